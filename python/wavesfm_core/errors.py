@@ -1,0 +1,33 @@
+"""Every refusal of the project: one sentence that names the file, the field, what was found and what was expected."""
+
+from __future__ import annotations
+
+
+class WavesfmError(Exception):
+    """Base of all errors that a user can cause or mend.
+
+    where: file, block or object that is wrong; field: the part of it; found and expected: in plain words.
+    """
+
+    def __init__(self, where: object, field: str, found: object, expected: str) -> None:
+        super().__init__(f"{where}: {field}: found {found}, expected {expected}")
+        self.where = str(where)
+        self.field = field
+        self.found = str(found)
+        self.expected = expected
+
+
+class BundleError(WavesfmError):
+    """A bundle that is incomplete, altered, of an unknown schema, or does not reproduce its golden tiles."""
+
+
+class InputError(WavesfmError):
+    """A recording or stream that cannot be read as what it is said to be."""
+
+
+class EngineError(WavesfmError):
+    """An inference runtime that is missing, refuses the model, or fails while running."""
+
+
+class ConfigurationError(WavesfmError):
+    """A parameter that contradicts another or lies outside its range."""

@@ -1,0 +1,125 @@
+"""The vocabulary that passes between the modules: tiles in, predictions out, with shapes, units and dtypes stated once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.complex64]
+Tensor = NDArray[np.float32]
+
+NO_SIGNAL = "no signal"
+UNKNOWN = "unknown"
+
+
+class StreamTime(NamedTuple):
+    """Absolute time as GNU Radio's rx_time has it: whole seconds since the epoch and the fraction in [0, 1)."""
+
+    full_s: int
+    frac_s: float
+
+    def advanced(self, seconds: float) -> StreamTime:
+        """This time `seconds` later."""
+        whole = int(np.floor(self.frac_s + seconds))
+        return StreamTime(self.full_s + whole, self.frac_s + seconds - whole)
+
+    def __float__(self) -> float:
+        return self.full_s + self.frac_s
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One prepared tile and where in the stream it came from.
+
+    data: float32 [C, 224, 224], ready for the engine.
+    start_sample: absolute index of the first sample in the stream; n_samples: samples that the tile covers.
+    rate_hz: sample rate, 0.0 when unknown; centre_hz: tuned frequency, None when unknown; time: of the first sample.
+    partial: made from fewer frames than the bundle's tile has.
+    floor_db, peak_db: the power of the tile's noise floor and of its strongest cells, in dB relative to full scale
+        per FFT bin (what the power gate looks at).
+    n_nonfinite: samples that were NaN or infinite and were taken as zero.
+    arrived_s: time.monotonic() at which the tile's last sample was there; None offline.
+    """
+
+    data: Tensor
+    start_sample: int
+    n_samples: int
+    rate_hz: float = 0.0
+    centre_hz: float | None = None
+    time: StreamTime | None = None
+    partial: bool = False
+    floor_db: float = 0.0
+    peak_db: float = 0.0
+    n_nonfinite: int = 0
+    arrived_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one tile.
+
+    label: a label of the bundle, UNKNOWN when the confidence is below the threshold, NO_SIGNAL when the power gate held
+        the tile back; confidence: of the most probable label, None when gated; probabilities: all labels, empty when gated.
+    latency_s: from the arrival of the tile's last sample to the making of this prediction, None offline.
+    """
+
+    label: str
+    confidence: float | None
+    probabilities: Mapping[str, float]
+    start_sample: int
+    n_samples: int
+    rate_hz: float
+    centre_hz: float | None
+    time: StreamTime | None
+    partial: bool
+    latency_s: float | None
+    bundle_id: str
+    n_nonfinite: int = 0
+
+    @property
+    def gated(self) -> bool:
+        """Whether the power gate held the tile back, so that no engine saw it."""
+        return self.label == NO_SIGNAL
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain types for JSON; `time` as float seconds since the epoch or None."""
+        return {
+            "label": self.label,
+            "confidence": self.confidence,
+            "probabilities": dict(self.probabilities),
+            "start_sample": self.start_sample,
+            "n_samples": self.n_samples,
+            "rate_hz": self.rate_hz,
+            "centre_hz": self.centre_hz,
+            "time": None if self.time is None else float(self.time),
+            "partial": self.partial,
+            "latency_s": self.latency_s,
+            "n_nonfinite": self.n_nonfinite,
+            "bundle_id": self.bundle_id,
+        }
+
+
+@dataclass(slots=True)
+class Accounts:
+    """Where every tile went; closes at every moment: tiles_in = inferred + gated + dropped + failed + waiting.
+
+    gated: decided by the power gate without the engine. waiting: queued or in the engine right now.
+    """
+
+    tiles_in: int = 0
+    inferred: int = 0
+    gated: int = 0
+    dropped: int = 0
+    failed: int = 0
+    waiting: int = 0
+    batches: int = 0
+    last_error: str = ""
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def closes(self) -> bool:
+        """Whether every tile is accounted for."""
+        return self.tiles_in == self.inferred + self.gated + self.dropped + self.failed + self.waiting

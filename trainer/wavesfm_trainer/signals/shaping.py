@@ -1,0 +1,80 @@
+"""Pulse shaping and modulation that several signal classes share. All float32/complex64, all vectorised."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve
+
+from .base import IQ
+
+Reals = NDArray[np.float32]
+
+
+def sample_count(duration_s: float, rate_hz: float) -> int:
+    """Samples that cover `duration_s` at `rate_hz`, rounded up."""
+    return int(np.ceil(duration_s * rate_hz))
+
+
+def hold(symbols: NDArray, symbol_rate_hz: float, rate_hz: float, n_samples: int) -> NDArray:
+    """Each symbol held for its time (zero-order hold) at any ratio of rates; zeros after the last symbol."""
+    index = np.floor(np.arange(n_samples) * (symbol_rate_hz / rate_hz)).astype(np.int64)
+    held = symbols[np.minimum(index, len(symbols) - 1)]
+    held[index >= len(symbols)] = 0
+    return held
+
+
+def gaussian_taps(bt: float, samples_per_symbol: float, span_symbols: int = 3) -> Reals:
+    """Gaussian filter of bandwidth-time product `bt`, unit sum (3GPP TS 45.004 clause 2.5 has BT 0.3)."""
+    half = int(np.ceil(span_symbols * samples_per_symbol / 2))
+    t = np.arange(-half, half + 1) / samples_per_symbol
+    taps = np.exp(-(2 * np.pi**2 / np.log(2)) * (bt * t) ** 2)
+    return (taps / taps.sum()).astype(np.float32)
+
+
+def rrc_taps(rolloff: float, samples_per_symbol: float, span_symbols: int = 8) -> Reals:
+    """Root-raised-cosine taps, unit energy."""
+    half = int(np.ceil(span_symbols * samples_per_symbol / 2))
+    t = np.arange(-half, half + 1) / samples_per_symbol
+    t = t + 1e-9  # keeps both removable singularities off the grid
+    up = np.sin(np.pi * t * (1 - rolloff)) + 4 * rolloff * t * np.cos(np.pi * t * (1 + rolloff))
+    taps = up / (np.pi * t * (1 - (4 * rolloff * t) ** 2))
+    return (taps / np.sqrt((taps**2).sum())).astype(np.float32)
+
+
+def smooth(x: NDArray, taps: Reals) -> NDArray:
+    """Convolve, same length; float32 stays float32, complex64 stays complex64."""
+    return fftconvolve(x, taps, mode="same").astype(x.dtype)
+
+
+def frequency_modulate(frequency_hz: NDArray, rate_hz: float, phase: float = 0.0) -> IQ:
+    """Constant-envelope signal whose instantaneous frequency is `frequency_hz` [n]."""
+    turns = np.cumsum(frequency_hz.astype(np.float64)) / rate_hz
+    return np.exp(2j * np.pi * (turns - np.floor(turns)) + 1j * phase).astype(np.complex64)
+
+
+def fsk(symbols: NDArray, symbol_rate_hz: float, deviation_hz: float, rate_hz: float, bt: float | None = None) -> IQ:
+    """Frequency-shift keying of symbols in [-1, 1] at +-`deviation_hz`, Gaussian-filtered when `bt` is given."""
+    n_samples = int(np.ceil(len(symbols) * rate_hz / symbol_rate_hz))
+    shape = hold(np.asarray(symbols, np.float32), symbol_rate_hz, rate_hz, n_samples)
+    if bt is not None:
+        shape = smooth(shape, gaussian_taps(bt, rate_hz / symbol_rate_hz))
+    return frequency_modulate(deviation_hz * shape, rate_hz)
+
+
+def place(target: IQ, burst: IQ, start: int) -> None:
+    """Add `burst` into `target` at sample `start`, cut to what lies inside."""
+    low, high = max(start, 0), min(start + len(burst), len(target))
+    if low < high:
+        target[low:high] += burst[low - start : high - start]
+
+
+def shift(iq: IQ, frequency_hz: float, rate_hz: float) -> IQ:
+    """Move a signal up by `frequency_hz`."""
+    turns = np.arange(len(iq)) * (frequency_hz / rate_hz)
+    return (iq * np.exp(2j * np.pi * (turns - np.floor(turns)))).astype(np.complex64)
+
+
+def bits(rng: np.random.Generator, count: int) -> NDArray[np.int8]:
+    """Random bits, 0 or 1."""
+    return rng.integers(0, 2, count, dtype=np.int8)
