@@ -1,0 +1,68 @@
+"""Each side imports with the other side's packages blocked."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from isolation import import_all, modules_on_disk, run_blocked
+
+ROOT = Path(__file__).parents[2]
+TRAINING = ("torch", "lightning", "pytorch_lightning", "onnx", "onnxscript", "safetensors")
+RUNTIMES = ("onnxruntime", "openvino")
+RADIO = ("gnuradio", "pmt")
+
+
+def needs(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} belongs to the other environment")
+
+
+@pytest.mark.parametrize("name", ["json", "numpy"])
+def test_blocking_works(name: str, tmp_path: Path) -> None:
+    done = run_blocked(f"import {name}.anything", [name], tmp_path)
+    assert done.returncode != 0
+    assert "is blocked" in done.stderr
+
+
+def test_a_lazy_import_of_a_blocked_package_is_no_fault(tmp_path: Path) -> None:
+    assert run_blocked("def f():\n    import torch\nprint(1)", ["torch"], tmp_path).stdout == "1\n"
+
+
+def test_core_needs_neither_torch_nor_gnuradio(tmp_path: Path) -> None:
+    imported = import_all("wavesfm_core", TRAINING + RADIO + ("wavesfm_trainer",), tmp_path)
+    assert modules_on_disk(ROOT / "python/wavesfm_core", "wavesfm_core") <= imported
+    assert "wavesfm_core._kernels" in imported
+
+
+def test_core_but_for_the_command_needs_only_numpy(tmp_path: Path) -> None:
+    others = ("typer", "rich", "sigmf", "scipy", "matplotlib", "psutil", "wavesfm_trainer")
+    imported = import_all("wavesfm_core", TRAINING + RADIO + RUNTIMES + others, tmp_path, skipped=["wavesfm_core.cli"])
+    assert modules_on_disk(ROOT / "python/wavesfm_core", "wavesfm_core") - {"wavesfm_core.cli"} <= imported
+
+
+def test_the_tests_see_the_installed_core() -> None:
+    spec = importlib.util.find_spec("wavesfm_core")
+    assert spec is not None and spec.origin is not None, "wavesfm_core is not installed: run scripts/setup"
+    assert not Path(spec.origin).is_relative_to(ROOT / "python")
+
+
+def test_trainer_needs_no_gnuradio(tmp_path: Path) -> None:
+    needs("torch")
+    imported = import_all("wavesfm_trainer", RADIO, tmp_path)
+    assert modules_on_disk(ROOT / "trainer/wavesfm_trainer", "wavesfm_trainer") <= imported
+
+
+def test_signals_need_no_torch(tmp_path: Path) -> None:
+    imported = import_all("wavesfm_trainer.signals", TRAINING + RADIO + ("wavesfm_core",), tmp_path)
+    assert modules_on_disk(ROOT / "trainer/wavesfm_trainer/signals", "wavesfm_trainer.signals") <= imported
+
+
+def test_blocks_need_no_torch(tmp_path: Path) -> None:
+    needs("gnuradio")
+    imported = import_all("gnuradio.wavesfm", TRAINING + ("wavesfm_trainer",), tmp_path)
+    assert modules_on_disk(ROOT / "python/wavesfm", "gnuradio.wavesfm") <= imported
