@@ -1,0 +1,127 @@
+"""The `wavesfm-train` command."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from wavesfm_core.errors import WavesfmError
+from wavesfm_core.spec import SpectrogramSpec
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate and export WavesFM models.")
+console = Console()
+
+
+@app.command()
+def tiles(
+    directory: Path,
+    count: Annotated[int, typer.Option(help="Tiles to make.")] = 20000,
+    seed: Annotated[int, typer.Option(help="Of the generator; train and test need different ones.")] = 1,
+    workers: int = 1,
+    first_shard: int = 0,
+) -> None:
+    """Make prepared tiles of the signal generator and cache them; resumes."""
+    from .signals.dataset import SignalDataset
+    from .tiles import write_cache
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    spec = SpectrogramSpec()
+    write_cache(directory, SignalDataset(seed, spec.tile_samples, spec.min_samples), spec, count, workers, first_shard)
+
+
+@app.command()
+def train(
+    cache: Path,
+    validation: Path,
+    run: Path,
+    size: str = "nano",
+    steps: int = 10000,
+    minutes: float = 1e9,
+    batch: int = 64,
+    lr: float = 1e-3,
+    keep: Annotated[str, typer.Option(help="Stages as until:share,... of patches kept.")] = "0.75:0.25,0.93:0.5,1:1",
+    start_from: Path | None = None,
+    seed: int = 1,
+) -> None:
+    """Train a ViT on cached tiles."""
+    from .training import TrainArgs
+    from .training import train as run_training
+
+    stages = tuple(tuple(map(float, stage.split(":"))) for stage in keep.split(","))
+    args = TrainArgs(size=size, max_steps=steps, max_minutes=minutes, batch_size=batch, lr=lr, keep=stages, seed=seed)
+    run_training(cache, validation, run, args, start_from)
+
+
+@app.command()
+def evaluate(
+    run: Path,
+    cache: Annotated[Path | None, typer.Option(help="Held-back tiles.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="manifest.csv of real recordings.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Evaluate this bundle in place of the run's weights.")] = None,
+    device: str = "onnxruntime",
+    max_tiles: int | None = None,
+    output: Path | None = None,
+) -> None:
+    """Accuracy and confusion on held-back tiles and on real recordings."""
+    from wavesfm_core.pipeline import Pipeline
+
+    from .evaluation import predict_tiles, synthetic_report
+    from .export import run_pipeline
+    from .metrics import format_confusion
+    from .recordings import judge, read_manifest, score
+    from .tiles import read_cache
+
+    if bundle is not None:
+        pipeline = Pipeline.open(bundle, device=device)
+    else:
+        pipeline = run_pipeline(run)
+    engine, spec, labels = pipeline.engine, pipeline.bundle.spec.preprocess, pipeline.bundle.spec.head.labels
+    report: dict = {}
+    if cache is not None:
+        data = read_cache(cache, max_tiles)
+        report["synthetic"] = synthetic_report(predict_tiles(engine, data, spec), data, labels, spec.rows_per_tile)
+        console.print_json(json.dumps({k: v for k, v in report["synthetic"].items() if k != "confusion_10db"}))
+        console.print(format_confusion(np.array(report["synthetic"]["confusion_10db"]), labels), highlight=False)
+    if manifest is not None:
+        verdicts = [judge(pipeline, row) for row in read_manifest(manifest)]
+        documented = [v for v in verdicts if v.row.rate_hz]
+        mean, per_class = score(documented)
+        report["recordings"] = {
+            "mean_class_accuracy": mean,
+            "classes": per_class,
+            "files": [
+                [str(v.row.path.relative_to(manifest.parent)), v.row.label, v.found, round(v.confidence, 3), v.n_tiles, v.n_gated]
+                for v in verdicts
+            ],
+        }
+        table = Table("recording", "label", "found", "p", "tiles", "gated")
+        for name, label, found, confidence, n_tiles, n_gated in report["recordings"]["files"]:
+            style = "" if found == label else "red"
+            table.add_row(name, label, found, f"{confidence:.2f}", str(n_tiles), str(n_gated), style=style)
+        console.print(table)
+        console.print(f"accuracy by recording, mean over classes, documented rates: {mean:.3f}  {per_class}")
+    if output is not None:
+        output.write_text(json.dumps(report, indent=1))
+
+
+@app.command()
+def export(run: Path, bundle: Path, name: str = "rf20-nano") -> None:
+    """Write a bundle; refused unless ONNX equals torch and batch 1 equals batch N."""
+    from .export import export_bundle
+
+    console.print(export_bundle(run, bundle, name))
+
+
+def main() -> None:
+    """Entry point: one sentence and exit code 2 for what the user can mend."""
+    try:
+        app()
+    except WavesfmError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False)
+        raise SystemExit(2) from None

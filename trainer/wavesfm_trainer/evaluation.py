@@ -1,0 +1,90 @@
+"""Figures of a trained model on held-back synthetic tiles and on real recordings, through the same core as a live flowgraph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from wavesfm_core.engines.base import Engine
+from wavesfm_core.spec import SpectrogramSpec, from_dict
+
+from .metrics import class_accuracy, confusion_matrix
+from .model import SIZES, ViT
+from .tiles import Tiles
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run read back: the model in eval mode, its preprocessing and its labels."""
+
+    model: ViT
+    preprocess: SpectrogramSpec
+    labels: tuple[str, ...]
+    config: dict
+
+
+def load_run(run: Path) -> Trained:
+    """Read a run directory (config.json, model.safetensors), strictly."""
+    config = json.loads((run / "config.json").read_text())
+    labels = tuple(config["labels"])
+    model = ViT(SIZES[config["args"]["size"]], len(labels))
+    model.load_state_dict(load_file(run / "model.safetensors"))
+    return Trained(model.eval(), from_dict(SpectrogramSpec, config["spec"], str(run / "config.json")), labels, config)
+
+
+class TorchEngine:
+    """The trained model behind the engine interface, in float32, to evaluate a run that has not been exported."""
+
+    description = "torch float32"
+    relative_tolerance = 0.0
+
+    def __init__(self, model: ViT) -> None:
+        self.model = model
+
+    @torch.inference_mode()
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        logits = self.model(torch.from_numpy(inputs["tile"]), torch.from_numpy(inputs["log10_rate"]))
+        return {"logits": logits.numpy()}
+
+
+def predict_tiles(engine: Engine, tiles: Tiles, spec: SpectrogramSpec, batch: int = 50) -> NDArray[np.float32]:
+    """Logits [N, L] of a cache of tiles."""
+    parts = []
+    for first in range(0, len(tiles), batch):
+        picture = tiles.picture[first : first + batch, None].astype(np.float32) / 255
+        tile = (picture - np.float32(spec.mean)) / np.float32(spec.std)
+        rate = tiles.log10_rate[first : first + batch, None]
+        parts.append(engine.run({"tile": tile, "log10_rate": rate})["logits"])
+    return np.concatenate(parts)
+
+
+def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], rows_per_tile: int) -> dict:
+    """Mean class accuracy over all tiles, at 10 dB and better, by SNR and by length, with the confusion matrix at 10 dB."""
+    predicted = logits.argmax(1)
+
+    def accuracy(where: NDArray[np.bool_]) -> float:
+        confusion = confusion_matrix(tiles.label[where], predicted[where], len(labels))
+        return round(float(np.nanmean(class_accuracy(confusion))), 4)
+
+    clear = tiles.snr_db >= 10
+    confusion = confusion_matrix(tiles.label[clear], predicted[clear], len(labels))
+    edges = [-5, 0, 5, 10, 20, 30, 46]
+    return {
+        "n_tiles": len(tiles),
+        "mean_class_accuracy": accuracy(np.ones(len(tiles), bool)),
+        "mean_class_accuracy_10db": accuracy(clear),
+        "mean_class_accuracy_10db_full_tiles": accuracy(clear & (tiles.rows == rows_per_tile)),
+        "mean_class_accuracy_10db_partial": accuracy(clear & (tiles.rows < rows_per_tile)),
+        "by_snr_db": {
+            f"{low}..{high}": accuracy((tiles.snr_db >= low) & (tiles.snr_db < high))
+            for low, high in zip(edges, edges[1:], strict=False)
+        },
+        "class_accuracy_10db": dict(zip(labels, np.round(class_accuracy(confusion), 4).tolist(), strict=True)),
+        "confusion_10db": confusion.tolist(),
+    }

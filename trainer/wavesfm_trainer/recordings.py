@@ -1,0 +1,77 @@
+"""Real recordings listed in a manifest: which are scored, and how a recording's label is read off its tiles."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import yaml
+from wavesfm_core.errors import InputError
+from wavesfm_core.iqfile import open_recording
+from wavesfm_core.pipeline import Pipeline, most_probable_label
+from wavesfm_core.types import NO_SIGNAL
+
+IQ_FORMATS = ("cu8", "cs8", "cs16", "cf32")
+TASK_FILE = Path(__file__).parent / "tasks" / "rf20.yml"
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One recording: its file, the task's label, and sample rate (0.0 when the manifest has none)."""
+
+    path: Path
+    label: str
+    rate_hz: float
+    sample_format: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found in one recording: label over its ungated tiles, its probability, how many tiles were seen and gated."""
+
+    row: ManifestRow
+    found: str
+    confidence: float
+    n_tiles: int
+    n_gated: int
+
+    @property
+    def right(self) -> bool:
+        """Noise may be called noise or gated entirely."""
+        return self.found == self.row.label or (self.row.label == "noise" and self.found == NO_SIGNAL)
+
+
+def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
+    """Rows of a manifest.csv (file, label, sample_rate_hz, format) that are IQ and whose label the task knows."""
+    patterns = yaml.safe_load(task_file.read_text())["recordings"]
+    rows = []
+    with path.open(newline="") as file:
+        for entry in csv.DictReader(file):
+            if not {"file", "label", "sample_rate_hz", "format"} <= entry.keys():
+                raise InputError(path, "columns", sorted(entry), "file, label, sample_rate_hz, format among them")
+            label = next((to for pattern, to in patterns.items() if fnmatch(entry["label"], pattern)), None)
+            if label is not None and entry["format"] in IQ_FORMATS:
+                rate_hz = float(entry["sample_rate_hz"] or 0)
+                rows.append(ManifestRow(path.parent / entry["file"], label, rate_hz, entry["format"]))
+    return rows
+
+
+def judge(pipeline: Pipeline, row: ManifestRow) -> Verdict:
+    """Classify one recording as the command line does."""
+    with open_recording(row.path, rate_hz=row.rate_hz or None, sample_format=row.sample_format) as recording:
+        predictions = list(pipeline.classify_recording(recording))
+    found, confidence = most_probable_label(predictions)
+    return Verdict(row, found, confidence, len(predictions), sum(p.gated for p in predictions))
+
+
+def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]]]:
+    """Accuracy by recording, mean over the classes that occur; and (right, all) per class."""
+    counts: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        counts.setdefault(verdict.row.label, []).append(verdict.right)
+    mean = float(np.mean([np.mean(right) for right in counts.values()])) if counts else float("nan")
+    return mean, {label: (sum(right), len(right)) for label, right in counts.items()}

@@ -1,0 +1,220 @@
+"""The supervised loop on Lightning: tiles in memory, AdamW, cosine with warm-up, patch dropping, averaged weights."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.loggers import CSVLogger
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from wavesfm_core.errors import ConfigurationError
+
+from .metrics import mean_class_accuracy
+from .model import SIZES, ViT
+from .tiles import Tiles, read_cache
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Options of a supervised run.
+
+    size: one of model.SIZES; batch_size, lr, weight_decay, warmup_steps, label_smoothing, drop_path as usual.
+    max_steps and max_minutes: whichever is reached first ends the run, and the cosine follows the further of the two.
+    keep: (share of the run, share of patches kept) pairs in order; the last stage should keep all patches.
+    unknown_rate: probability with which a tile's sample rate is hidden; seed: of everything drawn while training.
+    """
+
+    size: str = "nano"
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 200
+    label_smoothing: float = 0.05
+    drop_path: float = 0.05
+    max_steps: int = 10000
+    max_minutes: float = 1e9
+    steps_per_epoch: int = 200
+    keep: tuple[tuple[float, float], ...] = ((0.75, 0.25), (0.93, 0.5), (1.0, 1.0))
+    unknown_rate: float = 0.1
+    ema_decay: float = 0.998
+    seed: int = 1
+    precision: str = "bf16-mixed"
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ConfigurationError("TrainArgs", "size", self.size, f"one of {', '.join(SIZES)}")
+        if self.max_steps < 1 or self.batch_size < 1:
+            raise ConfigurationError("TrainArgs", "max_steps, batch_size", (self.max_steps, self.batch_size), "1 or more")
+        if not self.keep or self.keep[-1][0] != 1.0:
+            raise ConfigurationError("TrainArgs", "keep", self.keep, "stages that end at 1.0 of the run")
+
+
+class TileBatches(Dataset):
+    """Batches of tiles as tensors, augmented while training: mirrored in frequency, turned in time, rate hidden or blurred."""
+
+    def __init__(self, tiles: Tiles, mean: float, std: float, unknown_rate: float = 0.0, augment: bool = False) -> None:
+        self.tiles, self.mean, self.std = tiles, mean, std
+        self.unknown_rate, self.augment = unknown_rate, augment
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        at = np.asarray(indices)
+        picture = torch.from_numpy(self.tiles.picture[at]).float()[:, None] / 255
+        rate = torch.from_numpy(self.tiles.log10_rate[at])[:, None].clone()
+        if self.augment:
+            picture = augmented(picture)
+            rate += 0.01 * torch.randn_like(rate)
+            rate[torch.rand(len(at)) < self.unknown_rate] = 0.0
+        tile = (picture - self.mean) / self.std
+        return {"tile": tile, "log10_rate": rate, "label": torch.from_numpy(self.tiles.label[at])}
+
+
+def augmented(picture: Tensor) -> Tensor:
+    """Pictures [B, 1, H, W] in [0, 1], each mirrored in frequency, mirrored or rolled in time with even odds, slightly noisy."""
+    mirror, turn = torch.rand(len(picture)) < 0.5, torch.rand(len(picture)) < 0.5
+    picture[mirror] = picture[mirror].flip(-1)
+    picture[turn] = picture[turn].roll(int(torch.randint(picture.shape[-2], ())), dims=-2)
+    return picture + 0.01 * torch.randn_like(picture)
+
+
+class Classifier(L.LightningModule):
+    """ViT with cross-entropy; logs the loss while training, mean class accuracy on validation."""
+
+    def __init__(self, args: TrainArgs, n_labels: int) -> None:
+        super().__init__()
+        self.args, self.n_labels = args, n_labels
+        self.model = ViT(SIZES[args.size], n_labels, drop_path=args.drop_path)
+        self.started_s = time.monotonic()
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def progress(self) -> float:
+        """How far the run is, 0 to 1, by steps or by the clock, whichever is further."""
+        by_clock = (time.monotonic() - self.started_s) / 60 / self.args.max_minutes
+        return min(1.0, max(self.global_step / self.args.max_steps, by_clock))
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        progress = self.progress()
+        self.model.keep = next(keep for until, keep in self.args.keep if progress <= until)
+        logits = self.model(batch["tile"], batch["log10_rate"])
+        loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=self.args.label_smoothing)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"step {self.global_step}: loss: found {loss.item()}, expected a finite number")
+        self.log("train_loss", loss, prog_bar=True)
+        self.log("lr", self.optimizers().param_groups[0]["lr"])
+        return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        if self.progress() >= 1.0:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        self.seen.append((self.model(batch["tile"], batch["log10_rate"]).argmax(1), batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        predicted, label = (torch.cat(column).numpy() for column in zip(*self.seen, strict=True))
+        self.seen.clear()
+        self.log("val_accuracy", mean_class_accuracy(label, predicted, self.n_labels), prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        decayed = [p for p in self.parameters() if p.ndim >= 2]
+        free = [p for p in self.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": self.args.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.args.lr, betas=(0.9, 0.95), fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._scale)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _scale(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / self.args.warmup_steps)
+        return warm * max(0.005, 0.5 * (1 + np.cos(np.pi * self.progress())))
+
+
+class GrowingTiles(L.LightningDataModule):
+    """Training tiles from a cache that may still be growing: read again at each epoch."""
+
+    def __init__(self, cache: Path, validation: Tiles, args: TrainArgs, mean: float, std: float) -> None:
+        super().__init__()
+        self.cache, self.args, self.mean, self.std = cache, args, mean, std
+        self.validation = TileBatches(validation, mean, std)
+        self.n_shards, self.tiles = 0, None
+
+    def train_dataloader(self) -> DataLoader:
+        n_shards = len(list(self.cache.glob("shard-*.npz")))
+        if n_shards != self.n_shards:
+            self.tiles, self.n_shards = read_cache(self.cache), n_shards
+        data = TileBatches(self.tiles, self.mean, self.std, self.args.unknown_rate, augment=True)
+        n_draws = self.args.steps_per_epoch * self.args.batch_size
+        sampler = RandomSampler(data, replacement=n_draws > len(data), num_samples=n_draws)
+        return DataLoader(data, self.args.batch_size, sampler=sampler, collate_fn=_as_is)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.validation, 100, collate_fn=_as_is)
+
+
+def _as_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
+
+
+class KeepWeights(Callback):
+    """After each validation, writes the model's weights (averaged ones where they are swapped in) to the run directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: Classifier) -> None:
+        if not trainer.sanity_checking:
+            save_weights(module.model, self.directory / "model.safetensors")
+
+
+def save_weights(model: ViT, path: Path) -> None:
+    """Write a model's weights atomically as safetensors."""
+    partial = path.with_suffix(".tmp")
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def train(cache: Path, validation: Path, run: Path, args: TrainArgs, start_from: Path | None = None) -> Path:
+    """Train on one cache, watch another, leave config.json, metrics.csv and model.safetensors in `run`."""
+    L.seed_everything(args.seed, verbose=False)
+    run.mkdir(parents=True, exist_ok=True)
+    note = json.loads((cache / "cache.json").read_text())
+    from .tiles import statistics
+
+    mean, std = statistics(read_cache(cache))
+    note["spec"] |= {"mean": round(mean, 4), "std": round(std, 4)}
+    (run / "config.json").write_text(json.dumps({"args": asdict(args), **note}, indent=1))
+    module = Classifier(args, len(note["labels"]))
+    if start_from is not None:
+        from safetensors.torch import load_file
+
+        module.model.load_state_dict(load_file(start_from))
+    data = GrowingTiles(cache, read_cache(validation), args, note["spec"]["mean"], note["spec"]["std"])
+    trainer = L.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=args.max_steps,
+        precision=args.precision,
+        gradient_clip_val=1.0,
+        reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=3,
+        num_sanity_val_steps=0,
+        callbacks=[EMAWeightAveraging(decay=args.ema_decay), KeepWeights(run)],
+        logger=CSVLogger(run, name="", version=""),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=20,
+    )
+    trainer.fit(module, data)
+    trainer.validate(module, data, verbose=False)
+    return run
