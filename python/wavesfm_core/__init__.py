@@ -1,4 +1,4 @@
-"""The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, nothing else."""
+"""The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
 
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from .spec import BundleSpec, HeadSpec, SpectrogramSpec, TensorSpec
