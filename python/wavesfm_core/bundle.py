@@ -1,0 +1,224 @@
+"""The one artefact that passes from trainer to radio: model.onnx, bundle.json, golden.npz, README.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import BundleError
+from .golden import GOLDEN_LIMIT, Golden
+from .spec import BundleSpec, from_dict, to_dict
+
+if TYPE_CHECKING:
+    from .engines.base import Engine
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+MODEL, SPEC, GOLDEN, README = "model.onnx", "bundle.json", "golden.npz", "README.md"
+LIMITS = {MODEL: 2 << 30, SPEC: 1 << 20, GOLDEN: GOLDEN_LIMIT, README: 1 << 20}
+PREPARE_TOLERANCE = 2e-2  # standardised units; covers FFTW's and numpy's different roundings near the dB floor
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was opened and found whole.
+
+    path: its directory; spec: all of bundle.json; id: "name@" and the first 12 digits of the model's sha256, which
+    every prediction carries; model_path: of the ONNX file.
+    """
+
+    path: Path
+    spec: BundleSpec
+    id: str
+    model_path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read and check a bundle: files, sizes, schema version, every field, the model's hash, tensors against head.
+
+        Raises BundleError naming the file and field. Does not run the model: `replay_golden` does.
+        """
+        directory = Path(path)
+        if not directory.is_dir():
+            found = "a file" if directory.exists() else "nothing"
+            raise BundleError(directory, "bundle", found, "a directory with " + ", ".join(LIMITS))
+        for name, limit in LIMITS.items():
+            _check_file(directory / name, limit)
+        spec = read_spec(directory / SPEC)
+        digest = _sha256(directory / MODEL)
+        if digest != spec.sha256:
+            raise BundleError(directory / MODEL, "sha256", digest, spec.sha256 + " as bundle.json says")
+        return cls(directory, spec, f"{spec.name}@{digest[:12]}", directory / MODEL)
+
+    def golden(self) -> Golden:
+        """The golden tiles, checked against the spec's tensors; raises BundleError."""
+        golden = Golden.load(self.path / GOLDEN)
+        golden.check(self.spec, self.path / GOLDEN)
+        return golden
+
+
+def read_spec(path: Path) -> BundleSpec:
+    """Read bundle.json strictly; raises BundleError for an unknown schema version and by the name of a wrong field."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(path, "contents", f"no JSON ({error})"[:200], "a JSON object") from None
+    if not isinstance(values, dict):
+        raise BundleError(path, "contents", type(values).__name__, "a JSON object")
+    version = values.pop("schema_version", "nothing")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise BundleError(path, "schema_version", version, f"{SCHEMA_VERSION}, the only one that this release knows")
+    spec = from_dict(BundleSpec, values, str(path))
+    _check_consistency(spec, path)
+    return spec
+
+
+def write_bundle(directory: str | Path, spec: BundleSpec, onnx: bytes, golden: Golden, readme: str) -> Bundle:
+    """Write a bundle whole or not at all and open it again.
+
+    spec: its sha256 is replaced by that of `onnx`. A bundle that is already at `directory` is replaced; anything else
+    there is refused. Raises BundleError.
+    """
+    target = Path(directory)
+    if target.exists() and not (target / SPEC).is_file() and any(target.iterdir()):
+        raise BundleError(target, "directory", "other files", "a new directory or a bundle to replace")
+    spec = dataclasses.replace(spec, sha256=hashlib.sha256(onnx).hexdigest())
+    _check_consistency(spec, target / SPEC)
+    golden.check(spec, target / GOLDEN)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            fresh = Path(scratch) / "new"
+            fresh.mkdir()
+            (fresh / MODEL).write_bytes(onnx)
+            values = {"schema_version": SCHEMA_VERSION, **to_dict(spec)}
+            (fresh / SPEC).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            golden.save(fresh / GOLDEN)
+            (fresh / README).write_text(readme, encoding="utf-8")
+            Bundle.open(fresh)
+            _swap(fresh, target, Path(scratch) / "old")
+    except OSError as error:
+        raise BundleError(target, "directory", error.strerror or str(error), "a place that can be written") from error
+    return Bundle.open(target)
+
+
+@dataclass(frozen=True)
+class GoldenReport:
+    """The largest differences of a replay: of the prepared tiles, in standardised units, and of the outputs."""
+
+    engine: str
+    tiles: int
+    prepare_difference: float
+    prepare_tolerance: float
+    engine_difference: float
+    engine_tolerance: float
+
+
+def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
+    """Prepare the golden IQ and run the golden tiles through `engine`.
+
+    Raises BundleError naming the stage that differs, `prepare` or `engine`, with the largest difference. The outputs
+    may differ by the bundle's tolerance, or by the engine's `relative_tolerance` times the largest golden output where
+    that is more (an engine of lower precision than float32).
+    """
+    from .preprocess import prepare  # here, so that reading a bundle needs no compiled kernels
+
+    golden = bundle.golden()
+    prepared = [prepare(iq, bundle.spec.preprocess) for iq in golden.iq]
+    apart = max((_largest(a, b) for a, b in zip(prepared, golden.tiles, strict=True)), default=0.0)
+    if not apart <= PREPARE_TOLERANCE:
+        raise BundleError(
+            bundle.path, "golden stage prepare", f"a difference of {apart:.3g}", f"at most {PREPARE_TOLERANCE:g}"
+        )
+    outputs = engine.run(bundle_inputs(bundle.spec, np.stack(golden.tiles), golden.rate_hz))
+    worst, allowed = 0.0, bundle.spec.tolerance
+    for name, expected in golden.outputs.items():
+        tolerance = max(bundle.spec.tolerance, engine.relative_tolerance * float(np.max(np.abs(expected))))
+        difference = _largest(outputs[name], expected)
+        if not difference <= tolerance:
+            stage = f"golden stage engine ({engine.description}), output {name}"
+            raise BundleError(bundle.path, stage, f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
+        if difference >= worst:
+            worst, allowed = difference, tolerance
+    return GoldenReport(engine.description, len(golden.tiles), apart, PREPARE_TOLERANCE, worst, allowed)
+
+
+def bundle_inputs(spec: BundleSpec, tiles: np.ndarray, rates_hz: Any) -> dict[str, np.ndarray]:
+    """The model's inputs by name: tiles float32 [B, C, H, W] and, where asked for, log10 of the rates [B] as [B, 1]."""
+    rates = np.asarray(rates_hz, np.float64).reshape(-1, 1)
+    log10_rate = np.log10(rates, out=np.zeros_like(rates), where=rates > 0).astype(np.float32)
+    sources = {"tile": np.ascontiguousarray(tiles, np.float32), "log10_rate": log10_rate}
+    return {tensor.name: sources[tensor.source] for tensor in spec.inputs}
+
+
+def _largest(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest absolute difference; infinite where shapes differ or a value is not finite."""
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    return float(np.max(np.abs(a.astype(np.float64) - b), initial=0.0))
+
+
+def _check_file(path: Path, limit: int) -> None:
+    if not path.is_file():
+        raise BundleError(path, "file", "nothing", "a bundle has " + ", ".join(LIMITS))
+    size = path.stat().st_size
+    if size == 0 or size > limit:
+        raise BundleError(path, "size", f"{size} bytes", f"1 to {limit} bytes")
+
+
+def _check_consistency(spec: BundleSpec, path: Path) -> None:
+    """What no single field can say: inputs that can be fed, and an output with one logit for each label."""
+    tile = (-1, 1, spec.preprocess.height, spec.preprocess.width)
+    shapes = {"tile": tile, "log10_rate": (-1, 1)}
+    for tensor in spec.inputs:
+        if tensor.source not in shapes:
+            raise BundleError(
+                path, f"inputs.{tensor.name}.source", tensor.source or "nothing", "one of " + ", ".join(shapes)
+            )
+        if tensor.shape != shapes[tensor.source]:
+            raise BundleError(path, f"inputs.{tensor.name}.shape", tensor.shape, f"{shapes[tensor.source]}")
+    if "tile" not in [tensor.source for tensor in spec.inputs]:
+        raise BundleError(path, "inputs", "no input with source tile", "one")
+    names = [tensor.name for tensor in (*spec.inputs, *spec.outputs)]
+    if len(set(names)) != len(names):
+        raise BundleError(path, "tensor names", names, "different names")
+    logits = (-1, len(spec.head.labels))
+    if not spec.outputs or spec.outputs[0].shape != logits:
+        found = spec.outputs[0].shape if spec.outputs else "nothing"
+        raise BundleError(path, "outputs[0].shape", found, f"{logits}, one logit for each label")
+    if not (np.isfinite(spec.tolerance) and spec.tolerance > 0):
+        raise BundleError(path, "tolerance", spec.tolerance, "a positive number")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _swap(fresh: Path, target: Path, old: Path) -> None:
+    """Put `fresh` where `target` is; if that fails, what was there is there again."""
+    replaces = target.exists()
+    if replaces:
+        os.rename(target, old)
+    try:
+        os.rename(fresh, target)
+    except OSError:
+        if replaces:
+            os.rename(old, target)
+        raise
+    if replaces:
+        shutil.rmtree(old)

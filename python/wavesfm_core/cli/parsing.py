@@ -1,0 +1,39 @@
+"""What a user writes for a rate, a frequency or the gate."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import ConfigurationError
+
+_SCALES = {"k": 1e3, "K": 1e3, "M": 1e6, "m": 1e6, "G": 1e9, "g": 1e9}
+
+
+def hertz(option: str, text: str | None, allow_negative: bool = False) -> float | None:
+    """2M, 1.92e6 or 250k in Hz; None stays None; raises ConfigurationError naming the option."""
+    if text is None:
+        return None
+    number = text.strip().removesuffix("Hz").strip()
+    scale = _SCALES.get(number[-1:], 1.0)
+    try:
+        value = float(number[:-1] if number[-1:] in _SCALES else number) * scale
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (value <= 0 and not allow_negative):
+        expected = (
+            "a number of Hz such as 1.92e6, 2M or 250k"
+            if allow_negative
+            else "a positive number of Hz such as 1.92e6, 2M or 250k"
+        )
+        raise ConfigurationError("command line", option, repr(text), expected)
+    return value
+
+
+def gate_db(text: str) -> float | None:
+    """A number of dB, or None for `off`; raises ConfigurationError."""
+    if text.lower() == "off":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError("command line", "--gate", repr(text), "a number of dB or off") from None

@@ -1,0 +1,61 @@
+"""What a recording's predictions add up to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from ..types import NO_SIGNAL, UNKNOWN, Prediction
+
+
+class Summary:
+    """Counts of labels and the mean of the probabilities over the tiles that were not gated."""
+
+    def __init__(self) -> None:
+        self.tiles = 0
+        self.n_nonfinite = 0
+        self.partial = 0
+        self.counts: Counter[str] = Counter()
+        self._sums: dict[str, float] = {}
+
+    def add(self, predictions: Iterable[Prediction]) -> Summary:
+        """Take in predictions; returns itself."""
+        for prediction in predictions:
+            self.tiles += 1
+            self.partial += prediction.partial
+            self.n_nonfinite += prediction.n_nonfinite
+            self.counts[prediction.label] += 1
+            for label, probability in prediction.probabilities.items():
+                self._sums[label] = self._sums.get(label, 0.0) + probability
+        return self
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Mean over the tiles that were not gated; empty when all were."""
+        heard = self.tiles - self.counts[NO_SIGNAL]
+        return {label: total / heard for label, total in self._sums.items()}
+
+    @property
+    def label(self) -> str:
+        """The label of the highest mean probability; NO_SIGNAL when every tile was gated."""
+        means = self.probabilities
+        return max(means, key=lambda label: means[label]) if means else NO_SIGNAL
+
+    def show(self, console: Console, title: str) -> None:
+        """Print a table of the labels that were found and the verdict."""
+        means = self.probabilities
+        table = Table("label", "tiles", "part", "mean probability", title=title, title_justify="left")
+        for label, count in self.counts.most_common():
+            mean = "" if label in (NO_SIGNAL, UNKNOWN) else f"{means[label]:.3f}"
+            table.add_row(label, str(count), f"{count / self.tiles:.1%}", mean)
+        console.print(table)
+        verdict = f"most probable: {self.label}"
+        verdict += f" ({means[self.label]:.3f})" if means else " (the power gate held every tile back)"
+        console.print(verdict, highlight=False)
+        if self.partial:
+            console.print(f"partial tiles: {self.partial}", highlight=False)
+        if self.n_nonfinite:
+            console.print(f"samples that were NaN or infinite and taken as zero: {self.n_nonfinite}", highlight=False)
