@@ -78,3 +78,22 @@ def shift(iq: IQ, frequency_hz: float, rate_hz: float) -> IQ:
 def bits(rng: np.random.Generator, count: int) -> NDArray[np.int8]:
     """Random bits, 0 or 1."""
     return rng.integers(0, 2, count, dtype=np.int8)
+
+
+def window_start(rng: np.random.Generator, starts_s: NDArray, lengths_s: NDArray, duration_s: float) -> float:
+    """Start of a window of `duration_s` that holds a random instant of the bursts, away from the schedule's ends."""
+    ends_s = starts_s + lengths_s
+    inner = (starts_s >= starts_s[0] + duration_s) & (ends_s <= ends_s[-1] - duration_s)
+    chosen = np.flatnonzero(inner if inner.any() else np.ones_like(inner))
+    k = rng.choice(chosen, p=lengths_s[chosen] / lengths_s[chosen].sum())
+    return float(starts_s[k] + rng.uniform() * lengths_s[k] - rng.uniform(0.05, 0.95) * duration_s)
+
+
+def trapezoids(starts_s: NDArray, lengths_s: NDArray, rise_s: float, rate_hz: float, n_samples: int) -> Reals:
+    """Envelope of sorted, disjoint pulses of height 1 whose edges rise linearly in `rise_s`."""
+    corners = np.stack([starts_s, starts_s + lengths_s], axis=1).ravel()
+    area = np.repeat(np.concatenate([[0.0], np.cumsum(lengths_s)]), 2)[1:-1]
+    t = np.arange(n_samples) / rate_hz
+    return ((np.interp(t + rise_s / 2, corners, area) - np.interp(t - rise_s / 2, corners, area)) / rise_s).astype(
+        np.float32
+    )
