@@ -1,0 +1,274 @@
+"""Classifies a complex stream with a model bundle; predictions leave as messages."""
+
+from __future__ import annotations
+
+import threading
+import time as clock
+from typing import Any
+
+import numpy as np
+import pmt
+from gnuradio import gr
+from wavesfm_core.errors import WavesfmError
+from wavesfm_core.gate import DEFAULT_GATE_DB
+from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.types import Prediction
+
+from .messages import (
+    COMMAND,
+    LABEL,
+    PREDICTIONS,
+    STATUS,
+    SYSTEM,
+    command_from_pmt,
+    dict_to_pmt,
+    prediction_to_pmt,
+    retune_from_tags,
+)
+from .session import Session, SessionOptions
+
+ACCOUNTS_EVERY_S = 1.0
+END = pmt.intern("end")
+
+
+class classifier(gr.hier_block2):  # type: ignore[misc]
+    """Cut a complex64 stream into tiles, classify them beside the flowgraph's threads, and publish what they are.
+
+    bundle: directory of the model bundle, the only parameter that is needed.
+    device: `auto`, `cpu` or an engine's name.
+    sample_rate, center_freq: in Hz, 0 when unknown; a tag rx_rate or rx_freq replaces them from its sample on, and a new
+    tile begins there, as it does at an rx_time that does not follow from the one before.
+    gate_db: tiles whose peak is less than this over the running noise floor are "no signal" without asking the engine;
+    negative: no gate.
+    threshold: confidence below which the label is "unknown"; negative: the bundle's own.
+    policy: when queue_tiles wait, `block` holds the stream back, `drop_oldest` and `drop_newest` drop and count.
+    batch_tiles, batch_wait_ms: the engine is run when so many tiles wait or the first has waited so long.
+
+    Messages out: `predictions`: dict, see `messages.prediction_to_pmt`. `status`: dict with `kind`: "started", "accounts"
+    (at most once a second), "warning" and "error" (with `text`), "finished" (the final accounts). `label`: a pair
+    ("label" . text) when it changes, for QT GUI. Message in: `command`: dict or pair with `threshold`, `gate_db`, `policy`.
+    At the end of the stream all that waits and the last partial tile are classified and published before the block ends.
+    Raises WavesfmError when the bundle or a parameter is wrong; while running no error ends the flowgraph.
+    """
+
+    def __init__(
+        self,
+        bundle: str,
+        device: str = "auto",
+        sample_rate: float = 0.0,
+        center_freq: float = 0.0,
+        gate_db: float | None = DEFAULT_GATE_DB,
+        threshold: float | None = -1.0,
+        policy: str = "block",
+        queue_tiles: int = 64,
+        batch_tiles: int = 8,
+        batch_wait_ms: float = 10.0,
+    ) -> None:
+        gr.hier_block2.__init__(
+            self, "wavesfm_classifier", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
+        )
+        self._pipeline = Pipeline.open(bundle, device, gate_db=_or_none(gate_db), threshold=_or_none(threshold))
+        self._options = SessionOptions(
+            float(sample_rate), float(center_freq) or None, int(queue_tiles), int(batch_tiles), batch_wait_ms / 1000
+        )
+        self._policy = policy
+        self._lock = threading.Lock()  # of the session's opening and closing and of the setters
+        self._session = self._make_session(0)
+        self._session.close()  # this one was opened to refuse wrong parameters now and not in the running flowgraph
+        self._label = ""
+        self._errors_said_s = 0.0
+
+        self._input = _SampleInput(self)
+        self._output = _MessageOutput(self)
+        for port in (PREDICTIONS, STATUS, LABEL):
+            self.message_port_register_hier_out(pmt.symbol_to_string(port))
+            self.msg_connect(self._output, port, self, port)
+        self.message_port_register_hier_in("command")
+        self.msg_connect(self, COMMAND, self._output, COMMAND)
+        self.msg_connect(self._input, END, self._output, END)
+        self.connect(self, self._input)
+
+    def set_threshold(self, threshold: float | None) -> None:
+        """Confidence (0 to 1) below which all is "unknown"; negative or None: the bundle's. Raises ConfigurationError."""
+        own = self._pipeline.bundle.spec.head.threshold
+        self._pipeline.head.threshold = own if _or_none(threshold) is None else threshold
+
+    def set_gate_db(self, gate_db: float | None) -> None:
+        """dB over the running noise floor; negative or None: no gate. Raises ConfigurationError."""
+        self._pipeline.gate.gate_db = _or_none(gate_db)
+
+    def set_policy(self, policy: str) -> None:
+        """`block`, `drop_oldest` or `drop_newest`, at once even where the stream waits. Raises ConfigurationError."""
+        with self._lock:
+            self._session.worker.policy = policy
+            self._policy = policy
+
+    def status(self) -> dict[str, Any]:
+        """The accounts of this run or, after it, of the last one, with the keys of the message "finished"."""
+        return self._session.status()
+
+    @property
+    def bundle_id(self) -> str:
+        """The id that every prediction carries."""
+        return self._pipeline.bundle.id
+
+    def _make_session(self, start_sample: int) -> Session:
+        return Session(
+            self._pipeline,
+            self._options,
+            self._policy,
+            start_sample,
+            self._publish_predictions,
+            self._publish_failure,
+            lambda text: self._publish_status("warning", text=text),
+        )
+
+    def _open_session(self, start_sample: int) -> None:
+        with self._lock:
+            self._session.close()
+            self._session = self._make_session(start_sample)
+        self._publish_status(
+            "started",
+            bundle_id=self.bundle_id,
+            engine=self._pipeline.engine.description,
+            policy=self._policy,
+            tile_samples=self._pipeline.bundle.spec.preprocess.tile_samples,
+        )
+
+    def _close_session(self) -> None:
+        with self._lock:
+            waiting = self._session.worker.accounts.waiting
+            self._session.close()
+        if waiting:
+            self._output.logger.warn(f"stopped while {waiting} tiles waited; those not begun are dropped")
+
+    def _publish_predictions(self, predictions: list[Prediction]) -> None:
+        for prediction in predictions:
+            self._output.message_port_pub(PREDICTIONS, prediction_to_pmt(prediction))
+            confidence = prediction.confidence
+            text = prediction.label if confidence is None else f"{prediction.label} {confidence:.0%}"
+            if text != self._label:
+                self._label = text
+                self._output.message_port_pub(LABEL, pmt.cons(LABEL, pmt.intern(text)))
+
+    def _publish_failure(self, error: WavesfmError, n_tiles: int) -> None:
+        now_s = clock.monotonic()  # a failing engine must not flood the log; the accounts count every tile
+        if now_s - self._errors_said_s >= ACCOUNTS_EVERY_S:
+            self._errors_said_s = now_s
+            self._publish_status("error", text=str(error), tiles=n_tiles)
+
+    def _publish_status(self, kind: str, **values: Any) -> None:
+        if kind in ("warning", "error"):
+            (self._output.logger.warn if kind == "warning" else self._output.logger.error)(values["text"])
+        self._output.message_port_pub(STATUS, dict_to_pmt({"kind": kind, **values}))
+
+
+class _SampleInput(gr.sync_block):  # type: ignore[misc]
+    """The stream's side of a classifier: hands samples and tags to the session and never runs the engine itself."""
+
+    def __init__(self, owner: classifier) -> None:
+        gr.sync_block.__init__(self, "wavesfm_samples", [np.complex64], [])
+        self.message_port_register_out(END)
+        self._owner = owner
+        self._accounts_s = 0.0
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the upstream ended and all its samples were taken; False when the flowgraph was stopped."""
+        return bool(self.gateway.detail().done())
+
+    def start(self) -> bool:
+        self._accounts_s = clock.monotonic()
+        try:
+            self._owner._open_session(self.nitems_read(0))
+        except Exception as error:
+            self._fail(error, self.nitems_read(0))
+        return True
+
+    def work(self, input_items: list[Any], output_items: list[Any]) -> int:
+        samples = input_items[0]
+        try:
+            self._take(samples, clock.monotonic())
+        except Exception as error:  # it would end this block's thread and hang the flowgraph
+            self._fail(error, self.nitems_read(0) + len(samples))
+        return len(samples)
+
+    def stop(self) -> bool:
+        if not self.at_end:
+            self._owner._close_session()
+        return True
+
+    def _take(self, samples: Any, arrived_s: float) -> None:
+        session = self._owner._session
+        first = self.nitems_read(0)
+        done = 0
+        for offset, change, unread in retune_from_tags(self.get_tags_in_window(0, 0, len(samples))):
+            session.push(samples[done : offset - first], arrived_s)
+            done = offset - first
+            for text in unread:
+                self._owner._publish_status("warning", text=text)
+            session.retune(**change)
+        session.push(samples[done:], arrived_s)
+        if arrived_s - self._accounts_s >= ACCOUNTS_EVERY_S:
+            self._accounts_s = arrived_s
+            self._owner._publish_status("accounts", **session.status())
+
+    def _fail(self, error: Exception, next_sample: int) -> None:
+        session = self._owner._session
+        if not session.fault:
+            session.fail(error, next_sample)
+            self._owner._publish_status("error", text=f"classification stopped: {session.fault}")
+
+
+class _MessageOutput(gr.basic_block):  # type: ignore[misc]
+    """The message side of a classifier, and what keeps results from being lost at the end of a stream.
+
+    GNU Radio ends a stream block without another call of work, tells its message neighbours "done" on their port
+    `system`, and ends those too as soon as they handled what was posted before; what comes later is lost. So the samples
+    end in a block of their own, whose only message neighbour is this one. Here "done" is handled as: cut the last tile,
+    wait for the worker, publish, and only then be done, which tells the user's blocks. A "done" that comes from elsewhere
+    (the sender of commands) while the stream still runs is passed over.
+    """
+
+    def __init__(self, owner: classifier) -> None:
+        gr.basic_block.__init__(self, "wavesfm_messages", [], [])
+        self._owner = owner
+        for port in (PREDICTIONS, STATUS, LABEL):
+            self.message_port_register_out(port)
+        for port, handler in ((COMMAND, self.handle_command), (END, self.handle_end)):
+            self.message_port_register_in(port)
+            self.set_msg_handler(port, handler)
+        self.set_msg_handler(SYSTEM, self.handle_system)
+
+    def handle_command(self, message: Any) -> None:
+        """Apply one command; what cannot be applied is said on `status`."""
+        try:
+            for name, value in command_from_pmt(message).items():
+                getattr(self._owner, f"set_{name}")(value)
+        except Exception as error:
+            self._owner._publish_status("error", text=f"command: {error}")
+
+    def handle_end(self, message: Any) -> None:
+        """Nothing: this port is there to make the samples' block a message neighbour."""
+
+    def handle_system(self, message: Any) -> None:
+        """Finish the session when the stream has ended, then let this block end."""
+        if not self._owner._input.at_end:
+            return
+        session = self._owner._session
+        try:
+            session.finish()
+            session.close()
+            self._owner._publish_status("finished", **session.status())
+        except Exception as error:
+            self._owner._publish_status("error", text=f"end of stream: {error}")
+        self.gateway.system_handler(message)
+
+    def stop(self) -> bool:
+        if self._owner._input.at_end:
+            self._owner._close_session()
+        return True
+
+
+def _or_none(value: float | None) -> float | None:
+    return None if value is None or value < 0 else value
