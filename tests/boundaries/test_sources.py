@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("python", "trainer", "apps", "examples", "tests", "scripts")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__))
 UNPICKLING = re.compile(
-    r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|\bpickle\.(load|Unpickler)|\bjoblib\.load|^\s*(import|from) (c?pickle|dill|joblib)\b",
+    r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|\bpickle\.(load|Unpickler)|\bjoblib\.load"
+    r"|^\s*(import|from) (c?pickle|dill|joblib)\b",
     re.MULTILINE,
 )
 
