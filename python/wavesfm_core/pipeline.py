@@ -50,7 +50,7 @@ class Pipeline:
         """
         bundle = Bundle.open(path)
         head = ClassificationHead(bundle.spec.head, bundle.id, threshold)
-        gate = PowerGate(gate_db)
+        gate = PowerGate(gate_db, bundle.spec.preprocess)
         engine = open_engine(bundle, device, threads, precision)
         if replay:
             replay_golden(bundle, engine)

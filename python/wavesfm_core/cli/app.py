@@ -1,0 +1,218 @@
+"""The commands: each reads its options, calls the library, and prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..bundle import Bundle, replay_golden
+from ..engines import available_engines, open_engine
+from ..errors import ConfigurationError, EngineError
+from ..gate import DEFAULT_GATE_DB
+from ..iqfile import Recording, open_recording
+from ..pipeline import Pipeline
+from ..types import Prediction
+from .benchmarks import bench_engines, bench_spectrogram
+from .parsing import gate_db, hertz
+from .summary import Summary
+
+app = typer.Typer(
+    help="Classify radio signals in IQ recordings.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
+RecordingPath = Annotated[Path, typer.Argument(metavar="RECORDING", help="SigMF, .cu8, .cs8, .cs16 or .cf32.")]
+Model = Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="Directory of the bundle to use.")]
+Rate = Annotated[str | None, typer.Option("--rate", metavar="HZ", help="Sample rate: 1.92e6, 2M, 250k.")]
+Format = Annotated[str | None, typer.Option("--format", help="cu8, cs8, cs16 or cf32, where the name does not tell.")]
+Centre = Annotated[str | None, typer.Option("--centre", metavar="HZ", help="Centre frequency: 433.92M.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, onnxruntime or openvino.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, f32 or bf16.")]
+Threads = Annotated[int, typer.Option("--threads", help="Of the engine; 0 for its own choice.")]
+Gate = Annotated[str, typer.Option("--gate", metavar="DB|off", help="Power gate, dB over the noise floor.")]
+Threshold = Annotated[float | None, typer.Option("--threshold", help="Less confidence than this is 'unknown'.")]
+
+
+@app.callback()
+def setup(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is being done.")] = False) -> None:
+    """Classify radio signals in IQ recordings."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+
+
+@app.command()
+def info(bundle: BundlePath) -> None:
+    """Show what a bundle is: model, labels, preprocessing, rates, licence."""
+    opened = Bundle.open(bundle)
+    spec = opened.spec
+    table = Table(show_header=False, title=opened.id, title_justify="left")
+    low, high = spec.rates_hz
+    rows = {
+        "task": spec.head.task,
+        "labels": f"{len(spec.head.labels)}: {', '.join(spec.head.labels)}",
+        "threshold": f"{spec.head.threshold:g}",
+        "model": f"{opened.model_path.stat().st_size / 1e6:.1f} MB, sha256 {spec.sha256}",
+        "inputs": "; ".join(f"{t.name} {list(t.shape)}" for t in spec.inputs),
+        "outputs": "; ".join(f"{t.name} {list(t.shape)}" for t in spec.outputs),
+        "trained at": f"{low / 1e6:g} to {high / 1e6:g} MS/s",
+        "a tile": f"{spec.preprocess.tile_samples} samples, at least {spec.preprocess.min_samples}",
+        "preprocess": ", ".join(f"{name} {value}" for name, value in vars(spec.preprocess).items()),
+        "training data": spec.training_data,
+        "licence": spec.licence,
+        "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@app.command()
+def check(bundle: BundlePath, threads: Threads = 0) -> None:
+    """Check a bundle's files and replay its golden tiles with every engine that is installed."""
+    opened = Bundle.open(bundle)
+    engines = available_engines()
+    if not engines:
+        raise EngineError("check", "engines", "none installed", "one: pip install wavesfm-core[onnxruntime]")
+    table = Table("engine", "tiles", "prepare differs by", "engine differs by", title=opened.id, title_justify="left")
+    for name in engines:
+        report = replay_golden(opened, open_engine(opened, name, threads))
+        prepare = f"{report.prepare_difference:.2g} of {report.prepare_tolerance:.2g}"
+        outputs = f"{report.engine_difference:.2g} of {report.engine_tolerance:.2g}"
+        table.add_row(report.engine, str(report.tiles), prepare, outputs)
+    console = Console()
+    console.print(table)
+    console.print("the bundle is whole", highlight=False)
+
+
+@app.command()
+def classify(
+    recording: RecordingPath,
+    model: Model,
+    rate: Rate = None,
+    sample_format: Format = None,
+    centre: Centre = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    gate: Gate = f"{DEFAULT_GATE_DB:g}",
+    threshold: Threshold = None,
+    json_path: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Also write one JSON line for each tile; - for stdout."),
+    ] = None,
+) -> None:
+    """Name the signals in a recording."""
+    console = Console(stderr=json_path == "-")
+    with _open(recording, rate, sample_format, centre) as opened:
+        pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision)
+        with _lines(json_path) as lines:
+            summary = Summary().add(_written(_followed(pipeline, opened, console), lines, json_path))
+        console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
+        summary.show(console, opened.path.name)
+
+
+@app.command()
+def annotate(
+    recording: RecordingPath,
+    model: Model,
+    rate: Rate = None,
+    sample_format: Format = None,
+    centre: Centre = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    gate: Gate = f"{DEFAULT_GATE_DB:g}",
+    threshold: Threshold = None,
+) -> None:
+    """Write what was found as SigMF annotations next to the recording."""
+    from ..sigmf_annotations import annotate as write_annotations
+
+    console = Console()
+    with _open(recording, rate, sample_format, centre) as opened:
+        pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision)
+        predictions = list(_followed(pipeline, opened, console))
+        path = write_annotations(opened, predictions)
+    Summary().add(predictions).show(console, opened.path.name)
+    console.print(f"annotations in {path}", highlight=False)
+
+
+@app.command()
+def bench(
+    model: Annotated[Path | None, typer.Option("--model", metavar="BUNDLE", help="Also time its engines.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="For each figure.")] = 2.0,
+    json_path: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Also write the figures as JSON.")
+    ] = None,
+) -> None:
+    """Measure the spectrogram kernel, GNU Radio's own chain where it is installed, and the engines: medians."""
+    console = Console(stderr=json_path == "-")
+    bundle = None if model is None else Bundle.open(model)
+    results: dict[str, object] = {"spectrogram": bench_spectrogram(bundle, seconds, console)}
+    if bundle is not None:
+        results["engines"] = bench_engines(bundle, seconds, console)
+    with _lines(json_path) as lines:
+        if lines is not None:
+            _write(lines, results, json_path)
+
+
+def _open(path: Path, rate: str | None, sample_format: str | None, centre: str | None) -> Recording:
+    centre_hz = hertz("--centre", centre, allow_negative=True)
+    return open_recording(path, hertz("--rate", rate), sample_format, centre_hz)
+
+
+def _followed(pipeline: Pipeline, recording: Recording, console: Console) -> Iterator[Prediction]:
+    """The recording's predictions, with a progress bar while they come, on a terminal only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(recording.path.name, total=recording.n_samples)
+        for prediction in pipeline.classify_recording(recording):
+            progress.update(task, completed=prediction.start_sample + prediction.n_samples)
+            yield prediction
+
+
+def _written(predictions: Iterable[Prediction], lines: IO[str] | None, path: str | None) -> Iterator[Prediction]:
+    for prediction in predictions:
+        if lines is not None:
+            _write(lines, prediction.as_dict(), path)
+        yield prediction
+
+
+def _write(lines: IO[str], values: object, path: str | None) -> None:
+    try:
+        lines.write(json.dumps(values, allow_nan=False) + "\n")
+        lines.flush()
+    except BrokenPipeError:
+        raise  # the reader has enough: the command line ends quietly
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def _lines(path: str | None) -> Iterator[IO[str] | None]:
+    """Where JSON lines go: nowhere, stdout or a file; raises ConfigurationError for one that cannot be written."""
+    if path is None or path == "-":
+        yield None if path is None else sys.stdout
+        return
+    try:
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        yield file
+
+
+def _unwritable(path: str | None, error: OSError) -> ConfigurationError:
+    return ConfigurationError(path or "stdout", "--json", error.strerror or error, "a file that can be written")

@@ -1,0 +1,82 @@
+"""What `wavesfm bench` measures, and its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ..bench import spectrogram_rate
+from ..bundle import Bundle
+from ..engines import available_engines, open_engine
+from ..engines.timing import milliseconds_per_tile
+from ..errors import EngineError
+from ..spec import SpectrogramSpec
+
+log = logging.getLogger(__name__)
+
+PEER = Path(__file__).parents[3] / "apps" / "bench_gnuradio.py"
+PEER_TIMEOUT_S = 300
+# GNU Radio's chain as its users build it: FFT of 1024, no overlap, the mean of 4 powers, dB
+PEER_SPEC = SpectrogramSpec(fft_size=1024, hop_samples=1024, frames_averaged=4, rows_per_tile=224)
+
+
+def bench_spectrogram(bundle: Bundle | None, seconds: float, console: Console) -> list[dict[str, object]]:
+    """Rates of the kernel and of GNU Radio's chain; prints a table and returns its rows."""
+    figures: list[tuple[str, float | None]] = [
+        ("wavesfm kernel, FFT 1024, mean of 4", spectrogram_rate(PEER_SPEC, seconds))
+    ]
+    figures.append(("GNU Radio blocks, FFT 1024, mean of 4", _peer_rate(seconds)))
+    if bundle is not None:
+        spec = bundle.spec.preprocess
+        name = f"wavesfm kernel, {bundle.spec.name}'s tiles (FFT {spec.fft_size}, mean of {spec.frames_averaged})"
+        figures.append((name, spectrogram_rate(spec, seconds)))
+    base = figures[0][1]
+    peer = figures[1][1]
+    table = Table("spectrogram, one thread", "MS/s", title="samples to tiles", title_justify="left")
+    for name, rate in figures:
+        table.add_row(name, "not measured" if rate is None else f"{rate:.1f}")
+    console.print(table)
+    if base and peer:
+        console.print(f"the kernel is {base / peer:.2f} times as fast as GNU Radio's blocks", highlight=False)
+    return [{"name": name, "ms_per_s": rate} for name, rate in figures]
+
+
+def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict[str, object]]:
+    """Times of every installed engine at batch 1 and 8 with 1 and 2 threads; prints a table and returns its rows."""
+    rows: list[dict[str, object]] = []
+    table = Table("engine", "batch", "ms per tile", "tiles/s", "MS/s", title=bundle.id, title_justify="left")
+    for name in available_engines():
+        for threads in (1, 2):
+            # on a processor without bf16 both are f32, which is measured once
+            engines = [open_engine(bundle, name, threads, precision) for precision in ("auto", "f32")]
+            for engine in {engine.description: engine for engine in engines}.values():
+                for batch in (1, 8):
+                    ms = milliseconds_per_tile(engine, bundle, batch, seconds)
+                    msps = bundle.spec.preprocess.stride_samples / ms / 1e3
+                    table.add_row(engine.description, str(batch), f"{ms:.2f}", f"{1e3 / ms:.0f}", f"{msps:.1f}")
+                    rows.append({"engine": engine.description, "threads": threads, "batch": batch, "ms_per_tile": ms})
+    if not rows:
+        raise EngineError("bench", "engines", "none installed", "one: pip install wavesfm-core[onnxruntime]")
+    console.print(table)
+    return rows
+
+
+def _peer_rate(seconds: float) -> float | None:
+    """MS/s of GNU Radio's chain in a process of its own, None where it is not installed."""
+    if not PEER.is_file():
+        return None
+    spec = dataclasses.asdict(PEER_SPEC)
+    command = [sys.executable, str(PEER), "--fft-size", str(spec["fft_size"]), "--seconds", str(seconds), "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_TIMEOUT_S, check=True)
+        return float(json.loads(done.stdout.strip().splitlines()[-1])["ms_per_s"])
+    except (subprocess.SubprocessError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        log.warning("GNU Radio's chain was not measured: %s", error)
+        return None
