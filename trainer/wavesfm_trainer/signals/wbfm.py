@@ -115,7 +115,7 @@ def _band_piece(rng: np.random.Generator, duration_s: float, view_hz: float) -> 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
     """One station when the view is narrow, mostly several when it is wide."""
-    if view_hz > 500e3 and rng.random() < 0.8:
+    if view_hz > 4e6 or (view_hz > 500e3 and rng.random() < 0.8):
         return _band_piece(rng, duration_s, view_hz)
     hybrid = view_hz > 400e3 and rng.random() < 0.1
     upsampling = UPSAMPLING_HYBRID if hybrid else UPSAMPLING
