@@ -17,6 +17,7 @@ from .base import IQ, Emission
 Spectrum = NDArray[np.complex64]
 SMOOTH_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 MAX_RATE_ERROR = 60e-6
+CONVERTER_NOISE_LSB = 0.4
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Reception:
     rolloff: fraction of the band's edge that the receiver's filter takes, edge_db: its attenuation at the very edge.
     image_db: IQ image below the signal (inf: none); dc_db: DC spike over the noise per sample (-inf: none).
     gain_steps: (position in [0, 1), dB) each; bits: 0 for float samples; level_db: RMS below full scale at the converter.
+    noise_dbfs: where given, the level is set so that the thermal noise has this power per sample, whatever the signal's.
     """
 
     snr_db: float = 30.0
@@ -45,6 +47,7 @@ class Reception:
     gain_steps: tuple[tuple[float, float], ...] = ()
     bits: int = 0
     level_db: float = -12.0
+    noise_dbfs: float | None = None
     neighbours: tuple[tuple[Emission, float, float], ...] = field(default=(), repr=False)
 
 
@@ -94,7 +97,7 @@ def receive(rng: np.random.Generator, emission: Emission, reception: Reception, 
     spectrum.view(np.float32)[:] += scale * rng.standard_normal(2 * n_fft, dtype=np.float32)
     _filter_and_dc(rng, spectrum, reception, noise_power)
     iq = fft.ifft(spectrum, overwrite_x=True, workers=1)[:n_samples]
-    return _front_end(rng, iq, reception)
+    return _front_end(rng, iq, reception, noise_power)
 
 
 def _transform_lengths(n_samples: int, n_native: int, ratio: float, exact: int = 0) -> tuple[int, int]:
@@ -200,7 +203,7 @@ def _filter_and_dc(rng: np.random.Generator, spectrum: Spectrum, reception: Rece
         spectrum[-k] += np.conj(skirt).astype(np.complex64)
 
 
-def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception) -> IQ:
+def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception, noise_power: float) -> IQ:
     """Gain steps, IQ imbalance, then the converter: level, clipping, rounding."""
     for position, step_db in reception.gain_steps:
         iq[int(position * len(iq)) :] *= np.float32(10 ** (step_db / 20))
@@ -208,11 +211,17 @@ def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception) -> IQ:
         image = 10 ** (-reception.image_db / 20) * np.exp(1j * reception.image_phase)
         iq = iq + np.complex64(image) * np.conj(iq)
     values = np.ascontiguousarray(iq, np.complex64).view(np.float32)
-    rms = float(np.sqrt(np.mean(np.square(values[:: max(1, len(values) // 65536)])) + 1e-30))
-    values = values * np.float32(10 ** (reception.level_db / 20) / rms)
+    if reception.noise_dbfs is not None:
+        scale = 10 ** (reception.noise_dbfs / 20) / np.sqrt(noise_power)
+    else:
+        rms = float(np.sqrt(np.mean(np.square(values[:: max(1, len(values) // 65536)])) + 1e-30))
+        scale = 10 ** (reception.level_db / 20) / rms
+    values = values * np.float32(scale)
     if reception.bits:
         steps = np.float32(2 ** (reception.bits - 1))
         values *= steps
+        # A converter has noise of its own: without it, weak thermal noise would become exact zeros between bursts.
+        values += np.float32(CONVERTER_NOISE_LSB) * rng.standard_normal(len(values), dtype=np.float32)
         np.rint(values, out=values)
         np.clip(values, -steps, steps - 1, out=values)
         values /= steps
