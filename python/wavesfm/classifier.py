@@ -36,19 +36,19 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
 
     bundle: directory of the model bundle, the only parameter that is needed.
     device: `auto`, `cpu` or an engine's name.
-    sample_rate, center_freq: in Hz, 0 when unknown; a tag rx_rate or rx_freq replaces them from its sample on, and a new
-    tile begins there, as it does at an rx_time that does not follow from the one before.
+    sample_rate, center_freq: in Hz, 0 when unknown; a tag rx_rate or rx_freq replaces them from its sample on, and a
+    new tile begins there, as it does at an rx_time that does not follow from the one before.
     gate_db: tiles whose peak is less than this over the running noise floor are "no signal" without asking the engine;
     negative: no gate.
     threshold: confidence below which the label is "unknown"; negative: the bundle's own.
     policy: when queue_tiles wait, `block` holds the stream back, `drop_oldest` and `drop_newest` drop and count.
     batch_tiles, batch_wait_ms: the engine is run when so many tiles wait or the first has waited so long.
 
-    Messages out: `predictions`: dict, see `messages.prediction_to_pmt`. `status`: dict with `kind`: "started", "accounts"
-    (at most once a second), "warning" and "error" (with `text`), "finished" (the final accounts). `label`: a pair
-    ("label" . text) when it changes, for QT GUI. Message in: `command`: dict or pair with `threshold`, `gate_db`, `policy`.
-    At the end of the stream all that waits and the last partial tile are classified and published before the block ends.
-    Raises WavesfmError when the bundle or a parameter is wrong; while running no error ends the flowgraph.
+    Messages out: `predictions`: dict, see `messages.prediction_to_pmt`. `status`: dict with `kind`: "started",
+    "accounts" (at most once a second), "warning" and "error" (with `text`), "finished" (the final accounts). `label`: a
+    pair ("label" . text) when it changes, for QT GUI. Message in: `command`: dict or pair with `threshold`, `gate_db`,
+    `policy`. At the end of the stream all that waits and the last partial tile are classified and published before the
+    block ends. Raises WavesfmError when the bundle or a parameter is wrong; while running no error ends the flowgraph.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         self.connect(self, self._input)
 
     def set_threshold(self, threshold: float | None) -> None:
-        """Confidence (0 to 1) below which all is "unknown"; negative or None: the bundle's. Raises ConfigurationError."""
+        """Least confidence of a label, 0 to 1; negative or None: the bundle's. Raises ConfigurationError."""
         own = self._pipeline.bundle.spec.head.threshold
         self._pipeline.head.threshold = own if _or_none(threshold) is None else threshold
 
@@ -224,10 +224,10 @@ class _MessageOutput(gr.basic_block):  # type: ignore[misc]
     """The message side of a classifier, and what keeps results from being lost at the end of a stream.
 
     GNU Radio ends a stream block without another call of work, tells its message neighbours "done" on their port
-    `system`, and ends those too as soon as they handled what was posted before; what comes later is lost. So the samples
-    end in a block of their own, whose only message neighbour is this one. Here "done" is handled as: cut the last tile,
-    wait for the worker, publish, and only then be done, which tells the user's blocks. A "done" that comes from elsewhere
-    (the sender of commands) while the stream still runs is passed over.
+    `system`, and ends those too as soon as they handled what was posted before; what comes later is lost. So the
+    samples end in a block of their own, whose only message neighbour is this one. Here "done" is handled as: cut the
+    last tile, wait for the worker, publish, and only then be done, which tells the user's blocks. A "done" that comes
+    from elsewhere (the sender of commands) while the stream still runs is passed over.
     """
 
     def __init__(self, owner: classifier) -> None:

@@ -17,10 +17,10 @@ from .messages import PREDICTIONS, STATUS, record_from_pmt
 class prediction_sink(gr.basic_block):  # type: ignore[misc]
     """Write every message of the port `predictions` as one line of JSON with the keys of `wavesfm classify --json`.
 
-    filename: the file, "" or "-" for standard output; append: keep what the file holds, else it is emptied. It is opened
-    here (ConfigurationError when that fails) and every line is on disk as soon as its message was handled, so that the
-    file is complete after `tb.wait()`. Messages of the port `status` go to the logger. A line that cannot be written
-    (disk full) or a message that is no prediction is logged and counted in `errors`, and the flowgraph goes on.
+    filename: the file, "" or "-" for standard output; append: keep what the file holds, else it is emptied. It is
+    opened here (ConfigurationError when that fails) and every line is on disk as soon as its message was handled, so
+    that the file is complete after `tb.wait()`. Messages of the port `status` go to the logger. A line that cannot be
+    written (disk full) or a message that is no prediction is logged and counted in `errors`, and the flowgraph goes on.
     GNU Radio ends a message block when the first block connected to it ends: connect one classifier to one sink.
     """
 

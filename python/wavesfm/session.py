@@ -64,7 +64,7 @@ class Session:
         )
 
     def push(self, samples: Samples, arrived_s: float | None = None) -> None:
-        """Take samples in; the policy `block` makes this wait while the queue is full. After a fault they are skipped."""
+        """Take samples in, waiting while the queue is full if the policy is `block`; after a fault skip them."""
         if self.fault:
             self._skip_to(self._next_sample + len(samples))
             return
@@ -107,11 +107,16 @@ class Session:
         self._skip_to(next_sample)
 
     def status(self) -> dict[str, Any]:
-        """The accounts of samples and tiles; tiles_in = inferred + gated + dropped + failed + waiting."""
+        """The accounts: tiles_in = inferred + gated + dropped + failed + waiting.
+
+        samples_in: all that came; samples_skipped: of these in no tile, because they were too few before a retune or the
+        end, or came after a fault; samples_pending: not yet in a tile; fault: why classification stopped, or "".
+        """
         accounts = self.worker.accounts
         return {
             "samples_in": self._stream.samples_in + self._n_skipped,
             "samples_skipped": self._stream.samples_skipped + self._n_skipped,
+            "samples_pending": self._stream.pending_samples,
             "nonfinite_samples": self._n_nonfinite,
             "tiles_in": accounts.tiles_in,
             "inferred": accounts.inferred,

@@ -1,0 +1,97 @@
+"""Flowgraphs around a classifier, run under a watchdog, with what came out of their message ports."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pmt
+from gnuradio import blocks, gr
+
+WATCHDOG_S = 60.0
+
+
+def finish(top: Any, timeout_s: float = WATCHDOG_S) -> None:
+    """Wait until a started flowgraph has ended; fails, with every thread's stack, when it hangs."""
+    waiter = threading.Thread(target=top.wait, daemon=True)
+    waiter.start()
+    waiter.join(timeout_s)
+    if waiter.is_alive():
+        faulthandler.dump_traceback(sys.__stderr__)
+        raise AssertionError(f"the flowgraph hangs: it has not ended after {timeout_s} s")
+
+
+def run(top: Any, timeout_s: float = WATCHDOG_S) -> None:
+    """Run a flowgraph to the end of its stream under the watchdog."""
+    top.start()
+    finish(top, timeout_s)
+
+
+class Collector:
+    """A flowgraph `source -> classifier` with GNU Radio's own message_debug at each port."""
+
+    def __init__(self, source: Any, classifier: Any) -> None:
+        self.top = gr.top_block()
+        self.source, self.classifier = source, classifier
+        self.top.connect(source, classifier)
+        self._stores = {}
+        for port in ("predictions", "status", "label"):
+            self._stores[port] = blocks.message_debug()
+            self.top.msg_connect((classifier, port), (self._stores[port], "store"))
+
+    def run(self, timeout_s: float = WATCHDOG_S) -> Collector:
+        """Run to the end of the stream under the watchdog."""
+        run(self.top, timeout_s)
+        return self
+
+    def messages(self, port: str) -> list[Any]:
+        """What came from a port so far, as PMT."""
+        store = self._stores[port]
+        return [store.get_message(index) for index in range(store.num_messages())]
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """The predictions as Python types; an empty dict is None."""
+        return [pmt.to_python(message) for message in self.messages("predictions")]
+
+    def status(self, kind: str) -> list[dict[str, Any]]:
+        """The status messages of one kind as Python types."""
+        return [said for said in map(pmt.to_python, self.messages("status")) if said["kind"] == kind]
+
+
+def vector_source(samples: Any, tags: Iterable[tuple[int, str, Any]] = ()) -> Any:
+    """A source of complex64 [n] and of tags (offset, key, PMT value)."""
+    made = []
+    for offset, key, value in tags:
+        tag = gr.tag_t()
+        tag.offset, tag.key, tag.value = offset, pmt.intern(key), value
+        made.append(tag)
+    return blocks.vector_source_c(samples.tolist(), False, 1, made)
+
+
+class ChunkSource(gr.sync_block):
+    """Emits complex64 [n] in pieces of random sizes, 1 to `most` samples, the same for the same seed."""
+
+    def __init__(self, samples: Any, most: int, seed: int) -> None:
+        gr.sync_block.__init__(self, "chunk_source", [], [np.complex64])
+        self._samples, self._most, self._rng = samples, most, np.random.default_rng(seed)
+        self._sent = 0
+
+    def work(self, input_items: list[Any], output_items: list[Any]) -> int:
+        left = len(self._samples) - self._sent
+        if left == 0:
+            return -1
+        size = min(int(self._rng.integers(1, self._most + 1)), left, len(output_items[0]))
+        output_items[0][:size] = self._samples[self._sent : self._sent + size]
+        self._sent += size
+        return size
+
+
+def accounts_close(accounts: dict[str, Any]) -> bool:
+    """Whether every tile of a status message is accounted for."""
+    parts = ("inferred", "gated", "dropped", "failed", "waiting")
+    return accounts["tiles_in"] == sum(accounts[part] for part in parts)

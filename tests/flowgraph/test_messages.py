@@ -1,0 +1,72 @@
+"""Predictions survive the way through PMT, and what is no prediction, tag or command is refused."""
+
+from __future__ import annotations
+
+import pmt
+import pytest
+from gnuradio.wavesfm.messages import command_from_pmt, prediction_to_pmt, record_from_pmt, time_from_pmt, time_to_pmt
+from hypothesis import given
+from hypothesis import strategies as st
+from wavesfm_core.types import Prediction, StreamTime
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 2**63 - 1)
+names = st.text(st.characters(codec="ascii", exclude_characters="\0"), min_size=1, max_size=12)
+times = st.builds(StreamTime, st.integers(0, 2**40), st.floats(0, 1, exclude_max=True))
+predictions = st.builds(
+    Prediction,
+    label=names,
+    confidence=st.none() | st.floats(0, 1),
+    probabilities=st.dictionaries(names, st.floats(0, 1), max_size=5),
+    start_sample=counts,
+    n_samples=counts,
+    rate_hz=finite,
+    centre_hz=st.none() | finite,
+    time=st.none() | times,
+    partial=st.booleans(),
+    latency_s=st.none() | finite,
+    bundle_id=names,
+    n_nonfinite=counts,
+)
+
+
+@given(predictions)
+def test_a_prediction_returns_as_its_json_record(prediction):
+    record = record_from_pmt(prediction_to_pmt(prediction))
+    assert record == prediction.as_dict()
+    assert list(record) == list(prediction.as_dict())
+
+
+@given(times)
+def test_a_time_returns(time):
+    back = time_from_pmt(time_to_pmt(time))
+    assert (back.full_s, back.frac_s) == time
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pmt.PMT_NIL,
+        pmt.from_double(3.0),
+        pmt.make_tuple(pmt.from_uint64(3)),
+        pmt.make_tuple(pmt.from_uint64(3), pmt.intern("x")),
+        pmt.make_tuple(pmt.from_uint64(3), pmt.from_double(float("nan"))),
+    ],
+)
+def test_what_is_no_time_is_refused(value):
+    with pytest.raises(ValueError, match="not a"):
+        time_from_pmt(value)
+
+
+@pytest.mark.parametrize("message", [pmt.PMT_NIL, pmt.PMT_T, pmt.from_long(3), pmt.to_pmt({"colour": "blue"})])
+def test_what_is_no_prediction_is_refused(message):
+    with pytest.raises(ValueError, match="label"):
+        record_from_pmt(message)
+
+
+def test_commands():
+    assert command_from_pmt(pmt.cons(pmt.intern("policy"), pmt.intern("block"))) == {"policy": "block"}
+    assert command_from_pmt(pmt.to_pmt({"threshold": 0.5, "gate_db": None})) == {"threshold": 0.5, "gate_db": None}
+    for message in (pmt.PMT_NIL, pmt.PMT_F, pmt.intern("policy"), pmt.to_pmt({"colour": 1})):
+        with pytest.raises(ValueError, match="expected"):
+            command_from_pmt(message)
