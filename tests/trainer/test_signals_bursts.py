@@ -6,7 +6,6 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-
 from wavesfm_trainer.signals import shaping
 
 MODULES = ("ads_b", "gsm", "bluetooth", "zigbee", "lora", "ook_ism", "fsk_ism")
@@ -85,14 +84,16 @@ def test_trapezoids_keep_area_and_height():
 
 
 def test_noise_is_mostly_empty_and_its_artefacts_weak():
-    draws = [make("noise", seed, 8e-3, 2e6).iq for seed in range(60)]
-    plain = sum(not iq.any() for iq in draws)
-    assert 25 < plain < 50
-    for iq in draws:
-        if iq.any():
-            frames = np.abs(np.fft.fft(iq[: len(iq) // 512 * 512].reshape(-1, 512))) ** 2
-            mean = frames.mean(axis=0)
-            assert mean.max() / np.median(mean) < 10**3
+    draws = [make("noise", seed, 32e-3, 2e6) for seed in range(60)]
+    assert 25 < sum(not draw.iq.any() for draw in draws) < 50
+    heights_db = []
+    for draw in draws:
+        if draw.iq.any():  # at 20 dB in occupied_hz, as the channel counts it
+            noise = 10**-2.0 * draw.rate_hz / draw.occupied_hz
+            frames = np.abs(np.fft.fft(draw.iq[: len(draw.iq) // 512 * 512].reshape(-1, 512))) ** 2
+            heights_db.append(10 * np.log10(frames.mean(axis=0).max() / (512 * noise)))
+    assert max(heights_db) < 14
+    assert np.median(heights_db) > 0
 
 
 def test_ads_b_reply_lengths_and_pulse_positions():

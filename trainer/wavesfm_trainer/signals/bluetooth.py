@@ -46,7 +46,7 @@ def _field(value: int, count: int) -> NDArray[np.int8]:
 def _dpsk(rng: np.random.Generator, count: int, levels: int, rate_hz: float) -> IQ:
     """`count` symbols of pi/4-DQPSK (4 levels) or 8DPSK after their reference symbol."""
     step = rng.integers(0, levels, count) * (2 * np.pi / levels) + (np.pi / 4 if levels == 4 else 0.0)
-    per_symbol = int(round(rate_hz / SYMBOL_RATE_HZ))
+    per_symbol = round(rate_hz / SYMBOL_RATE_HZ)
     impulses = np.zeros(count * per_symbol, np.complex64)
     impulses[::per_symbol] = np.exp(1j * np.cumsum(step)) * np.sqrt(per_symbol)
     return smooth(impulses, rrc_taps(0.4, per_symbol))

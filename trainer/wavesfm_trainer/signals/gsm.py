@@ -182,7 +182,7 @@ def _synthesise(symbols: list[NDArray], offsets_hz: NDArray, count: int, view_hz
     for stream, offset_hz in zip(symbols, offsets_hz, strict=True):
         tones = fft.fft(stream.astype(np.complex64, copy=False))
         shaped = np.concatenate([tones[-reach:], tones[:reach]]) * gain
-        at = bins + int(round(offset_hz / rate_hz * n_out)) + n_out // 2
+        at = bins + round(float(offset_hz) / rate_hz * n_out) + n_out // 2
         inside = slice(np.searchsorted(at, 0), np.searchsorted(at, n_out))
         spectrum[at[inside]] += shaped[inside]
     return fft.ifft(fft.ifftshift(spectrum)), rate_hz

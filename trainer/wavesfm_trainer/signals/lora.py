@@ -88,7 +88,7 @@ def _node(rng: np.random.Generator, duration_s: float, bandwidth_hz: float, over
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
     """Packets of one node, at times of two nodes on neighbouring channels or on one."""
-    shares = BANDWIDTH_SHARES * (BANDWIDTHS_HZ <= 1.02 * view_hz) * (BANDWIDTHS_HZ >= view_hz / 20)
+    shares = BANDWIDTH_SHARES * ((view_hz / 20 <= BANDWIDTHS_HZ) & (1.02 * view_hz >= BANDWIDTHS_HZ))
     bandwidth_hz = float(rng.choice(BANDWIDTHS_HZ, p=shares / shares.sum())) if shares.any() else 500e3
     others = int(rng.uniform() < 0.2)
     apart = 1.6 * bandwidth_hz * int(rng.integers(0, 3)) if others else 0.0
