@@ -109,8 +109,8 @@ class Session:
     def status(self) -> dict[str, Any]:
         """The accounts: tiles_in = inferred + gated + dropped + failed + waiting.
 
-        samples_in: all that came; samples_skipped: of these in no tile, because they were too few before a retune or the
-        end, or came after a fault; samples_pending: not yet in a tile; fault: why classification stopped, or "".
+        samples_in: all that came; samples_skipped: of these in no tile, for being too few before a retune or the end,
+        or after a fault; samples_pending: not yet in a tile; fault: why classification stopped, or "".
         """
         accounts = self.worker.accounts
         return {

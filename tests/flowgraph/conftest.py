@@ -15,9 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture()
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """fake_engine(delay_s=0.0, failures=()) -> list: every classifier opened from here on runs a FakeEngine, kept in
-    the list.
-    """
+    """fake_engine(delay_s=0.0, failures=()) -> list of the FakeEngines that classifiers opened from here on run."""
     from wavesfm_core.engines.fake import FakeEngine
 
     opened: list[Any] = []

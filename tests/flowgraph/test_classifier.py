@@ -10,7 +10,6 @@ import pmt
 import pytest
 from flowgraphs import ChunkSource, Collector, accounts_close, finish, vector_source
 from gnuradio import blocks, gr, gr_unittest, wavesfm
-
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError
 from wavesfm_core.pipeline import Pipeline
 
@@ -27,8 +26,10 @@ class Tags(gr_unittest.TestCase):
         self.bundle, self.tone = str(fake_bundle), tone
 
     def classify(self, n_samples, tags, **parameters):
-        graph = Collector(vector_source(self.tone(-0.2, n_samples), tags), wavesfm.classifier(self.bundle,
-        **parameters)) return graph.run()
+        graph = Collector(
+            vector_source(self.tone(-0.2, n_samples), tags), wavesfm.classifier(self.bundle, **parameters)
+        )
+        return graph.run()
 
     def positions(self, graph):
         return [(p["start_sample"], p["n_samples"], p["rate_hz"], p["centre_hz"]) for p in graph.predictions]
@@ -42,8 +43,12 @@ class Tags(gr_unittest.TestCase):
         self.assertEqual(self.positions(self.classify(TILE, [])), [(0, TILE, 0.0, None)])
 
     def test_tags_at_the_start_replace_the_parameters_and_cut_nothing(self):
-        tags = [(0, "rx_rate", pmt.from_double(1e6)), (0, "rx_freq", pmt.from_double(433e6)), (0, "rx_time", rx_time(7,
-        0.5))] graph = self.classify(2 * TILE, tags, sample_rate=2e6, center_freq=868e6)
+        tags = [
+            (0, "rx_rate", pmt.from_double(1e6)),
+            (0, "rx_freq", pmt.from_double(433e6)),
+            (0, "rx_time", rx_time(7, 0.5)),
+        ]
+        graph = self.classify(2 * TILE, tags, sample_rate=2e6, center_freq=868e6)
         self.assertEqual(self.positions(graph), [(0, TILE, 1e6, 433e6), (TILE, TILE, 1e6, 433e6)])
         times = [p["time"] for p in graph.predictions]
         self.assertEqual(times[0], (7, 0.5))
@@ -67,8 +72,10 @@ class Tags(gr_unittest.TestCase):
             (TILE + 5, "rx_rate", pmt.from_double(4e6)),
         ]
         graph = self.classify(3 * TILE + 5, tags)
-        self.assertEqual(self.positions(graph), [(0, TILE, 1e6, None), (TILE + 5, TILE, 4e6, None), (2 * TILE + 5, TILE,
-        4e6, None)]) seconds = [whole - 100 + fraction for whole, fraction in (p["time"] for p in graph.predictions)]
+        self.assertEqual(
+            self.positions(graph), [(0, TILE, 1e6, None), (TILE + 5, TILE, 4e6, None), (2 * TILE + 5, TILE, 4e6, None)]
+        )
+        seconds = [whole - 100 + fraction for whole, fraction in (p["time"] for p in graph.predictions)]
         first = 0.999 + (TILE + 5) / 1e6
         np.testing.assert_allclose(seconds, [0.999, first, first + TILE / 4e6], rtol=0, atol=1e-9)
         self.assertEqual(graph.predictions[1]["time"][0], 101)
@@ -81,12 +88,17 @@ class Tags(gr_unittest.TestCase):
                 (offset, "rx_rate", pmt.from_double(1e6)),
                 (offset, "rx_time", rx_time(5, offset / 1e6)),
             ]
-        self.assertEqual(self.positions(self.classify(2 * TILE, tags)), [(0, TILE, 1e6, 100e6), (TILE, TILE, 1e6,
-        100e6)])
+        self.assertEqual(
+            self.positions(self.classify(2 * TILE, tags)), [(0, TILE, 1e6, 100e6), (TILE, TILE, 1e6, 100e6)]
+        )
 
     def test_a_gap_in_time_starts_a_new_tile(self):
-        tags = [(0, "rx_rate", pmt.from_double(1e6)), (0, "rx_time", rx_time(5, 0.0)), (1000, "rx_time", rx_time(6,
-        0.25))] graph = self.classify(1000 + TILE, tags)
+        tags = [
+            (0, "rx_rate", pmt.from_double(1e6)),
+            (0, "rx_time", rx_time(5, 0.0)),
+            (1000, "rx_time", rx_time(6, 0.25)),
+        ]
+        graph = self.classify(1000 + TILE, tags)
         self.assertEqual([p["start_sample"] for p in graph.predictions], [0, 1000])
         self.assertEqual([p["time"] for p in graph.predictions], [(5, 0.0), (6, 0.25)])
 
@@ -105,10 +117,8 @@ class Tags(gr_unittest.TestCase):
         graph = self.classify(2 * TILE, tags)
         self.assertEqual(self.positions(graph), [(0, TILE, 0, None), (TILE, TILE, 0, None)])
         said = [status["text"] for status in graph.status("warning")]
-        self.assertEqual([text.split(":")[0] for text in said], [
-            "tag rx_rate at sample 10", "tag rx_rate at sample 20", "tag rx_freq at sample 30", "tag rx_time at sample
-            40",
-        ])  # fmt: skip
+        places = [("rx_rate", 10), ("rx_rate", 20), ("rx_freq", 30), ("rx_time", 40)]
+        self.assertEqual([text.split(":")[0] for text in said], [f"tag {key} at sample {at}" for key, at in places])
 
 
 class Messages(gr_unittest.TestCase):
@@ -138,14 +148,20 @@ class Messages(gr_unittest.TestCase):
         self.assertEqual(prediction["bundle_id"], graph.classifier.bundle_id)
 
     def test_noise_is_no_signal(self):
-        graph = Collector(vector_source(self.tone(0, TILE, snr_db=-200)), wavesfm.classifier(self.bundle,
-        gate_db=20)).run() (prediction,) = graph.predictions
-        self.assertEqual((prediction["label"], prediction["confidence"], prediction["probabilities"]), ("no signal",
-        None, None)) self.assertEqual(graph.status("finished")[0]["gated"], 1)
+        graph = Collector(
+            vector_source(self.tone(0, TILE, snr_db=-200)), wavesfm.classifier(self.bundle, gate_db=20)
+        ).run()
+        (prediction,) = graph.predictions
+        self.assertEqual(
+            (prediction["label"], prediction["confidence"], prediction["probabilities"]), ("no signal", None, None)
+        )
+        self.assertEqual(graph.status("finished")[0]["gated"], 1)
 
     def test_a_negative_gate_is_no_gate(self):
-        graph = Collector(vector_source(self.tone(0, TILE, snr_db=-200)), wavesfm.classifier(self.bundle,
-        gate_db=-1)).run() self.assertEqual(graph.predictions[0]["label"], "quiet")
+        graph = Collector(
+            vector_source(self.tone(0, TILE, snr_db=-200)), wavesfm.classifier(self.bundle, gate_db=-1)
+        ).run()
+        self.assertEqual(graph.predictions[0]["label"], "quiet")
 
     def test_label_says_each_change_once(self):
         samples = np.concatenate([self.tone(-0.2, 3 * TILE), self.tone(0.3, 2 * TILE)])
@@ -155,8 +171,10 @@ class Messages(gr_unittest.TestCase):
         self.assertEqual([pair[1].split()[0] for pair in said], ["left", "right"])
 
     def test_started_says_which_engine_and_bundle(self):
-        graph = Collector(vector_source(self.tone(0.3, TILE)), wavesfm.classifier(self.bundle,
-        device="onnxruntime")).run() (started,) = graph.status("started")
+        graph = Collector(
+            vector_source(self.tone(0.3, TILE)), wavesfm.classifier(self.bundle, device="onnxruntime")
+        ).run()
+        (started,) = graph.status("started")
         self.assertIn("onnxruntime", started["engine"])
         self.assertEqual(started["bundle_id"], graph.classifier.bundle_id)
 
@@ -182,8 +200,10 @@ def test_random_chunks_give_what_the_pipeline_gives(most, seed, fake_bundle, ton
     full = 2 if most == 1 else 12
     samples = np.concatenate([tone(-0.2, full * TILE // 2), tone(0.3, full * TILE // 2), tone(0.1, 300)])
     expected = [p.as_dict() for p in Pipeline.open(fake_bundle).classify(samples, rate_hz=1e6)]
-    graph = Collector(ChunkSource(samples, most, seed), wavesfm.classifier(str(fake_bundle), sample_rate=1e6,
-    batch_tiles=3)) found = graph.run().predictions
+    graph = Collector(
+        ChunkSource(samples, most, seed), wavesfm.classifier(str(fake_bundle), sample_rate=1e6, batch_tiles=3)
+    )
+    found = graph.run().predictions
     assert len(found) == full + 1
     for prediction in (*found, *expected):
         del prediction["latency_s"]
@@ -307,8 +327,11 @@ def test_setters_while_running(fake_bundle, fake_engine, tone):
         classifier.set_gate_db(-1)
         assert labels_become("right")
         classifier.set_policy("drop_oldest")
-        for setter, wrong in ((classifier.set_threshold, 1.5), (classifier.set_policy, "sometimes"),
-        (classifier.set_gate_db, np.nan)):
+        for setter, wrong in (
+            (classifier.set_threshold, 1.5),
+            (classifier.set_policy, "sometimes"),
+            (classifier.set_gate_db, np.nan),
+        ):
             with pytest.raises(ConfigurationError):
                 setter(wrong)
         assert labels_become("right")
