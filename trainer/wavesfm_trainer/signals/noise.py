@@ -53,7 +53,7 @@ def _comb(rng: np.random.Generator, n: int, rate_hz: float) -> tuple[IQ, float]:
     taps = (rng.standard_normal(6) + 1j * rng.standard_normal(6)).astype(np.complex64)
     # Power is counted over the samples that are not zero, of which 6 in a period: in each of `period` lines 6/period^2.
     height = min(period**2 / 6 / FFT_BINS, period / 1500 if spread else 1.0)  # jitter makes the lines a broad noise
-    return lfilter(taps, np.ones(1, np.float32), iq), height * rate_hz
+    return lfilter(taps, np.ones(1, np.float32), iq), height * rate_hz / 8
 
 
 def _hump(rng: np.random.Generator, n: int, rate_hz: float) -> tuple[IQ, float]:
