@@ -28,7 +28,8 @@ class SpectrogramSpec:
     min_rows: fewest rows of which a partial tile is made.
     floor_db: power per FFT bin below which everything is this, in dB relative to full scale (|x| = 1 on one bin is 0 dB).
     height, width: of the prepared tile (time down, frequency rightwards from -rate/2 to rate/2); bicubic, antialiased.
-    reference: "median" subtracts the tile's own median in dB (independent of receiver gain), "full_scale" nothing.
+    reference: "median" subtracts the tile's own median in dB (independent of receiver gain), or as much more as brings
+        the tile's 99.9 % quantile down to high_db; "full_scale" subtracts nothing.
     low_db, high_db: after the reference, clipped and mapped to [0, 1]; mean, std: then standardised.
     """
 

@@ -15,7 +15,7 @@ from wavesfm_core.iqfile import open_recording
 from wavesfm_core.pipeline import Pipeline, most_probable_label
 from wavesfm_core.types import NO_SIGNAL
 
-IQ_FORMATS = ("cu8", "cs8", "cs16", "cf32")
+IQ_FORMATS = {"cu8": "cu8", "cs8": "cs8", "cs16_le": "cs16", "cf32_le": "cf32"}
 TASK_FILE = Path(__file__).parent / "tasks" / "rf20.yml"
 
 
@@ -56,7 +56,7 @@ def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
             label = next((to for pattern, to in patterns.items() if fnmatch(entry["label"], pattern)), None)
             if label is not None and entry["format"] in IQ_FORMATS:
                 rate_hz = float(entry["sample_rate_hz"] or 0)
-                rows.append(ManifestRow(path.parent / entry["file"], label, rate_hz, entry["format"]))
+                rows.append(ManifestRow(path.parent / entry["file"], label, rate_hz, IQ_FORMATS[entry["format"]]))
     return rows
 
 
