@@ -35,7 +35,7 @@ class Golden:
         arrays.update({f"iq_{i}": np.asarray(a, np.complex64) for i, a in enumerate(self.iq)})
         arrays.update({f"tile_{i}": np.asarray(a, np.float32) for i, a in enumerate(self.tiles)})
         arrays.update({f"out_{name}": np.asarray(a, np.float32) for name, a in self.outputs.items()})
-        np.savez_compressed(path, **arrays)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy types only its flags
 
     @classmethod
     def load(cls, path: Path) -> Golden:
@@ -62,7 +62,9 @@ class Golden:
             found = f"{n} rates, {len(self.iq)} of IQ, {len(self.tiles)} tiles"
             raise BundleError(path, "number of tiles", found, "equal numbers, at least 1")
         tile = (1, spec.preprocess.height, spec.preprocess.width)
-        expected = {f"tile_{i}": (a, tile) for i, a in enumerate(self.tiles)}
+        expected: dict[str, tuple[np.ndarray, tuple[int, ...]]] = {
+            f"tile_{i}": (a, tile) for i, a in enumerate(self.tiles)
+        }
         for output in spec.outputs:
             if output.name not in self.outputs:
                 raise BundleError(path, f"out_{output.name}", "nothing", "an array")

@@ -22,7 +22,7 @@ from ..gate import DEFAULT_GATE_DB
 from ..iqfile import Recording, open_recording
 from ..pipeline import Pipeline
 from ..types import Prediction
-from .benchmarks import bench_engines, bench_spectrogram
+from .benchmarks import PEER, bench_engines, bench_spectrogram
 from .parsing import gate_db, hertz
 from .summary import Summary
 
@@ -153,14 +153,13 @@ def annotate(
 def bench(
     model: Annotated[Path | None, typer.Option("--model", metavar="BUNDLE", help="Also time its engines.")] = None,
     seconds: Annotated[float, typer.Option("--seconds", help="For each figure.")] = 2.0,
-    json_path: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Also write the figures as JSON.")
-    ] = None,
+    peer: Annotated[Path, typer.Option("--peer", help="The script that measures GNU Radio's own blocks.")] = PEER,
+    json_path: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Also write them as JSON.")] = None,
 ) -> None:
     """Measure the spectrogram kernel, GNU Radio's own chain where it is installed, and the engines: medians."""
     console = Console(stderr=json_path == "-")
     bundle = None if model is None else Bundle.open(model)
-    results: dict[str, object] = {"spectrogram": bench_spectrogram(bundle, seconds, console)}
+    results: dict[str, object] = {"spectrogram": bench_spectrogram(bundle, seconds, console, peer)}
     if bundle is not None:
         results["engines"] = bench_engines(bundle, seconds, console)
     with _lines(json_path) as lines:

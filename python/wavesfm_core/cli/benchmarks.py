@@ -21,31 +21,33 @@ from ..spec import SpectrogramSpec
 
 log = logging.getLogger(__name__)
 
-PEER = Path(__file__).parents[3] / "apps" / "bench_gnuradio.py"
+PEER = Path("apps") / "bench_gnuradio.py"  # from the repository's root
 PEER_TIMEOUT_S = 300
 # GNU Radio's chain as its users build it: FFT of 1024, no overlap, the mean of 4 powers, dB
 PEER_SPEC = SpectrogramSpec(fft_size=1024, hop_samples=1024, frames_averaged=4, rows_per_tile=224)
 
 
-def bench_spectrogram(bundle: Bundle | None, seconds: float, console: Console) -> list[dict[str, object]]:
-    """Rates of the kernel and of GNU Radio's chain; prints a table and returns its rows."""
+def bench_spectrogram(
+    bundle: Bundle | None, seconds: float, console: Console, peer: Path = PEER
+) -> list[dict[str, object]]:
+    """Rates of the kernel and of GNU Radio's chain, by the script `peer`; prints a table and returns its rows."""
     figures: list[tuple[str, float | None]] = [
-        ("wavesfm kernel, FFT 1024, mean of 4", spectrogram_rate(PEER_SPEC, seconds))
+        ("wavesfm kernel, FFT 1024, mean of 4", spectrogram_rate(PEER_SPEC, seconds)),
+        ("GNU Radio blocks, FFT 1024, mean of 4", _peer_rate(peer, seconds)),
     ]
-    figures.append(("GNU Radio blocks, FFT 1024, mean of 4", _peer_rate(seconds)))
     if bundle is not None:
         spec = bundle.spec.preprocess
         name = f"wavesfm kernel, {bundle.spec.name}'s tiles (FFT {spec.fft_size}, mean of {spec.frames_averaged})"
         figures.append((name, spectrogram_rate(spec, seconds)))
     base = figures[0][1]
-    peer = figures[1][1]
+    chain = figures[1][1]
     table = Table("spectrogram, one thread", "MS/s", title="samples to tiles", title_justify="left")
     for name, rate in figures:
         table.add_row(name, "not measured" if rate is None else f"{rate:.1f}")
     console.print(table)
-    if base and peer:
-        console.print(f"the kernel is {base / peer:.2f} times as fast as GNU Radio's blocks", highlight=False)
-    return [{"name": name, "ms_per_s": rate} for name, rate in figures]
+    if base and chain:
+        console.print(f"the kernel is {base / chain:.2f} times as fast as GNU Radio's blocks", highlight=False)
+    return [{"name": name, "msamples_per_s": rate} for name, rate in figures]
 
 
 def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict[str, object]]:
@@ -68,15 +70,15 @@ def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict
     return rows
 
 
-def _peer_rate(seconds: float) -> float | None:
+def _peer_rate(script: Path, seconds: float) -> float | None:
     """MS/s of GNU Radio's chain in a process of its own, None where it is not installed."""
-    if not PEER.is_file():
+    if not script.is_file():
         return None
     spec = dataclasses.asdict(PEER_SPEC)
-    command = [sys.executable, str(PEER), "--fft-size", str(spec["fft_size"]), "--seconds", str(seconds), "--json"]
+    command = [sys.executable, str(script), "--fft-size", str(spec["fft_size"]), "--seconds", str(seconds), "--json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_TIMEOUT_S, check=True)
-        return float(json.loads(done.stdout.strip().splitlines()[-1])["ms_per_s"])
+        return float(json.loads(done.stdout.strip().splitlines()[-1])["msamples_per_s"])
     except (subprocess.SubprocessError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         log.warning("GNU Radio's chain was not measured: %s", error)
         return None

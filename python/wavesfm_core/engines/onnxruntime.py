@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, EngineError
 from ..types import Tensor
@@ -42,7 +42,7 @@ class OnnxRuntimeEngine:
         match_tensors(bundle.model_path, "input", self._spec.inputs, map(_declared, self._session.get_inputs()))
         match_tensors(bundle.model_path, "output", self._spec.outputs, map(_declared, self._session.get_outputs()))
         self._outputs = [tensor.name for tensor in self._spec.outputs]
-        self.description = f"onnxruntime {onnxruntime.__version__}, CPU, f32, {threads or 'all'} threads"
+        self.description = f"onnxruntime {onnxruntime.__version__}, CPU, f32, threads: {threads or 'all'}"
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine.run`."""
@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
         return outputs
 
 
-def _declared(node: object) -> RuntimeTensor:
-    shape = [size if isinstance(size, int) else None for size in node.shape]  # type: ignore[attr-defined]
-    dtype = {"tensor(float)": "float32"}.get(node.type, node.type)  # type: ignore[attr-defined]
-    return RuntimeTensor(node.name, shape, dtype)  # type: ignore[attr-defined]
+def _declared(node: Any) -> RuntimeTensor:
+    shape = [size if isinstance(size, int) else None for size in node.shape]
+    dtype = {"tensor(float)": "float32"}.get(node.type, node.type)
+    return RuntimeTensor(node.name, shape, dtype)

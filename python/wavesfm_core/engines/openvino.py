@@ -43,7 +43,7 @@ class OpenVinoEngine:
         self._spec = bundle.spec
         self.relative_tolerance = BF16_RELATIVE_TOLERANCE if precision == "bf16" else 0.0
         version = openvino.__version__.split("-")[0]
-        self.description = f"openvino {version}, CPU, {precision}, {threads or 'all'} threads"
+        self.description = f"openvino {version}, CPU, {precision}, threads: {threads or 'all'}"
 
     @staticmethod
     def _match(bundle: Bundle, model: Any) -> None:

@@ -1,0 +1,264 @@
+"""Bundles: what is written is read, what is wrong is refused by name, and nothing is half written."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wavesfm_core.bundle import Bundle, replay_golden, write_bundle
+from wavesfm_core.engines.fake import FakeEngine
+from wavesfm_core.errors import BundleError
+from wavesfm_core.golden import Golden
+
+
+@pytest.fixture
+def copy(fake_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(fake_bundle, tmp_path / "copy"))
+
+
+def edit(bundle: Path, change: Callable[[dict], object]) -> None:
+    values = json.loads((bundle / "bundle.json").read_text())
+    change(values)
+    (bundle / "bundle.json").write_text(json.dumps(values))
+
+
+def edit_golden(bundle: Path, change: Callable[[dict], object]) -> None:
+    with np.load(bundle / "golden.npz") as archive:
+        arrays = dict(archive)
+    change(arrays)
+    np.savez_compressed(bundle / "golden.npz", **arrays)
+
+
+def test_open_reads_what_was_written(fake_bundle: Path) -> None:
+    bundle = Bundle.open(fake_bundle)
+    assert bundle.spec.head.labels == ("quiet", "left", "right")
+    assert bundle.spec.preprocess.tile_samples == 2048
+    assert bundle.id == "fake@" + bundle.spec.sha256[:12]
+    assert bundle.model_path.read_bytes()[:1] == b"\x08"
+    assert (fake_bundle / "README.md").read_text() == "# fake\n"
+    assert [len(iq) for iq in bundle.golden().iq] == [2048, 700]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json", "golden.npz", "README.md"])
+def test_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name}: file: found nothing"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json", "golden.npz"])
+def test_empty_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).write_bytes(b"")
+    with pytest.raises(BundleError, match=rf"{name}: size: found 0 bytes"):
+        Bundle.open(copy)
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="found nothing, expected a directory"):
+        Bundle.open(tmp_path / "none")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+def test_unknown_schema_version_is_named(copy: Path, version: object) -> None:
+    edit(copy, lambda values: values.update(schema_version=version))
+    with pytest.raises(BundleError, match=f"schema_version: found {version}, expected 1"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("key", ["preprocess", "inputs", "outputs", "head", "sha256", "tolerance", "rates_hz", "name"])
+def test_missing_key_is_named(copy: Path, key: str) -> None:
+    edit(copy, lambda values: values.pop(key))
+    with pytest.raises(BundleError, match=rf"bundle.json: {key}: found nothing"):
+        Bundle.open(copy)
+
+
+WRONG = {
+    "labels": (lambda v: v["head"]["labels"].append("more"), r"outputs\[0\].shape"),
+    "tile shape": (lambda v: v["inputs"][0].update(shape=[-1, 1, 100, 224]), "inputs.tile.shape"),
+    "no tile": (lambda v: v["inputs"].pop(0), "no input with source tile"),
+    "no source": (lambda v: v["inputs"][1].update(source=""), "inputs.log10_rate.source"),
+    "twice": (lambda v: v["inputs"][1].update(name="tile"), "tensor names"),
+    "tolerance": (lambda v: v.update(tolerance=0), "tolerance: found 0"),
+    "type": (lambda v: v["preprocess"].update(fft_size="64"), "fft_size: found '64'"),
+    "rule": (lambda v: v["preprocess"].update(fft_size=63), "fft_size: found 63"),
+    "unknown": (lambda v: v.update(surprise=1), "surprise: found a field that is not known"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_field_is_named(copy: Path, case: str) -> None:
+    change, message = WRONG[case]
+    edit(copy, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\ufeff{}", '{"schema_version": 1, "a": ' + "[" * 100000])
+def test_bundle_json_that_is_none(copy: Path, text: str) -> None:
+    (copy / "bundle.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match="bundle.json"):
+        Bundle.open(copy)
+
+
+def test_altered_model_has_another_hash(copy: Path) -> None:
+    data = bytearray((copy / "model.onnx").read_bytes())
+    data[-1] ^= 1
+    (copy / "model.onnx").write_bytes(data)
+    with pytest.raises(BundleError, match=r"model.onnx: sha256: found [0-9a-f]{64}, expected [0-9a-f]{64}"):
+        Bundle.open(copy)
+
+
+def test_bundle_json_too_large_is_not_read(copy: Path) -> None:
+    with (copy / "bundle.json").open("ab") as file:
+        file.truncate((1 << 20) + 1)
+    with pytest.raises(BundleError, match="bundle.json: size: found 1048577 bytes"):
+        Bundle.open(copy)
+
+
+def test_replay_passes_where_outputs_agree(fake_bundle: Path) -> None:
+    bundle = Bundle.open(fake_bundle)
+    engine = Scripted(bundle, bundle.golden().outputs["logits"] + np.float32(9e-4))
+    report = replay_golden(bundle, engine)
+    assert report.tiles == 2
+    assert report.prepare_difference == 0
+    assert report.engine_difference == pytest.approx(9e-4, rel=1e-2)
+
+
+class Scripted(FakeEngine):
+    """Answers with given logits."""
+
+    def __init__(self, bundle: Bundle, logits: np.ndarray, relative_tolerance: float = 0.0) -> None:
+        super().__init__(bundle)
+        self.logits, self.relative_tolerance = logits, relative_tolerance
+
+    def run(self, inputs: dict) -> dict:
+        return {"logits": self.logits}
+
+
+@pytest.mark.parametrize("wrong", [2e-3, np.nan, np.inf])
+def test_replay_names_the_engine_stage(fake_bundle: Path, wrong: float) -> None:
+    bundle = Bundle.open(fake_bundle)
+    logits = bundle.golden().outputs["logits"].copy()
+    logits[1, 2] += wrong
+    with pytest.raises(BundleError, match=r"golden stage engine \(fake\), output logits: found a difference of"):
+        replay_golden(bundle, Scripted(bundle, logits))
+
+
+def test_an_engine_of_lower_precision_may_differ_by_a_part_of_the_largest_output(fake_bundle: Path) -> None:
+    bundle = Bundle.open(fake_bundle)
+    logits = bundle.golden().outputs["logits"]
+    largest = np.abs(logits).max()
+    replay_golden(bundle, Scripted(bundle, logits + np.float32(0.009 * largest), relative_tolerance=0.01))
+    with pytest.raises(BundleError, match="golden stage engine"):
+        replay_golden(bundle, Scripted(bundle, logits + np.float32(0.011 * largest), relative_tolerance=0.01))
+
+
+def test_replay_names_the_prepare_stage(copy: Path) -> None:
+    def shift(arrays: dict) -> None:
+        arrays["tile_1"][0, 100, 100] += 0.05
+
+    edit_golden(copy, shift)
+    bundle = Bundle.open(copy)
+    engine = Scripted(bundle, bundle.golden().outputs["logits"])
+    with pytest.raises(BundleError, match="golden stage prepare: found a difference of 0.05, expected at most 0.02"):
+        replay_golden(bundle, engine)
+
+
+WRONG_GOLDEN = {
+    "rates": (lambda a: a.pop("rate_hz"), "rate_hz: found nothing"),
+    "tile": (lambda a: a.pop("tile_1"), "tile_1: found nothing"),
+    "iq": (lambda a: a.pop("iq_0"), "iq_0: found nothing"),
+    "output": (lambda a: a.pop("out_logits"), "out_logits: found nothing"),
+    "tile shape": (lambda a: a.update(tile_0=a["tile_0"][:, :, :5]), r"tile_0: found float32 \(1, 224, 5\)"),
+    "tile dtype": (lambda a: a.update(tile_0=a["tile_0"].astype("f8")), "tile_0: found float64"),
+    "output shape": (lambda a: a.update(out_logits=a["out_logits"][:1]), r"out_logits: found float32 \(1, 3\)"),
+    "iq dtype": (lambda a: a.update(iq_1=a["iq_1"].real), "iq_1: found float32"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_GOLDEN)
+def test_wrong_golden_array_is_named(copy: Path, case: str) -> None:
+    change, message = WRONG_GOLDEN[case]
+    edit_golden(copy, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(copy).golden()
+
+
+def member(shape: tuple[int, ...], descr: str, payload: bytes) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": descr, "fortran_order": False, "shape": shape})
+    return out.getvalue() + payload
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (member((1 << 40,), "<f8", b"1234"), "8796093022208 bytes in a member of"),
+        (member((1 << 40, 1 << 40), "<f8", b""), "bytes in a member of"),
+        (member((1,), "|O", b"cos\nsystem\n(S'false'\ntR."), "Python objects"),
+        (b"no array", "an unreadable archive"),
+    ],
+)
+def test_golden_headers_are_not_trusted(tmp_path: Path, content: bytes, message: str) -> None:
+    with zipfile.ZipFile(tmp_path / "golden.npz", "w") as archive:
+        archive.writestr("rate_hz.npy", content)
+    with pytest.raises(BundleError, match=message):
+        Golden.load(tmp_path / "golden.npz")
+
+
+def test_golden_that_would_unpack_to_too_much(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rate_hz.npy", bytes(65 << 20))
+    with pytest.raises(BundleError, match="size of the arrays"):
+        Golden.load(tmp_path / "golden.npz")
+
+
+@pytest.mark.parametrize("cut", [1, 100, 2000])
+def test_truncated_golden(copy: Path, cut: int) -> None:
+    data = (copy / "golden.npz").read_bytes()
+    (copy / "golden.npz").write_bytes(data[:-cut])
+    with pytest.raises(BundleError, match="golden.npz"):
+        Bundle.open(copy).golden()
+
+
+def test_rewriting_replaces_the_bundle_and_leaves_nothing_else(copy: Path) -> None:
+    bundle = Bundle.open(copy)
+    (copy / "stale").write_text("x")
+    again = write_bundle(copy, bundle.spec, bundle.model_path.read_bytes() + b"\x12\x00", bundle.golden(), "new")
+    assert again.id != bundle.id
+    assert sorted(os.listdir(copy)) == ["README.md", "bundle.json", "golden.npz", "model.onnx"]
+    assert os.listdir(copy.parent) == ["copy"]
+
+
+def test_a_refused_write_leaves_the_old_bundle(copy: Path) -> None:
+    bundle = Bundle.open(copy)
+    golden = bundle.golden()
+    with pytest.raises(BundleError, match="tile_0"):
+        wrong = Golden(golden.iq, golden.rate_hz, tuple(t[:, 1:] for t in golden.tiles), golden.outputs)
+        write_bundle(copy, bundle.spec, b"other", wrong, "new")
+    with pytest.raises(BundleError, match=r"model.onnx: size: found 0 bytes"):
+        write_bundle(copy, bundle.spec, b"", golden, "new")
+    assert Bundle.open(copy) == bundle
+    assert os.listdir(copy.parent) == ["copy"]
+
+
+def test_a_directory_of_other_things_is_not_replaced(fake_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    bundle = Bundle.open(fake_bundle)
+    with pytest.raises(BundleError, match="other files"):
+        write_bundle(tmp_path, bundle.spec, b"x", bundle.golden(), "")
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+
+
+def test_a_place_that_cannot_be_written(fake_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    bundle = Bundle.open(fake_bundle)
+    with pytest.raises(BundleError, match="expected a place that can be written"):
+        write_bundle(tmp_path / "file" / "bundle", bundle.spec, b"x", bundle.golden(), "")
