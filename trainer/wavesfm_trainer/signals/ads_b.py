@@ -72,7 +72,7 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     mode_ac_offsets_hz = mode_s_offsets_hz + rng.uniform(-1e6, 1e6, aircraft) * (rng.uniform(size=aircraft) < 0.4)
     rise_s = rng.uniform(0.05e-6, 0.1e-6)
     mode_ac_share = rng.choice([0.0, 0.3, 0.7], p=[0.4, 0.4, 0.2])
-    times = _times(rng, duration_s, 10 ** rng.uniform(1.2, 3.5))
+    times = _times(rng, duration_s, 10 ** rng.uniform(1.8, 3.6))
     sure_start = rng.uniform(-15e-6, duration_s - 10e-6)  # one reply always overlaps the window
     sure = int(rng.integers(aircraft))
     amplitudes[sure] = max(amplitudes[sure], 0.5)

@@ -149,8 +149,11 @@ def _proprietary(rng: np.random.Generator, span_s: float, channels: int, hop_set
     gap_s = np.exp(rng.uniform(np.log(0.05e-3), np.log(20e-3)))
     used = rng.permutation(channels)[: int(rng.choice([1, 1, 2, 4, 16]))]
     answer, jitter = rng.uniform() < 0.3, rng.choice([0.0, 0.01, 0.3])
+    # Remote controls repeat a command in groups of packets with a pause after each group.
+    group = int(rng.integers(3, 16)) if rng.uniform() < 0.4 else 0
+    pause_s = rng.uniform(2e-3, 25e-3)
     address = np.concatenate([[0, 1] * 4, bits(rng, 40)])
-    packets, now, turn = [], 0.0, 0
+    packets, now, turn, count = [], 0.0, 0, 0
     while now < span_s:
         spot = int(used[turn % len(used)])
         for device, share in ((0, 1.0), (1, 0.4))[: 1 + answer]:
@@ -164,6 +167,9 @@ def _proprietary(rng: np.random.Generator, span_s: float, channels: int, hop_set
             )  # fmt: skip
             now += len(signs) / symbol_rate_hz + (130e-6 if answer and device == 0 else 0.0)
         now += gap_s * (1 + jitter * rng.uniform(-1, 1))
+        count += 1
+        if group and count % group == 0:
+            now += pause_s
         turn += int(rng.uniform() < 0.8) if len(used) > 4 else 1
     return packets
 

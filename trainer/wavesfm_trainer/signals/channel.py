@@ -17,7 +17,6 @@ from .base import IQ, Emission
 Spectrum = NDArray[np.complex64]
 SMOOTH_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 MAX_RATE_ERROR = 60e-6
-CONVERTER_NOISE_LSB = 0.4
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Reception:
     rolloff: fraction of the band's edge that the receiver's filter takes, edge_db: its attenuation at the very edge.
     image_db: IQ image below the signal (inf: none); dc_db: DC spike over the noise per sample (-inf: none).
     gain_steps: (position in [0, 1), dB) each; bits: 0 for float samples; level_db: RMS below full scale at the converter.
+    converter_lsb: noise of the converter itself, in steps.
     noise_dbfs: where given, the level is set so that the thermal noise has this power per sample, whatever the signal's.
     """
 
@@ -47,6 +47,7 @@ class Reception:
     gain_steps: tuple[tuple[float, float], ...] = ()
     bits: int = 0
     level_db: float = -12.0
+    converter_lsb: float = 0.3
     noise_dbfs: float | None = None
     neighbours: tuple[tuple[Emission, float, float], ...] = field(default=(), repr=False)
 
@@ -62,8 +63,8 @@ def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | Non
     gains = np.sqrt(powers) * np.exp(2j * np.pi * rng.random(n_paths))
     gains[0] = 1.0
     steps = ()
-    if rng.random() < 0.08:
-        steps = tuple((float(rng.random()), float(rng.uniform(-10, 10))) for _ in range(rng.integers(1, 3)))
+    if rng.random() < 0.1:
+        steps = tuple((float(rng.random()), float(rng.uniform(-10, 10))) for _ in range(rng.integers(1, 5)))
     return Reception(
         snr_db=float(snr_db),
         drift_hz=float(rng.normal() * min(300.0, 1e-4 * rate_hz)) if rng.random() < 0.5 else 0.0,
@@ -78,6 +79,7 @@ def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | Non
         gain_steps=steps,
         bits=int(rng.choice([0, 8, 12, 16], p=[0.15, 0.5, 0.2, 0.15])),
         level_db=float(rng.uniform(-32, -8)) if rng.random() < 0.85 else float(rng.uniform(-8, 3)),
+        converter_lsb=float(rng.uniform(0.05, 0.6)) if rng.random() < 0.8 else 0.0,
     )
 
 
@@ -220,8 +222,8 @@ def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception, noise_pow
     if reception.bits:
         steps = np.float32(2 ** (reception.bits - 1))
         values *= steps
-        # A converter has noise of its own: without it, weak thermal noise would become exact zeros between bursts.
-        values += np.float32(CONVERTER_NOISE_LSB) * rng.standard_normal(len(values), dtype=np.float32)
+        # Thermal noise far below one step would become exact zeros; most converters have some noise of their own.
+        values += np.float32(reception.converter_lsb) * rng.standard_normal(len(values), dtype=np.float32)
         np.rint(values, out=values)
         np.clip(values, -steps, steps - 1, out=values)
         values /= steps
