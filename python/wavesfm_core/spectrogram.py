@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from . import _kernels
+from ._kernels import SpectrogramTiler
 from .spec import SpectrogramSpec
 
 
-def make_tiler(spec: SpectrogramSpec) -> _kernels.SpectrogramTiler:
+def make_tiler(spec: SpectrogramSpec) -> SpectrogramTiler:
     """A fresh streaming kernel for `spec`; one per stream.
 
     `push(complex64 [n])` returns the tiles that the samples complete, `flush()` the partial one or None, each a tuple
@@ -16,4 +16,4 @@ def make_tiler(spec: SpectrogramSpec) -> _kernels.SpectrogramTiler:
     counted from the construction or the last flush. The same samples give the same bits in any chunk sizes.
     Samples that are NaN, infinite or 1e15 and more in magnitude count as non-finite and are taken as zero.
     """
-    return _kernels.SpectrogramTiler(**dataclasses.asdict(spec))
+    return SpectrogramTiler(**dataclasses.asdict(spec))

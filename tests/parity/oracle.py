@@ -1,0 +1,105 @@
+"""The readable numpy version of every kernel, in double precision. It is slow and it is what the kernels must equal.
+
+Tolerances, each with its reason:
+  rows of dB          1e-3 dB   a float32 FFT of 65536 points errs by some 1e-6 of the strongest bin; log10 by 1e-4 dB
+                                (compared where a bin is within 60 dB of the strongest: what lies deeper is the float32
+                                FFT's own rounding noise)
+  resize              2e-4 dB   sums of up to some hundred float32 products of values near 100 dB
+  prepared tile       2e-4      the above, divided by a range of tens of dB and by std
+  floor_db, peak_db   1e-3 dB   the same values, picked by rank
+  sample conversion   0         one exactly rounded float32 operation or two
+  chunking            0         the same operations on the same frames in the same order
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from wavesfm_core.spec import SpectrogramSpec
+
+ROWS_DB = 1e-3
+RESIZE_DB = 2e-4
+TILE = 2e-4
+LEVELS_DB = 1e-3
+
+SMALLEST_POWER = float(np.finfo(np.float32).tiny)
+
+
+def window(name: str, n: int) -> np.ndarray:
+    """Periodic window of unit mean power, float64 [n]."""
+    phase = 2 * np.pi * np.arange(n) / n
+    w = {
+        "hann": 0.5 - 0.5 * np.cos(phase),
+        "hamming": 0.54 - 0.46 * np.cos(phase),
+        "blackman": 0.42 - 0.5 * np.cos(phase) + 0.08 * np.cos(2 * phase),
+        "rectangular": np.ones(n),
+    }[name]
+    return w / np.sqrt(np.mean(w**2))
+
+
+def frame_powers(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
+    """Power of every whole frame, negative frequencies first, float64 [frames, fft_size]; non-finite samples are 0."""
+    x = np.where(np.isfinite(x), x, 0).astype(np.complex128)
+    n, hop = spec.fft_size, spec.hop_samples
+    frames = np.stack([x[start : start + n] for start in range(0, x.size - n + 1, hop)])
+    spectrum = np.fft.fft(frames * window(spec.window, n), axis=1)
+    return np.fft.fftshift(np.abs(spectrum) ** 2 / n**2, axes=1)
+
+
+def rows_db(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
+    """Mean power of each group of frames (the last group may be short) in dB, float64 [rows, fft_size]."""
+    powers = frame_powers(x, spec)
+    starts = range(0, len(powers), spec.frames_averaged)
+    mean = np.stack([powers[start : start + spec.frames_averaged].mean(axis=0) for start in starts])
+    return np.maximum(10 * np.log10(np.maximum(mean, SMALLEST_POWER)), spec.floor_db)
+
+
+def cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic with a = -0.5."""
+    x = np.abs(x)
+    inner = 1.5 * x**3 - 2.5 * x**2 + 1
+    outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x < 1, inner, np.where(x < 2, outer, 0))
+
+
+def resize_matrix(n_in: int, n_out: int) -> np.ndarray:
+    """Bicubic, antialiased when shrinking, every row normalised over the inputs that exist; float64 [n_out, n_in]."""
+    ratio = n_in / n_out
+    stretch = max(ratio, 1.0)
+    centre = (np.arange(n_out)[:, None] + 0.5) * ratio
+    inputs = np.arange(n_in)[None, :]
+    near = (inputs >= np.floor(centre - 2 * stretch + 0.5)) & (inputs < np.floor(centre + 2 * stretch + 0.5))
+    weights = np.where(near, cubic((inputs + 0.5 - centre) / stretch), 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def resized_db(rows: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
+    """float64 [height, width]."""
+    return resize_matrix(len(rows), spec.height) @ rows @ resize_matrix(rows.shape[1], spec.width).T
+
+
+def levels(resized: np.ndarray) -> tuple[float, float]:
+    """(lower median, 99.9 % quantile by nearest rank) of all cells."""
+    ordered = np.sort(resized, axis=None)
+    return float(ordered[(ordered.size - 1) // 2]), float(ordered[-(-ordered.size * 999 // 1000) - 1])
+
+
+def tile(x: np.ndarray, spec: SpectrogramSpec) -> tuple[np.ndarray, float, float]:
+    """The prepared tile of all whole frames in x, float64 [1, height, width], and its floor_db and peak_db."""
+    resized = resized_db(rows_db(x, spec), spec)
+    floor_db, peak_db = levels(resized)
+    reference = max(floor_db, peak_db - spec.high_db) if spec.reference == "median" else 0.0
+    ranged = np.clip((resized - reference - spec.low_db) / (spec.high_db - spec.low_db), 0, 1)
+    return ((ranged - spec.mean) / spec.std)[None], floor_db, peak_db
+
+
+def to_complex64(raw: bytes, sample_format: str) -> np.ndarray:
+    """complex64 [n]."""
+    values = np.frombuffer(raw, {"cu8": "u1", "cs8": "i1", "cs16": "<i2", "cf32": "<f4"}[sample_format])
+    parts = values.astype(np.float32)
+    if sample_format == "cu8":
+        parts = (parts - np.float32(127.5)) / np.float32(127.5)
+    elif sample_format == "cs8":
+        parts = parts / np.float32(128)
+    elif sample_format == "cs16":
+        parts = parts / np.float32(32768)
+    return parts.view(np.complex64)
