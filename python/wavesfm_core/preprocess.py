@@ -27,7 +27,9 @@ def prepare(samples: NDArray[Any], spec: SpectrogramSpec) -> Tensor:
         raise InputError("prepare", "samples", samples.size, expected)
     tiler = make_tiler(spec)
     tiles = tiler.push(samples)
-    return tiles[0][0] if tiles else tiler.flush()[0]
+    made = tiles[0] if tiles else tiler.flush()
+    assert made is not None  # min_samples are min_rows rows
+    return made[0]
 
 
 class TileStream:
