@@ -1,0 +1,182 @@
+"""GNU Radio Companion: every yml becomes a block that runs, every example compiles, those that read files run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pmt
+import pytest
+from gnuradio import blocks, gr, wavesfm
+
+ROOT = Path(__file__).parents[2]
+YMLS = sorted((ROOT / "grc").glob("*.block.yml"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.grc"))
+TILE = 2048
+
+
+def run(command, cwd=None):
+    """Run a program that sees our blocks and no screen; it fails the test when it hangs."""
+    ours = {
+        "GRC_BLOCKS_PATH": str(ROOT / "grc"),
+        "QT_QPA_PLATFORM": "offscreen",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **ours}, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def companion():
+    """A platform of GNU Radio Companion that knows GNU Radio's own blocks and ours."""
+    from gnuradio.grc.core.platform import Platform
+
+    parts = (gr.major_version(), gr.api_version(), gr.minor_version())
+    platform = Platform(name="test", prefs=gr.prefs(), version=gr.version(), version_parts=parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRC_BLOCKS_PATH", str(ROOT / "grc"))
+        platform.build_library()
+    return platform
+
+
+@pytest.fixture()
+def values(fake_bundle, tmp_path):
+    """What a user must give, by block."""
+    return {
+        "wavesfm_classifier": {"bundle": str(fake_bundle)},
+        "wavesfm_prediction_sink": {"filename": str(tmp_path / "o")},
+    }
+
+
+def make(companion, name, values):
+    graph = companion.make_flow_graph()
+    block = graph.new_block(name)
+    for key, value in {"id": "made", **values}.items():
+        block.params[key].set_value(value)
+    graph.rewrite()
+    block.validate()
+    return block
+
+
+def names():
+    return [path.name.removesuffix(".block.yml") for path in YMLS]
+
+
+def test_there_is_a_yml_for_every_block():
+    assert names() == [f"wavesfm_{name}" for name in sorted(wavesfm.__all__)]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_yml_makes_its_block(name, companion, values):
+    block = make(companion, name, values[name])
+    assert [text for _, text in block.iter_error_messages()] == ["Port is not connected."]
+    namespace = {}
+    exec(block.templates.render("imports"), namespace)
+    made = eval(block.templates.render("make"), namespace)
+    assert type(made).__name__ == name.removeprefix("wavesfm_")
+    for callback in block.templates.render("callbacks") or []:
+        eval(f"made.{callback}", namespace, {"made": made})
+    assert block.category == ["WavesFM"]
+    assert len(block.documentation[""]) > 200
+    top = gr.top_block()
+    for port in block.sinks:
+        if port.domain == "message":  # connecting refuses a port that is not there
+            top.msg_connect((blocks.message_strobe(pmt.PMT_NIL, 1000), "strobe"), (made, port.key))
+    for port in block.sources:
+        top.msg_connect((made, port.key), (blocks.message_debug(), "store"))
+
+
+def test_every_parameter_of_a_block_is_in_its_yml(companion):
+    for name in names():
+        parameters = inspect.signature(getattr(wavesfm, name.removeprefix("wavesfm_"))).parameters
+        own = set(make(companion, name, {}).params) - {"id", "alias", "affinity", "minoutbuf", "maxoutbuf", "comment"}
+        assert own == set(parameters) - {"self"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("bundle", ""),
+        ("sample_rate", "-1"),
+        ("center_freq", "-1"),
+        ("threshold", "1.5"),
+        ("queue_tiles", "0"),
+        ("batch_tiles", "0"),
+        ("batch_wait_ms", "-1"),
+    ],
+)
+def test_the_asserts_refuse(wrong, companion, values):
+    block = make(companion, "wavesfm_classifier", {**values["wavesfm_classifier"], **dict([wrong])})
+    assert any("Assertion" in said[1] for said in block.iter_error_messages())
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The directory of what grcc makes of every example."""
+    directory = tmp_path_factory.mktemp("compiled")
+    command = ["grcc", "-o", str(directory), *map(str, EXAMPLES)]
+    done = run(command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory
+
+
+@pytest.fixture()
+def recording(tone, tmp_path):
+    path = tmp_path / "recording.cf32"
+    tone(-0.2, 20 * TILE + 300).tofile(path)
+    return path
+
+
+@pytest.mark.parametrize("example", [path.stem for path in EXAMPLES])
+def test_an_example_compiles_and_imports(example, compiled):
+    code = f"import {example}; assert callable({example}.main)"
+    done = run([sys.executable, "-c", code], cwd=compiled)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_example_without_a_window_runs_to_the_end(compiled, fake_bundle, recording, tmp_path):
+    arguments = [
+        "--bundle",
+        fake_bundle,
+        "--recording",
+        recording,
+        "--rate",
+        "1M",
+        "--predictions",
+        tmp_path / "out.jsonl",
+    ]
+    command = [sys.executable, str(compiled / "classify_file_nogui.py"), *map(str, arguments)]
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(line["label"], line["rate_hz"]) for line in lines] == [("left", 1e6)] * 21
+    assert "finished" in done.stdout
+
+
+WINDOW = """
+import signal, sys
+from PyQt5 import Qt
+import classify_file
+application = Qt.QApplication(sys.argv)
+top = classify_file.classify_file(bundle=sys.argv[1], recording=sys.argv[2], rate=1e6)
+top.start()
+top.show()
+top.set_threshold(0.5)
+poll = Qt.QTimer()
+poll.timeout.connect(lambda: top.prediction_sink.count > 30 and application.quit())
+poll.start(50)
+application.exec_()
+top.stop()
+top.wait()
+print("count", top.prediction_sink.count)
+"""
+
+
+def test_the_example_with_a_window_runs(compiled, fake_bundle, recording):
+    command = [sys.executable, "-c", WINDOW, str(fake_bundle), str(recording)]
+    done = run(command, cwd=compiled)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.rsplit("count ", 1)[1]) > 30
