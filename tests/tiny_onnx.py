@@ -43,9 +43,10 @@ def model(
     rate: str = "log10_rate",
     logits: str = "logits",
     batch: int | None = None,
+    scale: float = 1.0,
 ) -> bytes:
-    """The model's ONNX file; batch: None for dynamic."""
-    matrix, bias = weights(n_labels)
+    """The model's ONNX file; batch: None for dynamic; scale: of the weights, 1 for those of `oracle`."""
+    matrix, bias = (scale * array for array in weights(n_labels))
     kernel = [height // GRID, width // GRID]
     nodes = [
         _node("AveragePool", [tile], ["pooled"], kernel_shape=kernel, strides=kernel),

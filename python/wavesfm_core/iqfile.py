@@ -75,7 +75,7 @@ class Recording:
                 raise InputError(self.path, "recording", "a closed file", "an open one")
             raw = self._bytes[first * size : min(first + block_samples, stop) * size]
             if self.sample_format == "cf32":
-                yield np.frombuffer(raw.tobytes(), "<c8").astype(np.complex64, copy=False)
+                yield np.array(raw).view("<c8").astype(np.complex64, copy=False)
             else:
                 yield _kernels.to_complex64(raw, self.sample_format)
 

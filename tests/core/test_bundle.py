@@ -61,14 +61,14 @@ def test_empty_file_is_named(copy: Path, name: str) -> None:
 
 
 def test_no_directory(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="found nothing, expected a directory"):
+    with pytest.raises(BundleError, match=r"found nothing, expected a directory"):
         Bundle.open(tmp_path / "none")
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, True])
 def test_unknown_schema_version_is_named(copy: Path, version: object) -> None:
     edit(copy, lambda values: values.update(schema_version=version))
-    with pytest.raises(BundleError, match=f"schema_version: found {version}, expected 1"):
+    with pytest.raises(BundleError, match=rf"schema_version: found {version}, expected 1"):
         Bundle.open(copy)
 
 
@@ -103,7 +103,7 @@ def test_wrong_field_is_named(copy: Path, case: str) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "\ufeff{}", '{"schema_version": 1, "a": ' + "[" * 100000])
 def test_bundle_json_that_is_none(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text, encoding="utf-8")
-    with pytest.raises(BundleError, match="bundle.json"):
+    with pytest.raises(BundleError, match=r"bundle.json"):
         Bundle.open(copy)
 
 
@@ -118,7 +118,7 @@ def test_altered_model_has_another_hash(copy: Path) -> None:
 def test_bundle_json_too_large_is_not_read(copy: Path) -> None:
     with (copy / "bundle.json").open("ab") as file:
         file.truncate((1 << 20) + 1)
-    with pytest.raises(BundleError, match="bundle.json: size: found 1048577 bytes"):
+    with pytest.raises(BundleError, match=r"bundle.json: size: found 1048577 bytes"):
         Bundle.open(copy)
 
 
@@ -156,7 +156,7 @@ def test_an_engine_of_lower_precision_may_differ_by_a_part_of_the_largest_output
     logits = bundle.golden().outputs["logits"]
     largest = np.abs(logits).max()
     replay_golden(bundle, Scripted(bundle, logits + np.float32(0.009 * largest), relative_tolerance=0.01))
-    with pytest.raises(BundleError, match="golden stage engine"):
+    with pytest.raises(BundleError, match=r"golden stage engine"):
         replay_golden(bundle, Scripted(bundle, logits + np.float32(0.011 * largest), relative_tolerance=0.01))
 
 
@@ -167,7 +167,7 @@ def test_replay_names_the_prepare_stage(copy: Path) -> None:
     edit_golden(copy, shift)
     bundle = Bundle.open(copy)
     engine = Scripted(bundle, bundle.golden().outputs["logits"])
-    with pytest.raises(BundleError, match="golden stage prepare: found a difference of 0.05, expected at most 0.02"):
+    with pytest.raises(BundleError, match=r"golden stage prepare: found a difference of 0.05, expected at most 0.02"):
         replay_golden(bundle, engine)
 
 
@@ -216,7 +216,7 @@ def test_golden_headers_are_not_trusted(tmp_path: Path, content: bytes, message:
 def test_golden_that_would_unpack_to_too_much(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "golden.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("rate_hz.npy", bytes(65 << 20))
-    with pytest.raises(BundleError, match="size of the arrays"):
+    with pytest.raises(BundleError, match=r"size of the arrays"):
         Golden.load(tmp_path / "golden.npz")
 
 
@@ -224,7 +224,7 @@ def test_golden_that_would_unpack_to_too_much(tmp_path: Path) -> None:
 def test_truncated_golden(copy: Path, cut: int) -> None:
     data = (copy / "golden.npz").read_bytes()
     (copy / "golden.npz").write_bytes(data[:-cut])
-    with pytest.raises(BundleError, match="golden.npz"):
+    with pytest.raises(BundleError, match=r"golden.npz"):
         Bundle.open(copy).golden()
 
 
@@ -240,7 +240,7 @@ def test_rewriting_replaces_the_bundle_and_leaves_nothing_else(copy: Path) -> No
 def test_a_refused_write_leaves_the_old_bundle(copy: Path) -> None:
     bundle = Bundle.open(copy)
     golden = bundle.golden()
-    with pytest.raises(BundleError, match="tile_0"):
+    with pytest.raises(BundleError, match=r"tile_0"):
         wrong = Golden(golden.iq, golden.rate_hz, tuple(t[:, 1:] for t in golden.tiles), golden.outputs)
         write_bundle(copy, bundle.spec, b"other", wrong, "new")
     with pytest.raises(BundleError, match=r"model.onnx: size: found 0 bytes"):
@@ -252,7 +252,7 @@ def test_a_refused_write_leaves_the_old_bundle(copy: Path) -> None:
 def test_a_directory_of_other_things_is_not_replaced(fake_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all of it")
     bundle = Bundle.open(fake_bundle)
-    with pytest.raises(BundleError, match="other files"):
+    with pytest.raises(BundleError, match=r"other files"):
         write_bundle(tmp_path, bundle.spec, b"x", bundle.golden(), "")
     assert (tmp_path / "thesis.txt").read_text() == "all of it"
 
@@ -260,5 +260,5 @@ def test_a_directory_of_other_things_is_not_replaced(fake_bundle: Path, tmp_path
 def test_a_place_that_cannot_be_written(fake_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     bundle = Bundle.open(fake_bundle)
-    with pytest.raises(BundleError, match="expected a place that can be written"):
+    with pytest.raises(BundleError, match=r"expected a place that can be written"):
         write_bundle(tmp_path / "file" / "bundle", bundle.spec, b"x", bundle.golden(), "")

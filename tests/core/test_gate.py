@@ -66,7 +66,7 @@ def test_off_passes_all_and_can_be_set_while_running() -> None:
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
 def test_wrong_value(value: float) -> None:
-    with pytest.raises(ConfigurationError, match="gate_db"):
+    with pytest.raises(ConfigurationError, match=r"gate_db"):
         PowerGate(value)
 
 

@@ -44,19 +44,19 @@ def test_threshold_is_the_bundles_own_and_settable() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_threshold_out_of_range(value: float) -> None:
-    with pytest.raises(ConfigurationError, match="threshold"):
+    with pytest.raises(ConfigurationError, match=r"threshold"):
         ClassificationHead(SPEC, "m", value)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_not_finite_are_refused(wrong: float) -> None:
-    with pytest.raises(EngineError, match="NaN or infinity for 1 of 2 tiles"):
+    with pytest.raises(EngineError, match=r"NaN or infinity for 1 of 2 tiles"):
         ClassificationHead(SPEC, "m").predict(logits([0, 0, 0], [0, wrong, wrong]), [TILE, TILE])
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 3), (3,)])
 def test_logits_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(EngineError, match="logits shape"):
+    with pytest.raises(EngineError, match=r"logits shape"):
         ClassificationHead(SPEC, "m").predict(np.zeros(shape, np.float32), [TILE])
 
 

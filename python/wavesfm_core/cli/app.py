@@ -119,7 +119,7 @@ def classify(
     with _open(recording, rate, sample_format, centre) as opened:
         pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision)
         with _lines(json_path) as lines:
-            summary = Summary().add(_written(_followed(pipeline, opened, console), lines, json_path))
+            summary = Summary().add(_written(_followed(pipeline, opened, console), lines))
         console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
         summary.show(console, opened.path.name)
 
@@ -164,7 +164,7 @@ def bench(
         results["engines"] = bench_engines(bundle, seconds, console)
     with _lines(json_path) as lines:
         if lines is not None:
-            _write(lines, results, json_path)
+            _write(lines, results)
 
 
 def _open(path: Path, rate: str | None, sample_format: str | None, centre: str | None) -> Recording:
@@ -182,36 +182,29 @@ def _followed(pipeline: Pipeline, recording: Recording, console: Console) -> Ite
             yield prediction
 
 
-def _written(predictions: Iterable[Prediction], lines: IO[str] | None, path: str | None) -> Iterator[Prediction]:
+def _written(predictions: Iterable[Prediction], lines: IO[str] | None) -> Iterator[Prediction]:
     for prediction in predictions:
         if lines is not None:
-            _write(lines, prediction.as_dict(), path)
+            _write(lines, prediction.as_dict())
         yield prediction
 
 
-def _write(lines: IO[str], values: object, path: str | None) -> None:
-    try:
-        lines.write(json.dumps(values, allow_nan=False) + "\n")
-        lines.flush()
-    except BrokenPipeError:
-        raise  # the reader has enough: the command line ends quietly
-    except OSError as error:
-        raise _unwritable(path, error) from error
+def _write(lines: IO[str], values: object) -> None:
+    lines.write(json.dumps(values, allow_nan=False) + "\n")
+    lines.flush()
 
 
 @contextlib.contextmanager
 def _lines(path: str | None) -> Iterator[IO[str] | None]:
     """Where JSON lines go: nowhere, stdout or a file; raises ConfigurationError for one that cannot be written."""
-    if path is None or path == "-":
-        yield None if path is None else sys.stdout
-        return
     try:
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        if path is None or path == "-":
+            yield None if path is None else sys.stdout
+        else:
+            with open(path, "w", encoding="utf-8") as file:
+                yield file
+    except BrokenPipeError:
+        raise  # the reader has enough: the command ends quietly
     except OSError as error:
-        raise _unwritable(path, error) from error
-    with file:
-        yield file
-
-
-def _unwritable(path: str | None, error: OSError) -> ConfigurationError:
-    return ConfigurationError(path or "stdout", "--json", error.strerror or error, "a file that can be written")
+        expected = "a file that can be written"
+        raise ConfigurationError(path or "output", "--json", error.strerror or error, expected) from error

@@ -1,0 +1,334 @@
+"""The command `wavesfm`: what it prints and writes, and one sentence with exit code 2 for every bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wavesfm_core import cli
+from wavesfm_core.cli.parsing import gate_db, hertz
+from wavesfm_core.cli.summary import Summary
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.types import NO_SIGNAL, Prediction
+
+Tone = Callable[..., np.ndarray]
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def wavesfm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command in this process."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["wavesfm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return Result(ended.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def recording(tmp_path: Path, tone: Tone) -> Path:
+    path = tmp_path / "s_100M_1M.cf32"
+    noise = tone(0.1, 4096, snr_db=-200)
+    path.write_bytes(np.concatenate([tone(-0.2, 6144), noise, tone(0.3, 2048)]).tobytes())
+    return path
+
+
+def refused(result: Result) -> str:
+    """The one sentence of a refusal."""
+    assert result.code == 2
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    (line,) = result.err.splitlines()
+    assert line.startswith("wavesfm: ")
+    return line
+
+
+def test_info(wavesfm: Callable[..., Result], fake_bundle: Path) -> None:
+    result = wavesfm("info", fake_bundle)
+    assert result.code == 0
+    for text in (
+        "fake@",
+        "3: quiet, left, right",
+        "0.25 to 25 MS/s",
+        "2048 samples, at least 256",
+        "CC0-1.0",
+        "fft_size 64",
+    ):
+        assert text in result.out
+
+
+def test_check_replays_with_every_engine(wavesfm: Callable[..., Result], fake_bundle: Path) -> None:
+    from wavesfm_core.engines import available_engines
+
+    result = wavesfm("check", fake_bundle)
+    assert result.code == 0
+    assert all(name in result.out for name in available_engines())
+    assert "the bundle is whole" in result.out
+
+
+def test_classify(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, tmp_path: Path) -> None:
+    result = wavesfm("classify", recording, "--model", fake_bundle, "--json", tmp_path / "out.jsonl")
+    assert (result.code, result.err) == (0, "")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == ["left"] * 3 + [NO_SIGNAL] * 2 + ["right"]
+    assert [line["start_sample"] for line in lines] == list(range(0, 6 * 2048, 2048))
+    assert {(line["n_samples"], line["rate_hz"], line["centre_hz"]) for line in lines} == {(2048, 1e6, 100e6)}
+    assert set(lines[0]["probabilities"]) == {"quiet", "left", "right"}
+    assert lines[0]["confidence"] == lines[0]["probabilities"]["left"]
+    assert lines[3]["confidence"] is None
+    assert "most probable: left" in result.out
+
+
+def test_json_on_stdout_is_only_json(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path) -> None:
+    result = wavesfm("classify", recording, "--model", fake_bundle, "--json", "-", "--gate", "off", "--rate", "2M")
+    assert result.code == 0
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert [line["label"] for line in lines] == ["left"] * 3 + ["quiet"] * 2 + ["right"]
+    assert lines[0]["rate_hz"] == 2e6
+    assert "most probable: left" in result.err
+
+
+def test_classify_options_reach_the_pipeline(
+    wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path
+) -> None:
+    raw = recording.rename(recording.with_name("x.raw"))
+    common = ("classify", raw, "--model", fake_bundle, "--format", "cf32", "--centre", "-5k", "--device", "onnxruntime")
+    result = wavesfm(*common, "--json", "-", "--threshold", "1")
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert {line["label"] for line in lines} == {"unknown", NO_SIGNAL}
+    assert {line["centre_hz"] for line in lines} == {-5e3}
+    assert "onnxruntime" in result.err
+
+
+def test_all_gated(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone) -> None:
+    (tmp_path / "n.cf32").write_bytes(tone(0, 4096, snr_db=-200).tobytes())
+    result = wavesfm("classify", tmp_path / "n.cf32", "--model", fake_bundle)
+    assert "most probable: no signal (the power gate held every tile back)" in result.out
+
+
+def test_samples_that_are_not_finite_are_told(
+    wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone
+) -> None:
+    samples = tone(0.3, 2048)
+    samples[7:10] = np.nan
+    (tmp_path / "n.cf32").write_bytes(samples.tobytes())
+    result = wavesfm("classify", tmp_path / "n.cf32", "--model", fake_bundle)
+    assert result.code == 0
+    assert "taken as zero: 3" in result.out
+
+
+def test_annotate(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path) -> None:
+    result = wavesfm("annotate", recording, "--model", fake_bundle)
+    assert result.code == 0
+    meta = json.loads((recording.parent / "s_100M_1M.sigmf-meta").read_text())
+    spans = [(a["core:sample_start"], a["core:sample_count"], a["core:label"]) for a in meta["annotations"]]
+    assert spans == [(0, 6144, "left"), (10240, 2048, "right")]
+
+
+def test_bench(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path) -> None:
+    peer = tmp_path / "peer.py"
+    peer.write_text('print("""noise of the runtime\\n{"msamples_per_s": 100.0}""")')
+    result = wavesfm(
+        "bench", "--model", fake_bundle, "--seconds", "0.01", "--peer", peer, "--json", tmp_path / "bench.json"
+    )
+    assert result.code == 0
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    kernel, chain, own = figures["spectrogram"]
+    assert chain["msamples_per_s"] == 100.0
+    assert kernel["msamples_per_s"] > 0
+    assert own["msamples_per_s"] > 0
+    assert f"{kernel['msamples_per_s'] / 100:.2f} times" in result.out
+    assert {(row["threads"], row["batch"]) for row in figures["engines"]} == {(1, 1), (1, 8), (2, 1), (2, 8)}
+
+
+@pytest.mark.parametrize("script", ["raise SystemExit(1)", "print('no json')", "print(1)"])
+def test_bench_goes_on_without_a_peer(wavesfm: Callable[..., Result], tmp_path: Path, script: str) -> None:
+    (tmp_path / "peer.py").write_text(script)
+    result = wavesfm("bench", "--seconds", "0.01", "--peer", tmp_path / "peer.py")
+    assert result.code == 0
+    assert "not measured" in result.out
+
+
+def break_key(bundle: Path) -> None:
+    values = json.loads((bundle / "bundle.json").read_text())
+    del values["head"]["labels"]
+    (bundle / "bundle.json").write_text(json.dumps(values))
+
+
+def break_version(bundle: Path) -> None:
+    values = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**values, "schema_version": 99}))
+
+
+def break_hash(bundle: Path) -> None:
+    (bundle / "model.onnx").write_bytes((bundle / "model.onnx").read_bytes() + b"\x00")
+
+
+def break_golden(bundle: Path) -> None:
+    with np.load(bundle / "golden.npz") as archive:
+        arrays = dict(archive)
+    arrays["out_logits"] += 1
+    np.savez(bundle / "golden.npz", **arrays)
+
+
+BROKEN_BUNDLES = {
+    "key": (break_key, "bundle.json: head: labels: found nothing, expected a value"),
+    "version": (break_version, "bundle.json: schema_version: found 99, expected 1"),
+    "hash": (break_hash, "model.onnx: sha256: found "),
+    "file": (lambda bundle: (bundle / "golden.npz").unlink(), "golden.npz: file: found nothing"),
+    "golden": (break_golden, "golden stage engine"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_BUNDLES)
+@pytest.mark.parametrize("command", ["check", "classify"])
+def test_broken_bundle(
+    wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, tmp_path: Path, command: str, case: str
+) -> None:
+    bundle = Path(shutil.copytree(fake_bundle, tmp_path / "bundle"))
+    change, message = BROKEN_BUNDLES[case]
+    change(bundle)
+    arguments = ("check", bundle) if command == "check" else ("classify", recording, "--model", bundle)
+    line = refused(wavesfm(*arguments))
+    assert message in line
+    assert str(bundle) in line
+
+
+def test_a_model_that_is_not_what_the_bundle_says(
+    wavesfm: Callable[..., Result], make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    import tiny_onnx
+
+    bundle = make_bundle(tmp_path / "b", model=tiny_onnx.model(3, logits="scores"))
+    line = refused(wavesfm("check", bundle))
+    assert "model.onnx: output scores: found a tensor that bundle.json does not name, expected one of logits" in line
+
+
+BAD_RECORDINGS = {
+    "empty": ("x.cu8", b"", (), "size: found 0 bytes, expected samples of 2 bytes"),
+    "odd": ("x.cu8", b"123", (), "size: found 3 bytes, expected a multiple of 2 bytes, one cu8 sample"),
+    "truncated": ("x.cf32", bytes(15), (), "size: found 15 bytes, expected a multiple of 8 bytes, one cf32 sample"),
+    "short": ("x.cu8", bytes(20), (), "length: found 10 samples, expected at least 256"),
+    "format": ("x.iq", b"1234", (), "format: found 'iq', expected"),
+    "wrong format": (
+        "x.cu8",
+        b"1234",
+        ("--format", "mp3"),
+        "format: found 'mp3', expected one of cu8, cs8, cs16, cf32",
+    ),
+    "rate": ("x.cu8", b"1234", ("--rate", "fast"), "--rate: found 'fast', expected a positive number of Hz"),
+    "rate zero": ("x.cu8", b"1234", ("--rate", "0"), "--rate: found '0', expected a positive number of Hz"),
+    "rate nan": ("x.cu8", b"1234", ("--rate", "nan"), "--rate: found 'nan', expected a positive number of Hz"),
+    "gate": ("x.cu8", bytes(600), ("--gate", "loud"), "--gate: found 'loud', expected a number of dB or off"),
+    "threshold": ("x.cu8", bytes(600), ("--threshold", "2"), "threshold: found 2.0, expected 0 to 1"),
+    "device": ("x.cu8", bytes(600), ("--device", "gpu"), "device: found 'gpu', expected one of auto, cpu"),
+    "json": (
+        "x.cu8",
+        bytes(600),
+        ("--json", "/no/where.jsonl"),
+        "/no/where.jsonl: --json: found No such file or directory",
+    ),
+    "meta": ("x.sigmf-meta", b"{", (), "x.sigmf-meta: contents: found no JSON"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RECORDINGS)
+def test_bad_recording_or_option(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, case: str) -> None:
+    name, content, options, message = BAD_RECORDINGS[case]
+    (tmp_path / name).write_bytes(content)
+    assert message in refused(wavesfm("classify", tmp_path / name, "--model", fake_bundle, *options))
+
+
+def test_missing_recording_and_bundle(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path) -> None:
+    assert "no.cu8: file: found nothing" in refused(wavesfm("classify", "no.cu8", "--model", fake_bundle))
+    assert "none: bundle: found nothing" in refused(wavesfm("classify", recording, "--model", "none"))
+    assert "none: bundle: found nothing" in refused(wavesfm("info", "none"))
+
+
+def test_a_full_disk_is_one_sentence(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    line = refused(wavesfm("classify", recording, "--model", fake_bundle, "--json", "/dev/full"))
+    assert "/dev/full: --json: found No space left on device" in line
+
+
+def test_wrong_usage_ends_with_2(wavesfm: Callable[..., Result]) -> None:
+    assert wavesfm("classify").code == 2
+    assert wavesfm("fly").code == 2
+
+
+@pytest.mark.parametrize("name", ["typer", "rich"])
+def test_a_missing_package_says_which_extra(
+    wavesfm: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [module for module in sys.modules if module.startswith("wavesfm_core.cli.")]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in [module for module in sys.modules if module == name or module.startswith(name + ".")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    assert "pip install 'wavesfm-core[cli]'" in refused(wavesfm("info", "x"))
+
+
+def test_a_reader_that_leaves_early_is_no_fault(fake_bundle: Path, recording: Path) -> None:
+    source = Path(cli.__file__).parents[2]
+    start = f"import sys; sys.path.insert(0, {str(source)!r}); from wavesfm_core.cli import main; main()"
+    command = [sys.executable, "-c", start, "classify", str(recording), "--model", str(fake_bundle), "--json", "-"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert "Exception" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2M", 2e6),
+        ("1.92e6", 1.92e6),
+        ("250k", 250e3),
+        ("2.4G", 2.4e9),
+        ("48000", 48e3),
+        ("1.5 MHz", 1.5e6),
+        (None, None),
+    ],
+)
+def test_hertz(text: str | None, value: float | None) -> None:
+    assert hertz("--rate", text) == value
+
+
+@pytest.mark.parametrize("text", ["", "M", "2MM", "-2M", "0", "inf", "1e400", "nan", "2 M S"])
+def test_hertz_refuses(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"command line: --rate: found"):
+        hertz("--rate", text)
+
+
+def test_gate() -> None:
+    assert (gate_db("off"), gate_db("OFF"), gate_db("7.5")) == (None, None, 7.5)
+
+
+def test_summary_takes_the_highest_mean_probability_of_tiles_that_were_heard() -> None:
+    def said(label: str, **probabilities: float) -> Prediction:
+        return Prediction(label, 0.5, probabilities, 0, 1, 0.0, None, None, False, None, "m")
+
+    summary = Summary().add(
+        [said("a", a=0.6, b=0.4), said("a", a=0.6, b=0.4), said("b", a=0.0, b=1.0), said(NO_SIGNAL)]
+    )
+    assert summary.label == "b"
+    assert summary.probabilities == pytest.approx({"a": 0.4, "b": 0.6})
+    assert summary.counts == {"a": 2, "b": 1, NO_SIGNAL: 1}
