@@ -175,8 +175,8 @@ TilerOutput SpectrogramTiler::finish_tile(bool partial) {
     const FloorAndPeak levels = floor_and_peak(tile.data.data(), n);
     tile.floor_db = levels.floor;
     tile.peak_db = levels.peak;
-    // The median is the receiver's noise in most tiles; where it is silence (squelch, a file cut around bursts), the
-    // reference rises until the peak fits the range.
+    // The median is the receiver's noise in most tiles; where it is silence (squelch, a file cut around
+    // bursts), the reference rises until the peak fits the range.
     const float reference = settings_.reference == "median"
                                 ? std::max(levels.floor, levels.peak - static_cast<float>(settings_.high_db))
                                 : 0.0f;
