@@ -75,7 +75,17 @@ def _peer_rate(script: Path, seconds: float) -> float | None:
     if not script.is_file():
         return None
     spec = dataclasses.asdict(PEER_SPEC)
-    command = [sys.executable, str(script), "--fft-size", str(spec["fft_size"]), "--seconds", str(seconds), "--json"]
+    command = [
+        sys.executable,
+        str(script),
+        "--fft-size",
+        str(spec["fft_size"]),
+        "--averaged",
+        str(spec["frames_averaged"]),
+        "--seconds",
+        str(seconds),
+        "--json",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_TIMEOUT_S, check=True)
         return float(json.loads(done.stdout.strip().splitlines()[-1])["msamples_per_s"])
