@@ -28,6 +28,9 @@ from .messages import (
 from .session import Session, SessionOptions
 
 ACCOUNTS_EVERY_S = 1.0
+CHUNK_S = 0.005  # of samples that one call of work should be able to take
+CHUNK_SAMPLES = 32768  # the same where the rate is not known
+MOST_CHUNK_SAMPLES = 131072
 END = pmt.intern("end")
 
 
@@ -78,7 +81,7 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         self._label = ""
         self._errors_said_s = 0.0
 
-        self._input = _SampleInput(self)
+        self._input = _SampleInput(self, self._options.rate_hz)
         self._output = _MessageOutput(self)
         for port in (PREDICTIONS, STATUS, LABEL):
             self.message_port_register_hier_out(pmt.symbol_to_string(port))
@@ -112,6 +115,11 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         """The id that every prediction carries."""
         return self._pipeline.bundle.id
 
+    @property
+    def engine(self) -> str:
+        """Which runtime runs the model, where and how."""
+        return str(self._pipeline.engine.description)
+
     def _make_session(self, start_sample: int) -> Session:
         return Session(
             self._pipeline,
@@ -130,7 +138,7 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         self._publish_status(
             "started",
             bundle_id=self.bundle_id,
-            engine=self._pipeline.engine.description,
+            engine=self.engine,
             policy=self._policy,
             tile_samples=self._pipeline.bundle.spec.preprocess.tile_samples,
         )
@@ -164,12 +172,20 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
 
 
 class _SampleInput(gr.sync_block):  # type: ignore[misc]
-    """The stream's side of a classifier: hands samples and tags to the session and never runs the engine itself."""
+    """The stream's side of a classifier: hands samples and tags to the session and never runs the engine itself.
 
-    def __init__(self, owner: classifier) -> None:
+    A call of a Python block costs about 0.1 ms, so that GNU Radio's buffers of 8192 samples end at 50 MS/s. When the
+    flowgraph is built, GNU Radio makes the buffer before a block hold twice that block's output multiple; while it runs
+    the multiple must be 1, or the last samples of the stream would be lost.
+    """
+
+    def __init__(self, owner: classifier, rate_hz: float) -> None:
         gr.sync_block.__init__(self, "wavesfm_samples", [np.complex64], [])
         self.message_port_register_out(END)
         self._owner = owner
+        chunk = rate_hz * CHUNK_S if rate_hz > 0 else CHUNK_SAMPLES
+        self._chunk_samples = max(1, min(int(chunk), MOST_CHUNK_SAMPLES))
+        self.set_output_multiple(self._chunk_samples)
         self._accounts_s = 0.0
 
     @property
@@ -178,6 +194,7 @@ class _SampleInput(gr.sync_block):  # type: ignore[misc]
         return bool(self.gateway.detail().done())
 
     def start(self) -> bool:
+        self.set_output_multiple(1)
         self._accounts_s = clock.monotonic()
         try:
             self._owner._open_session(self.nitems_read(0))
@@ -196,6 +213,7 @@ class _SampleInput(gr.sync_block):  # type: ignore[misc]
     def stop(self) -> bool:
         if not self.at_end:
             self._owner._close_session()
+        self.set_output_multiple(self._chunk_samples)  # for the buffers of the next run
         return True
 
     def _take(self, samples: Any, arrived_s: float) -> None:
