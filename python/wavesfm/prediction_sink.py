@@ -59,9 +59,7 @@ class prediction_sink(gr.basic_block):  # type: ignore[misc]
     def handle_status(self, message: Any) -> None:
         """Log one status message; never raises."""
         try:
-            status = pmt.to_python(message)
-            is_fault = isinstance(status, dict) and status.get("error")
-            (self.logger.warn if is_fault else self.logger.info)(str(status))
+            self.logger.info(str(pmt.to_python(message)))
         except Exception as error:
             self.logger.warn(f"a status message cannot be read: {error}")
 

@@ -74,10 +74,11 @@ def vector_source(samples: Any, tags: Iterable[tuple[int, str, Any]] = ()) -> An
 
 
 class ChunkSource(gr.sync_block):
-    """Emits complex64 [n] in pieces of random sizes, 1 to `most` samples, the same for the same seed."""
+    """Emits complex64 [n] and tags (offset, key, PMT value) in pieces of random sizes, 1 to `most` samples; seeded."""
 
-    def __init__(self, samples: Any, most: int, seed: int) -> None:
+    def __init__(self, samples: Any, most: int, seed: int, tags: Iterable[tuple[int, str, Any]] = ()) -> None:
         gr.sync_block.__init__(self, "chunk_source", [], [np.complex64])
+        self._tags = list(tags)
         self._samples, self._most, self._rng = samples, most, np.random.default_rng(seed)
         self._sent = 0
 
@@ -87,6 +88,9 @@ class ChunkSource(gr.sync_block):
             return -1
         size = min(int(self._rng.integers(1, self._most + 1)), left, len(output_items[0]))
         output_items[0][:size] = self._samples[self._sent : self._sent + size]
+        for offset, key, value in self._tags:
+            if self._sent <= offset < self._sent + size:
+                self.add_item_tag(0, offset, pmt.intern(key), value)
         self._sent += size
         return size
 

@@ -10,8 +10,10 @@ import pmt
 import pytest
 from flowgraphs import ChunkSource, Collector, accounts_close, finish, vector_source
 from gnuradio import blocks, gr, gr_unittest, wavesfm
+from wavesfm_core.bundle import Bundle
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError
 from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.preprocess import TileStream
 
 TILE = 2048
 
@@ -210,6 +212,26 @@ def test_random_chunks_give_what_the_pipeline_gives(most, seed, fake_bundle, ton
     assert found == expected
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_random_retunes_in_random_chunks_cut_what_the_tile_stream_cuts(seed, fake_bundle, tone):
+    rng = np.random.default_rng(seed)
+    samples = tone(-0.2, 15 * TILE + 77, seed=seed)
+    offsets = sorted(rng.choice(len(samples), 8, replace=False).tolist())
+    frequencies = (1e8 + 1e6 * np.arange(8)).tolist()
+    tags = [(offset, "rx_freq", pmt.from_double(hz)) for offset, hz in zip(offsets, frequencies)]
+
+    stream, tiles, done = TileStream(Bundle.open(fake_bundle).spec.preprocess), [], 0
+    for offset, hz in zip(offsets, frequencies):
+        tiles += stream.push(samples[done:offset]) + stream.retune(centre_hz=hz)
+        done = offset
+    tiles += stream.push(samples[done:]) + stream.finish()
+
+    graph = Collector(ChunkSource(samples, 3000, seed, tags), wavesfm.classifier(str(fake_bundle))).run()
+    found = [(p["start_sample"], p["n_samples"], p["centre_hz"], p["partial"]) for p in graph.predictions]
+    assert found == [(tile.start_sample, tile.n_samples, tile.centre_hz, tile.partial) for tile in tiles]
+    assert graph.status("finished")[0]["samples_skipped"] == stream.samples_skipped
+
+
 def test_nonfinite_samples_are_taken_as_zero_and_said_once(fake_bundle, tone):
     samples = tone(-0.2, 3 * TILE)
     samples[[5, 6, TILE + 9]] = np.nan, np.inf + 0j, complex(0, -np.inf)
@@ -241,8 +263,6 @@ def test_an_engine_that_always_fails_ends_cleanly_and_is_not_said_for_each_tile(
 
 
 def test_a_fault_in_work_skips_what_follows_and_ends_cleanly(fake_bundle, tone, monkeypatch):
-    from wavesfm_core.preprocess import TileStream
-
     push = TileStream.push
 
     def failing(self, samples, arrived_s=None):
