@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from wavesfm_core.cli.summary import Summary
 from wavesfm_core.errors import InputError
 from wavesfm_core.iqfile import open_recording
-from wavesfm_core.pipeline import Pipeline, most_probable_label
+from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.types import NO_SIGNAL
 
 IQ_FORMATS = {"cu8": "cu8", "cs8": "cs8", "cs16_le": "cs16", "cf32_le": "cf32"}
@@ -63,9 +64,9 @@ def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
 def judge(pipeline: Pipeline, row: ManifestRow) -> Verdict:
     """Classify one recording as the command line does."""
     with open_recording(row.path, rate_hz=row.rate_hz or None, sample_format=row.sample_format) as recording:
-        predictions = list(pipeline.classify_recording(recording))
-    found, confidence = most_probable_label(predictions)
-    return Verdict(row, found, confidence, len(predictions), sum(p.gated for p in predictions))
+        summary = Summary().add(pipeline.classify_recording(recording))
+    confidence = summary.probabilities.get(summary.label, 0.0)
+    return Verdict(row, summary.label, confidence, summary.tiles, summary.counts[NO_SIGNAL])
 
 
 def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]]]:

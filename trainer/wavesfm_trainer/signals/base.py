@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 IQ = NDArray[np.complex64]
 
 
+class SilentWindow(ValueError):
+    """A schedule of bursts left the window that was asked for without a signal; the caller draws again."""
+
+
 @dataclass(frozen=True)
 class View:
     """Sample rates at which receivers usually look at a class: log-uniform in [low_hz, high_hz], chosen with `weight`."""
@@ -68,5 +72,5 @@ def unit_power(iq: NDArray[np.complexfloating]) -> IQ:
     power = iq.real**2 + iq.imag**2
     active = power > 0
     if not active.any():
-        raise ValueError("unit_power: iq: found only zeros, expected a signal")
+        raise SilentWindow("unit_power: iq: found only zeros, expected a signal")
     return (iq / np.sqrt(power[active].mean())).astype(np.complex64)

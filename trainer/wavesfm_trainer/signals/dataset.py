@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import CLASSES, LABELS
-from .base import IQ, Emission, SignalClass
+from .base import IQ, Emission, SignalClass, SilentWindow
 from .channel import Reception, draw_reception, receive
 
 NEIGHBOUR_PROBABILITY = 0.15
+MAX_SILENT_DRAWS = 50
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,13 @@ def make_example(
 
 def _make(rng: np.random.Generator, signal: SignalClass, n_samples: int, rate_hz: float) -> Emission:
     # A little longer than asked: the channel may round its transforms up.
-    return signal.make(rng, n_samples / rate_hz * 1.01 + 1e-5, rate_hz)
+    duration_s = n_samples / rate_hz * 1.01 + 1e-5
+    for _ in range(MAX_SILENT_DRAWS):
+        try:
+            return signal.make(rng, duration_s, rate_hz)
+        except SilentWindow:
+            continue  # about one in a thousand short windows of the bursty classes
+    raise SilentWindow(f"{signal.label}: found {MAX_SILENT_DRAWS} silent draws of {duration_s} s, expected a signal")
 
 
 def _draw_offset(rng: np.random.Generator, emission: Emission, rate_hz: float) -> float:

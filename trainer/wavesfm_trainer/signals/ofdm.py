@@ -9,7 +9,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .base import IQ
+from .base import IQ, SilentWindow
 from .shaping import sample_count
 
 Gain = NDArray[np.float32]
@@ -111,7 +111,7 @@ def window(rng: np.random.Generator, length_s: NDArray, active: NDArray, duratio
     begin = end - length_s
     last_start = end[-1] - duration_s - 2 * length_s.max()
     if last_start < 0 or not active.any():
-        raise ValueError(
+        raise SilentWindow(
             f"window: found {end[-1]} s with {active.sum()} active rows, expected more than {duration_s} s"
         )
     start = rng.uniform(0, last_start)
