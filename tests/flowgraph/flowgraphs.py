@@ -73,6 +73,11 @@ def vector_source(samples: Any, tags: Iterable[tuple[int, str, Any]] = ()) -> An
     return blocks.vector_source_c(samples.tolist(), False, 1, made)
 
 
+def rx_time(seconds: int, fraction: float) -> Any:
+    """The value of an rx_time tag."""
+    return pmt.make_tuple(pmt.from_uint64(seconds), pmt.from_double(fraction))
+
+
 class ChunkSource(gr.sync_block):
     """Emits complex64 [n] and tags (offset, key, PMT value) in pieces of random sizes, 1 to `most` samples; seeded."""
 
