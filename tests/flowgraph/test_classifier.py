@@ -1,4 +1,4 @@
-"""The classifier in real flowgraphs: messages, faults, policies, setters, and the same answers as without a flowgraph."""
+"""The classifier in real flowgraphs: messages, faults, policies, setters, the same answers as without a flowgraph."""
 
 from __future__ import annotations
 
