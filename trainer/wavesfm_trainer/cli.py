@@ -14,7 +14,7 @@ from rich.table import Table
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.spec import SpectrogramSpec
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate and export WavesFM models.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train, evaluate and export WavesFM models.")
 console = Console()
 
 

@@ -103,12 +103,24 @@ class RateEmbedding(nn.Module):
         return torch.where(log10_rate > 0, known, self.unknown.to(known.dtype))
 
 
+def draw_patches(patches: Tensor, n_keep: int) -> Tensor:
+    """Indices [B, n_keep] of patches drawn without replacement, those with stronger peaks more often.
+
+    A short burst fills one or two patches of a tile: drawn evenly it would mostly be lost and its label with it. The
+    odds are exponential in the patch's peak, standardised over the tile (drawn by the Gumbel top-k trick).
+    """
+    peak = patches.amax(dim=-1)
+    score = (peak - peak.mean(dim=1, keepdim=True)) / (peak.std(dim=1, keepdim=True) + 1e-3)
+    gumbel = -torch.log(-torch.log(torch.rand_like(score).clamp(1e-6, 1 - 1e-6)))
+    return (score + gumbel).topk(n_keep, dim=1).indices
+
+
 class ViT(nn.Module):
     """WavesFM encoder with a linear classification head.
 
     tile: float32 [B, C, 224, 224]; log10_rate: float32 [B, 1], 0 when unknown; returns logits [B, n_outputs].
-    `keep` < 1 drops that share of the patches at random while training (the masking of section IV.A as a regulariser,
-    which also makes a step cheaper); pooling is "token" (CLS) or "avg" over the patches (section IV.B).
+    `keep` < 1 keeps only that share of the patches while training (the masking of section IV.A as a regulariser, which
+    also makes a step cheaper); pooling is "token" (CLS) or "avg" over the patches (section IV.B).
     """
 
     def __init__(
@@ -153,8 +165,7 @@ class ViT(nn.Module):
         patches = self.patchify(tile)
         positions = self.positions[:, 1:]
         if self.training and self.keep < 1:
-            n_keep = max(1, int(patches.shape[1] * self.keep))
-            chosen = torch.rand(patches.shape[:2], device=tile.device).argsort(dim=1)[:, :n_keep, None]
+            chosen = draw_patches(patches, max(1, int(patches.shape[1] * self.keep)))[..., None]
             patches = patches.gather(1, chosen.expand(-1, -1, patches.shape[2]))
             positions = positions.expand(len(tile), -1, -1).gather(1, chosen.expand(-1, -1, positions.shape[2]))
         x = self.patch_embed(patches) + positions

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from wavesfm_core.errors import ConfigurationError
 
 from .metrics import mean_class_accuracy
 from .model import SIZES, ViT
-from .tiles import Tiles, read_cache
+from .tiles import Tiles, read_cache, statistics
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class TrainArgs:
     size: one of model.SIZES; batch_size, lr, weight_decay, warmup_steps, label_smoothing, drop_path as usual.
     max_steps and max_minutes: whichever is reached first ends the run, and the cosine follows the further of the two.
     keep: (share of the run, share of patches kept) pairs in order; the last stage should keep all patches.
-    unknown_rate: probability with which a tile's sample rate is hidden; seed: of everything drawn while training.
+    unknown_rate: probability with which a tile's sample rate is hidden; validation_tiles: how many are watched.
+    seed: of everything drawn while training.
     """
 
     size: str = "nano"
@@ -45,6 +46,7 @@ class TrainArgs:
     steps_per_epoch: int = 200
     keep: tuple[tuple[float, float], ...] = ((0.75, 0.25), (0.93, 0.5), (1.0, 1.0))
     unknown_rate: float = 0.1
+    validation_tiles: int = 400
     ema_decay: float = 0.998
     seed: int = 1
     precision: str = "bf16-mixed"
@@ -113,6 +115,10 @@ class Classifier(L.LightningModule):
         self.log("train_loss", loss, prog_bar=True)
         self.log("lr", self.optimizers().param_groups[0]["lr"])
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Here and not as the Trainer's option, which refuses fused optimizers even where nothing is unscaled.
+        torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
 
     def on_train_batch_end(self, *_: object) -> None:
         if self.progress() >= 1.0:
@@ -188,23 +194,18 @@ def train(cache: Path, validation: Path, run: Path, args: TrainArgs, start_from:
     L.seed_everything(args.seed, verbose=False)
     run.mkdir(parents=True, exist_ok=True)
     note = json.loads((cache / "cache.json").read_text())
-    from .tiles import statistics
-
     mean, std = statistics(read_cache(cache))
     note["spec"] |= {"mean": round(mean, 4), "std": round(std, 4)}
     (run / "config.json").write_text(json.dumps({"args": asdict(args), **note}, indent=1))
     module = Classifier(args, len(note["labels"]))
     if start_from is not None:
-        from safetensors.torch import load_file
-
         module.model.load_state_dict(load_file(start_from))
-    data = GrowingTiles(cache, read_cache(validation), args, note["spec"]["mean"], note["spec"]["std"])
+    data = GrowingTiles(cache, read_cache(validation, args.validation_tiles), args, note["spec"]["mean"], note["spec"]["std"])
     trainer = L.Trainer(
         accelerator="auto",
         devices=1,
         max_steps=args.max_steps,
         precision=args.precision,
-        gradient_clip_val=1.0,
         reload_dataloaders_every_n_epochs=1,
         check_val_every_n_epoch=3,
         num_sanity_val_steps=0,
