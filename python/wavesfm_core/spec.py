@@ -26,7 +26,8 @@ class SpectrogramSpec:
     fft_size, hop_samples: of one frame; window: one of WINDOWS, scaled to unit mean power.
     frames_averaged: frames whose power is averaged into one row; rows_per_tile: rows of a full tile.
     min_rows: fewest rows of which a partial tile is made.
-    floor_db: power per FFT bin below which everything is this, in dB relative to full scale (|x| = 1 on one bin is 0 dB).
+    floor_db: power per FFT bin below which everything is this, in dB relative to full scale (a tone of |x| = 1 on one
+        bin is 0 dB with the rectangular window).
     height, width: of the prepared tile (time down, frequency rightwards from -rate/2 to rate/2); bicubic, antialiased.
     reference: "median" subtracts the tile's own median in dB (independent of receiver gain), or as much more as brings
         the tile's 99.9 % quantile down to high_db; "full_scale" subtracts nothing.
@@ -127,7 +128,10 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class BundleSpec:
-    """All of bundle.json but the schema version. sha256 is of model.onnx; rates_hz the lowest and highest trained at."""
+    """All of bundle.json but the schema version.
+
+    sha256: of model.onnx; tolerance: of the outputs in float32; rates_hz: the lowest and the highest trained at.
+    """
 
     name: str
     preprocess: SpectrogramSpec

@@ -1,4 +1,4 @@
-"""The vocabulary that passes between the modules: tiles in, predictions out, with shapes, units and dtypes stated once."""
+"""The vocabulary that passes between the modules: tiles in, predictions out; shapes, units and dtypes stated once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tile:
     partial: made from fewer frames than the bundle's tile has.
     floor_db, peak_db: the power of the tile's noise floor and of its strongest cells, in dB relative to full scale
         per FFT bin (what the power gate looks at).
-    n_nonfinite: samples that were NaN or infinite and were taken as zero.
+    n_nonfinite: samples that were NaN, infinite or beyond 1e15 and were taken as zero.
     arrived_s: time.monotonic() at which the tile's last sample was there; None offline.
     """
 
@@ -63,7 +63,8 @@ class Prediction:
     """What the model says of one tile.
 
     label: a label of the bundle, UNKNOWN when the confidence is below the threshold, NO_SIGNAL when the power gate held
-        the tile back; confidence: of the most probable label, None when gated; probabilities: all labels, empty when gated.
+        the tile back.
+    confidence: of the most probable label, None when gated; probabilities: of all labels, empty when gated.
     latency_s: from the arrival of the tile's last sample to the making of this prediction, None offline.
     """
 

@@ -14,7 +14,12 @@ from rich.table import Table
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.spec import SpectrogramSpec
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train, evaluate and export WavesFM models.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train, evaluate and export WavesFM models.",
+)
 console = Console()
 
 
@@ -77,10 +82,7 @@ def evaluate(
     from .recordings import judge, read_manifest, score
     from .tiles import read_cache
 
-    if bundle is not None:
-        pipeline = Pipeline.open(bundle, device=device)
-    else:
-        pipeline = run_pipeline(run)
+    pipeline = Pipeline.open(bundle, device=device) if bundle is not None else run_pipeline(run)
     engine, spec, labels = pipeline.engine, pipeline.bundle.spec.preprocess, pipeline.bundle.spec.head.labels
     report: dict = {}
     if cache is not None:
@@ -96,7 +98,14 @@ def evaluate(
             "mean_class_accuracy": mean,
             "classes": per_class,
             "files": [
-                [str(v.row.path.relative_to(manifest.parent)), v.row.label, v.found, round(v.confidence, 3), v.n_tiles, v.n_gated]
+                [
+                    str(v.row.path.relative_to(manifest.parent)),
+                    v.row.label,
+                    v.found,
+                    round(v.confidence, 3),
+                    v.n_tiles,
+                    v.n_gated,
+                ]
                 for v in verdicts
             ],
         }

@@ -1,10 +1,11 @@
-"""Figures of a trained model on held-back synthetic tiles and on real recordings, through the same core as a live flowgraph."""
+"""Figures of a trained model on held-back synthetic tiles, through the same interface as a live flowgraph."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def predict_tiles(engine: Engine, tiles: Tiles, spec: SpectrogramSpec, batch: in
 
 
 def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], rows_per_tile: int) -> dict:
-    """Mean class accuracy over all tiles, at 10 dB and better, by SNR and by length, with the confusion matrix at 10 dB."""
+    """Mean class accuracy over all tiles, at 10 dB and better, by SNR and by length, with the confusion at 10 dB."""
     predicted = logits.argmax(1)
 
     def accuracy(where: NDArray[np.bool_]) -> float:
@@ -83,7 +84,7 @@ def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], row
         "mean_class_accuracy_10db_partial": accuracy(clear & (tiles.rows < rows_per_tile)),
         "by_snr_db": {
             f"{low}..{high}": accuracy((tiles.snr_db >= low) & (tiles.snr_db < high))
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in pairwise(edges)
         },
         "class_accuracy_10db": dict(zip(labels, np.round(class_accuracy(confusion), 4).tolist(), strict=True)),
         "confusion_10db": confusion.tolist(),

@@ -21,7 +21,7 @@ from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess import prepare
 from wavesfm_core.spec import BundleSpec, HeadSpec, TensorSpec
 
-from .evaluation import Trained, TorchEngine, load_run
+from .evaluation import TorchEngine, Trained, load_run
 from .model import ViT
 from .signals import CLASSES
 from .signals.dataset import SignalDataset
@@ -53,7 +53,7 @@ def bundle_spec(trained: Trained, name: str) -> BundleSpec:
 
 
 def export_bundle(run: Path, directory: Path, name: str, readme: str = "") -> Bundle:
-    """Export a run; raises BundleError when ONNX differs from torch or batch 1 from batch N by more than the tolerance."""
+    """Export a run; raises BundleError when ONNX differs from torch, or batch 1 from batch N, beyond the tolerance."""
     trained = load_run(run)
     halve_weights(trained.model)
     spec = bundle_spec(trained, name)
@@ -69,7 +69,7 @@ def run_pipeline(run: Path) -> Pipeline:
     spec = bundle_spec(trained, run.name)
     bundle = Bundle(run, spec, f"{run.name}@unexported", run / "model.safetensors")
     head = ClassificationHead(spec.head, bundle.id)
-    return Pipeline(bundle, TorchEngine(trained.model), head, PowerGate())
+    return Pipeline(bundle, TorchEngine(trained.model), head, PowerGate(spec=spec.preprocess))
 
 
 @torch.no_grad()
@@ -138,7 +138,8 @@ def check_parity(model: bytes, spec: BundleSpec, golden: Golden) -> None:
     inputs = bundle_inputs(spec, np.stack(golden.tiles), golden.rate_hz)
     together = _run(session, inputs, spec)
     one_by_one = [
-        _run(session, {name: value[i : i + 1] for name, value in inputs.items()}, spec) for i in range(len(golden.tiles))
+        _run(session, {name: value[i : i + 1] for name, value in inputs.items()}, spec)
+        for i in range(len(golden.tiles))
     ]
     for name, values in together.items():
         _refuse(values, golden.outputs[name], f"{name} of ONNX against torch", spec.tolerance)

@@ -1,6 +1,6 @@
 """The experiment behind the tile geometry: the same recordings cut by several geometries, a small network on each.
 
-The small convolutional network is a proxy that learns from few tiles; it ranks geometries, it does not predict accuracies.
+The small convolutional network is a proxy that learns from few tiles: it ranks geometries and predicts no accuracy.
 """
 
 from __future__ import annotations
@@ -25,8 +25,18 @@ CANDIDATES: dict[str, dict[str, int]] = {
     "fft 512, mean of 1, 448 rows": {"fft_size": 512, "hop_samples": 512, "frames_averaged": 1, "rows_per_tile": 448},
     "fft 512, mean of 2, 448 rows": {"fft_size": 512, "hop_samples": 512, "frames_averaged": 2, "rows_per_tile": 448},
     "fft 512, mean of 4, 224 rows": {"fft_size": 512, "hop_samples": 512, "frames_averaged": 4, "rows_per_tile": 224},
-    "fft 1024, mean of 1, 448 rows": {"fft_size": 1024, "hop_samples": 1024, "frames_averaged": 1, "rows_per_tile": 448},
-    "fft 1024, mean of 2, 224 rows": {"fft_size": 1024, "hop_samples": 1024, "frames_averaged": 2, "rows_per_tile": 224},
+    "fft 1024, mean of 1, 448 rows": {
+        "fft_size": 1024,
+        "hop_samples": 1024,
+        "frames_averaged": 1,
+        "rows_per_tile": 448,
+    },
+    "fft 1024, mean of 2, 224 rows": {
+        "fft_size": 1024,
+        "hop_samples": 1024,
+        "frames_averaged": 2,
+        "rows_per_tile": 224,
+    },
 }
 
 
@@ -66,7 +76,8 @@ def compare(n_train: int, n_test: int, epochs: int, seed: int = 11) -> dict[str,
             pictures[name].append(np.rint(tile * 255).astype(np.uint8))
     label, rate = torch.tensor(labels), torch.tensor(rates, dtype=torch.float32)[:, None]
     return {
-        name: _probe(torch.from_numpy(np.stack(found)), rate, label, n_train, epochs, seed) for name, found in pictures.items()
+        name: _probe(torch.from_numpy(np.stack(found)), rate, label, n_train, epochs, seed)
+        for name, found in pictures.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""The WavesFM vision transformer in plain torch (paper, section IV): patches, fixed 2-D sin-cos positions, CLS token, head."""
+"""The WavesFM vision transformer in plain torch (paper, section IV): patches, sin-cos positions, CLS token, head."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZES = {
 
 
 def sincos_positions(width: int, rows: int, columns: int) -> Tensor:
-    """Fixed positions, float32 [1, 1 + rows * columns, width]: first half row, second half column (paper, eq. 4); CLS is 0."""
+    """Fixed positions, float32 [1, 1 + rows * columns, width]: first half row, second half column (eq. 4); CLS is 0."""
 
     def one_axis(position: np.ndarray) -> np.ndarray:
         omega = 10000.0 ** (-np.arange(width // 4) / (width / 4))

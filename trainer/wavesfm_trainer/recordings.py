@@ -32,7 +32,7 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found in one recording: label over its ungated tiles, its probability, how many tiles were seen and gated."""
+    """What was found in one recording: label over its ungated tiles, its probability, tiles seen and gated."""
 
     row: ManifestRow
     found: str

@@ -23,9 +23,10 @@ SHARD_TILES = 1000
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles in memory: picture uint8 [N, H, W] (0..255 over the spec's range), label int64 [N] by index into LABELS,
+    """Tiles in memory.
 
-    log10_rate and snr_db float32 [N], rows int32 [N] (spectrogram rows before the resize; fewer than a full tile's: partial).
+    picture: uint8 [N, H, W], 0..255 over the spec's range; label: int64 [N], index into LABELS; log10_rate, snr_db:
+    float32 [N]; rows: int32 [N], spectrogram rows before the resize, fewer than a full tile's for a partial one.
     """
 
     picture: NDArray[np.uint8]

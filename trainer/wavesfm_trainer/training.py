@@ -55,13 +55,15 @@ class TrainArgs:
         if self.size not in SIZES:
             raise ConfigurationError("TrainArgs", "size", self.size, f"one of {', '.join(SIZES)}")
         if self.max_steps < 1 or self.batch_size < 1:
-            raise ConfigurationError("TrainArgs", "max_steps, batch_size", (self.max_steps, self.batch_size), "1 or more")
+            raise ConfigurationError(
+                "TrainArgs", "max_steps, batch_size", (self.max_steps, self.batch_size), "1 or more"
+            )
         if not self.keep or self.keep[-1][0] != 1.0:
             raise ConfigurationError("TrainArgs", "keep", self.keep, "stages that end at 1.0 of the run")
 
 
 class TileBatches(Dataset):
-    """Batches of tiles as tensors, augmented while training: mirrored in frequency, turned in time, rate hidden or blurred."""
+    """Batches of tiles as tensors; augmented while training, with the rate hidden or blurred."""
 
     def __init__(self, tiles: Tiles, mean: float, std: float, unknown_rate: float = 0.0, augment: bool = False) -> None:
         self.tiles, self.mean, self.std = tiles, mean, std
@@ -83,7 +85,7 @@ class TileBatches(Dataset):
 
 
 def augmented(picture: Tensor) -> Tensor:
-    """Pictures [B, 1, H, W] in [0, 1], each mirrored in frequency, mirrored or rolled in time with even odds, slightly noisy."""
+    """Pictures [B, 1, H, W] in [0, 1], mirrored in frequency and rolled in time with even odds, slightly noisy."""
     mirror, turn = torch.rand(len(picture)) < 0.5, torch.rand(len(picture)) < 0.5
     picture[mirror] = picture[mirror].flip(-1)
     picture[turn] = picture[turn].roll(int(torch.randint(picture.shape[-2], ())), dims=-2)
@@ -172,7 +174,7 @@ def _as_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class KeepWeights(Callback):
-    """After each validation, writes the model's weights (averaged ones where they are swapped in) to the run directory."""
+    """After each validation, writes the weights (the averaged ones, which are swapped in) to the run directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -200,7 +202,9 @@ def train(cache: Path, validation: Path, run: Path, args: TrainArgs, start_from:
     module = Classifier(args, len(note["labels"]))
     if start_from is not None:
         module.model.load_state_dict(load_file(start_from))
-    data = GrowingTiles(cache, read_cache(validation, args.validation_tiles), args, note["spec"]["mean"], note["spec"]["std"])
+    data = GrowingTiles(
+        cache, read_cache(validation, args.validation_tiles), args, note["spec"]["mean"], note["spec"]["std"]
+    )
     trainer = L.Trainer(
         accelerator="auto",
         devices=1,

@@ -17,7 +17,7 @@ class SilentWindow(ValueError):
 
 @dataclass(frozen=True)
 class View:
-    """Sample rates at which receivers usually look at a class: log-uniform in [low_hz, high_hz], chosen with `weight`."""
+    """Sample rates at which receivers look at a class: log-uniform in [low_hz, high_hz], chosen with `weight`."""
 
     low_hz: float
     high_hz: float
@@ -43,7 +43,7 @@ class Emission:
 
 @dataclass(frozen=True)
 class SignalClass:
-    """A class of the generator: its label, the standard it follows, its usual views and how to make an emission.
+    """A class of the generator: its label, the standard it follows, its views and how to make an emission.
 
     make(rng, duration_s, view_hz) returns an Emission of at least `duration_s` seconds in which something is on the air.
     `view_hz` is the receiver's sample rate: content outside it need not be made, and an emission wider than the view is

@@ -1,4 +1,4 @@
-"""From an emission to what a receiver writes down: offset, drift, multipath, fading, noise, neighbours, front end, converter.
+"""From an emission to what a receiver writes down: offset, paths, fading, noise, neighbours, front end, converter.
 
 Resampling, carrier offset, multipath, receiver filter and noise are one pass in the frequency domain, so a tile costs
 one forward transform at the emission's rate and one inverse at the receiver's.
@@ -28,9 +28,9 @@ class Reception:
     path_delays_s, path_gains: multipath taps (first is 1 at 0); fading_hz: Doppler spread of slow fading, 0 for none.
     rolloff: fraction of the band's edge that the receiver's filter takes, edge_db: its attenuation at the very edge.
     image_db: IQ image below the signal (inf: none); dc_db: DC spike over the noise per sample (-inf: none).
-    gain_steps: (position in [0, 1), dB) each; bits: 0 for float samples; level_db: RMS below full scale at the converter.
+    gain_steps: (position in [0, 1), dB) each; bits: 0 for float samples; level_db: RMS at the converter, dBFS.
     converter_lsb: noise of the converter itself, in steps.
-    noise_dbfs: where given, the level is set so that the thermal noise has this power per sample, whatever the signal's.
+    noise_dbfs: where given, the level is set so that the thermal noise has this power per sample.
     """
 
     snr_db: float = 30.0
@@ -103,7 +103,7 @@ def receive(rng: np.random.Generator, emission: Emission, reception: Reception, 
 
 
 def _transform_lengths(n_samples: int, n_native: int, ratio: float, exact: int = 0) -> tuple[int, int]:
-    """Fast lengths (at the receiver, at the emission) whose ratio errs by at most MAX_RATE_ERROR: the sample-rate offset."""
+    """Fast lengths (receiver, emission) whose ratio errs by at most MAX_RATE_ERROR: the sample-rate offset."""
     if exact:
         return exact, max(1, round(exact / ratio))
     wanted = max(16, round(n_samples / ratio))
@@ -140,7 +140,7 @@ def _add_emission(
     offset_hz: float,
     gain: float = 1.0,
 ) -> None:
-    """Resample, shift and filter by the multipath, in the frequency domain: bins of the emission onto bins of the receiver."""
+    """Resample, shift and filter by the multipath: bins of the emission onto bins of the receiver."""
     iq = emission.iq[:n_native]
     if not iq.any():
         return

@@ -101,7 +101,11 @@ def _draw_neighbour(
     if other is None or other.placed:
         return ()
     gap_hz = (emission.occupied_hz + other.occupied_hz) / 2 * 1.2
-    places = [f for f in (offset_hz - gap_hz * rng.uniform(1, 3), offset_hz + gap_hz * rng.uniform(1, 3)) if abs(f) < rate_hz / 2]
+    places = [
+        f
+        for f in (offset_hz - gap_hz * rng.uniform(1, 3), offset_hz + gap_hz * rng.uniform(1, 3))
+        if abs(f) < rate_hz / 2
+    ]
     if not places:
         return ()
     density_db = 10 * np.log10(other.occupied_hz / emission.occupied_hz)
