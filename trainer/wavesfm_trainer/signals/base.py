@@ -45,7 +45,7 @@ class Emission:
 class SignalClass:
     """A class of the generator: its label, the standard it follows, its views and how to make an emission.
 
-    make(rng, duration_s, view_hz) returns an Emission of at least `duration_s` seconds in which something is on the air.
+    make(rng, duration_s, view_hz) returns an Emission of at least `duration_s` seconds with something on the air.
     `view_hz` is the receiver's sample rate: content outside it need not be made, and an emission wider than the view is
     made only as wide as it is seen (Emission.rate_hz may be anything, but cost should stay near view_hz * duration_s).
     """
