@@ -43,9 +43,10 @@ def companion():
 
 
 @pytest.fixture()
-def values(fake_bundle, tmp_path):
+def values(fake_bundle, recording, tmp_path):
     """What a user must give, by block."""
     return {
+        "wavesfm_recording_source": {"filename": str(recording)},
         "wavesfm_classifier": {"bundle": str(fake_bundle)},
         "wavesfm_prediction_sink": {"filename": str(tmp_path / "o")},
     }
@@ -101,19 +102,22 @@ def test_every_parameter_of_a_block_is_in_its_yml(companion):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("name", "wrong"),
     [
-        ("bundle", ""),
-        ("sample_rate", "-1"),
-        ("center_freq", "-1"),
-        ("threshold", "1.5"),
-        ("queue_tiles", "0"),
-        ("batch_tiles", "0"),
-        ("batch_wait_ms", "-1"),
+        ("wavesfm_classifier", ("bundle", "")),
+        ("wavesfm_classifier", ("sample_rate", "-1")),
+        ("wavesfm_classifier", ("center_freq", "-1")),
+        ("wavesfm_classifier", ("threshold", "1.5")),
+        ("wavesfm_classifier", ("queue_tiles", "0")),
+        ("wavesfm_classifier", ("batch_tiles", "0")),
+        ("wavesfm_classifier", ("batch_wait_ms", "-1")),
+        ("wavesfm_recording_source", ("filename", "")),
+        ("wavesfm_recording_source", ("sample_rate", "-1")),
+        ("wavesfm_recording_source", ("center_freq", "-1")),
     ],
 )
-def test_the_asserts_refuse(wrong, companion, values):
-    block = make(companion, "wavesfm_classifier", {**values["wavesfm_classifier"], **dict([wrong])})
+def test_the_asserts_refuse(name, wrong, companion, values):
+    block = make(companion, name, {**values[name], **dict([wrong])})
     assert any("Assertion" in said[1] for said in block.iter_error_messages())
 
 
@@ -163,9 +167,12 @@ def test_the_example_without_a_window_runs_to_the_end(compiled, fake_bundle, rec
 WINDOW = """
 import signal, sys
 from PyQt5 import Qt
-import classify_file
+import {example} as example
 application = Qt.QApplication(sys.argv)
-top = classify_file.classify_file(bundle=sys.argv[1], recording=sys.argv[2], rate=1e6)
+top = example.{example}(bundle=sys.argv[1], recording=sys.argv[2]{options})
+if hasattr(example, "snippets_main_after_init"):
+    example.snippets_main_after_init(top)
+    print("throttle", top.throttle.sample_rate())
 top.start()
 top.show()
 top.set_threshold(0.5)
@@ -179,8 +186,23 @@ print("count", top.prediction_sink.count)
 """
 
 
-def test_the_example_with_a_window_runs(compiled, fake_bundle, recording):
-    command = [sys.executable, "-c", WINDOW, str(fake_bundle), str(recording)]
-    done = run(command, cwd=compiled)
+def run_window(example, options, compiled, fake_bundle, recording):
+    """Show the compiled example's window until 30 predictions came; returns what was printed."""
+    code = WINDOW.format(example=example, options=options)
+    done = run([sys.executable, "-c", code, str(fake_bundle), str(recording)], cwd=compiled)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.rsplit("count ", 1)[1]) > 30
+    return done.stdout
+
+
+def test_the_example_with_a_window_runs(compiled, fake_bundle, recording):
+    run_window("classify_file", ", rate=1e6", compiled, fake_bundle, recording)
+
+
+def test_the_example_of_any_recording_takes_its_rate(compiled, fake_bundle, tone, tmp_path):
+    path = tmp_path / "g001_433.92M_500k.cu8"
+    (tone(-0.2, 20 * TILE).view("f4") * 5000 + 127.5).clip(0, 255).astype("u1").tofile(path)
+    said = run_window("classify_recording", "", compiled, fake_bundle, path)
+    assert "throttle 500000.0" in said
+    records = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert {(r["rate_hz"], r["centre_hz"]) for r in records} == {(500e3, 433.92e6)}
