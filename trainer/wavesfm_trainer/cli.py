@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
-from wavesfm_core.errors import WavesfmError
+from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
 from wavesfm_core.spec import SpectrogramSpec
 
 app = typer.Typer(
@@ -26,10 +26,10 @@ console = Console()
 @app.command()
 def tiles(
     directory: Path,
-    count: Annotated[int, typer.Option(help="Tiles to make.")] = 20000,
+    count: Annotated[int, typer.Option(min=1, help="Tiles to make.")] = 20000,
     seed: Annotated[int, typer.Option(help="Of the generator; train and test need different ones.")] = 1,
-    workers: int = 1,
-    first_shard: int = 0,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    first_shard: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Make prepared tiles of the signal generator and cache them; resumes."""
     from .signals.dataset import SignalDataset
@@ -58,7 +58,10 @@ def train(
     from .training import TrainArgs
     from .training import train as run_training
 
-    stages = tuple(tuple(map(float, stage.split(":"))) for stage in keep.split(","))
+    try:
+        stages = tuple((float(until), float(share)) for until, share in (s.split(":") for s in keep.split(",")))
+    except ValueError:
+        raise ConfigurationError("train", "--keep", keep, "stages as until:share,until:share") from None
     args = TrainArgs(size=size, max_steps=steps, max_minutes=minutes, batch_size=batch, lr=lr, keep=stages, seed=seed)
     run_training(cache, validation, run, args, start_from)
 
@@ -80,12 +83,14 @@ def evaluate(
     from .export import run_pipeline
     from .metrics import format_confusion
     from .recordings import judge, read_manifest, score
-    from .tiles import read_cache
+    from .tiles import read_cache, read_note
 
     pipeline = Pipeline.open(bundle, device=device) if bundle is not None else run_pipeline(run)
     engine, spec, labels = pipeline.engine, pipeline.bundle.spec.preprocess, pipeline.bundle.spec.head.labels
     report: dict = {}
     if cache is not None:
+        if (found := read_note(cache)["labels"]) != list(labels):
+            raise InputError(cache, "labels", found, f"{list(labels)}, the model's")
         data = read_cache(cache, max_tiles)
         report["synthetic"] = synthetic_report(predict_tiles(engine, data, spec), data, labels, spec.rows_per_tile)
         console.print_json(json.dumps({k: v for k, v in report["synthetic"].items() if k != "confusion_10db"}))

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from wavesfm_core.engines.base import Engine
+from wavesfm_core.errors import InputError
 from wavesfm_core.spec import SpectrogramSpec, from_dict
 
 from .metrics import class_accuracy, confusion_matrix
@@ -31,7 +32,10 @@ class Trained:
 
 
 def load_run(run: Path) -> Trained:
-    """Read a run directory (config.json, model.safetensors), strictly."""
+    """Read a run directory (config.json, model.safetensors), strictly. Raises InputError."""
+    for name in ("config.json", "model.safetensors"):
+        if not (run / name).is_file():
+            raise InputError(run / name, "file", "nothing", "what wavesfm-train train leaves")
     config = json.loads((run / "config.json").read_text())
     labels = tuple(config["labels"])
     model = ViT(SIZES[config["args"]["size"]], len(labels))
@@ -83,8 +87,7 @@ def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], row
         "mean_class_accuracy_10db_full_tiles": accuracy(clear & (tiles.rows == rows_per_tile)),
         "mean_class_accuracy_10db_partial": accuracy(clear & (tiles.rows < rows_per_tile)),
         "by_snr_db": {
-            f"{low}..{high}": accuracy((tiles.snr_db >= low) & (tiles.snr_db < high))
-            for low, high in pairwise(edges)
+            f"{low}..{high}": accuracy((tiles.snr_db >= low) & (tiles.snr_db < high)) for low, high in pairwise(edges)
         },
         "class_accuracy_10db": dict(zip(labels, np.round(class_accuracy(confusion), 4).tolist(), strict=True)),
         "confusion_10db": confusion.tolist(),

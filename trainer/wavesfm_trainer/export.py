@@ -81,7 +81,7 @@ def halve_weights(model: ViT) -> None:
 
 
 def to_onnx(model: ViT, spec: BundleSpec) -> bytes:
-    """ONNX bytes: batch dynamic in 1..64, float32 arithmetic, weights stored in float16 behind casts."""
+    """ONNX bytes: batch dynamic in 1..1024, float32 arithmetic, weights stored in float16 behind casts."""
     example = bundle_inputs(spec, np.zeros((2, *spec.inputs[0].shape[1:]), np.float32), [1e6, 2e6])
     batch = torch.export.Dim("batch", min=1, max=1024)
     names = [tensor.name for tensor in spec.inputs]

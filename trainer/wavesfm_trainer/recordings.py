@@ -48,6 +48,8 @@ class Verdict:
 
 def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
     """Rows of a manifest.csv (file, label, sample_rate_hz, format) that are IQ and whose label the task knows."""
+    if not path.is_file():
+        raise InputError(path, "file", "nothing", "a manifest.csv")
     patterns = yaml.safe_load(task_file.read_text())["recordings"]
     rows = []
     with path.open(newline="") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from .signals.dataset import SignalDataset
 
 log = logging.getLogger(__name__)
 SHARD_TILES = 1000
+NOTE = "cache.json"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def make_shard(dataset: SignalDataset, spec: SpectrogramSpec, first: int, count:
 
 def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, number: int, count: int) -> str:
     path = Path(directory) / f"shard-{number:05d}.npz"
-    if not path.exists():
+    if not path.exists() or len(_read_shard(path)["label"]) < count:  # the last shard of a smaller cache grows
         tiles = make_shard(dataset, spec, number * SHARD_TILES, count)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         with partial.open("wb") as file:
@@ -80,16 +82,44 @@ def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, 
 def write_cache(
     directory: Path, dataset: SignalDataset, spec: SpectrogramSpec, n_tiles: int, workers: int = 1, offset: int = 0
 ) -> None:
-    """Fill `directory` with shards of SHARD_TILES tiles up to n_tiles; shards that exist are kept, so it resumes."""
+    """Fill `directory` with shards of SHARD_TILES tiles up to n_tiles; shards that exist are kept, so it resumes.
+
+    Raises InputError where the directory has tiles of another spec, seed or list of labels.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     note = {"spec": to_dict(spec), "labels": list(dataset.labels), "seed": dataset.seed}
-    (directory / "cache.json").write_text(json.dumps(note, indent=1))
+    if (directory / NOTE).exists():
+        there = read_note(directory)
+        for name, value in note.items():
+            if there[name] != value:
+                raise InputError(directory / NOTE, name, there[name], f"{value}, or another directory")
+    (directory / NOTE).write_text(json.dumps(note, indent=1))
     numbers = range(offset, offset + -(-n_tiles // SHARD_TILES))
     counts = {n: min(SHARD_TILES, n_tiles - (n - offset) * SHARD_TILES) for n in numbers}
     with ProcessPoolExecutor(workers) as pool:
         jobs = [pool.submit(_write_shard, str(directory), dataset, spec, n, counts[n]) for n in numbers]
         for job in jobs:
             log.info("wrote %s", job.result())
+
+
+def read_note(directory: Path) -> dict:
+    """What a cache's tiles were made with: spec, labels, seed. Raises InputError."""
+    path = directory / NOTE
+    try:
+        note = json.loads(path.read_text())
+        return {name: note[name] for name in ("spec", "labels", "seed")}
+    except FileNotFoundError:
+        raise InputError(path, "file", "nothing", "a cache of tiles (wavesfm-train tiles makes it)") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(path, "contents", repr(error), "spec, labels and seed as JSON") from None
+
+
+def _read_shard(path: Path) -> dict[str, NDArray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in Tiles.__dataclass_fields__}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(path, "contents", str(error), "a whole shard (remove it, and it is made again)") from None
 
 
 def read_cache(directory: Path, max_tiles: int | None = None) -> Tiles:
@@ -100,8 +130,7 @@ def read_cache(directory: Path, max_tiles: int | None = None) -> Tiles:
     parts: list[dict[str, NDArray]] = []
     n_read = 0
     for path in paths:
-        with np.load(path, allow_pickle=False) as file:
-            parts.append({name: file[name] for name in Tiles.__dataclass_fields__})
+        parts.append(_read_shard(path))
         n_read += len(parts[-1]["label"])
         if max_tiles is not None and n_read >= max_tiles:
             break

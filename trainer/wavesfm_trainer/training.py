@@ -16,11 +16,11 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
-from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.errors import ConfigurationError, InputError
 
 from .metrics import mean_class_accuracy
 from .model import SIZES, ViT
-from .tiles import Tiles, read_cache, statistics
+from .tiles import Tiles, read_cache, read_note, statistics
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,11 @@ class TrainArgs:
             raise ConfigurationError(
                 "TrainArgs", "max_steps, batch_size", (self.max_steps, self.batch_size), "1 or more"
             )
-        if not self.keep or self.keep[-1][0] != 1.0:
-            raise ConfigurationError("TrainArgs", "keep", self.keep, "stages that end at 1.0 of the run")
+        until = [stage[0] for stage in self.keep]
+        if not until or until[-1] != 1.0 or until != sorted(until) or until[0] <= 0:
+            raise ConfigurationError("TrainArgs", "keep", self.keep, "stages in order that end at 1.0 of the run")
+        if not all(0 < share <= 1 for _, share in self.keep):
+            raise ConfigurationError("TrainArgs", "keep", self.keep, "shares of patches above 0 and up to 1")
 
 
 class TileBatches(Dataset):
@@ -195,7 +198,9 @@ def train(cache: Path, validation: Path, run: Path, args: TrainArgs, start_from:
     """Train on one cache, watch another, leave config.json, metrics.csv and model.safetensors in `run`."""
     L.seed_everything(args.seed, verbose=False)
     run.mkdir(parents=True, exist_ok=True)
-    note = json.loads((cache / "cache.json").read_text())
+    note = read_note(cache)
+    if (watched := read_note(validation)["labels"]) != note["labels"]:
+        raise InputError(validation, "labels", watched, f"{note['labels']}, those of {cache}")
     mean, std = statistics(read_cache(cache))
     note["spec"] |= {"mean": round(mean, 4), "std": round(std, 4)}
     (run / "config.json").write_text(json.dumps({"args": asdict(args), **note}, indent=1))
@@ -213,7 +218,7 @@ def train(cache: Path, validation: Path, run: Path, args: TrainArgs, start_from:
         reload_dataloaders_every_n_epochs=1,
         check_val_every_n_epoch=3,
         num_sanity_val_steps=0,
-        callbacks=[EMAWeightAveraging(decay=args.ema_decay), KeepWeights(run)],
+        callbacks=[KeepWeights(run), EMAWeightAveraging(decay=args.ema_decay)],  # kept before they are swapped back
         logger=CSVLogger(run, name="", version=""),
         enable_checkpointing=False,
         enable_progress_bar=False,
