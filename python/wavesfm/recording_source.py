@@ -50,8 +50,8 @@ class recording_source(gr.sync_block):  # type: ignore[misc]
         self._next_sample = 0  # of the file
         self._upcoming = list(self._recording.segments)
         chunk = self.rate_hz * CHUNK_S if self.rate_hz > 0 else CHUNK_SAMPLES
-        # A call of a Python block costs about 0.1 ms, and GNU Radio's own buffer holds 8192 samples. With this multiple it
-        # holds two chunks, and work is called when there is room for one; what work makes may still be less.
+        # A call of a Python block costs about 0.1 ms, and GNU Radio's own buffer holds 8192 samples. With this multiple
+        # it holds two chunks, and work is called when there is room for one; what work makes may still be less.
         self.set_output_multiple(max(1, min(int(chunk), MOST_CHUNK_SAMPLES)))
 
     @property

@@ -14,15 +14,17 @@ from .sigmf_meta import META, load_meta, validate_meta
 from .types import Prediction
 
 
-def annotate(recording: Recording, predictions: Iterable[Prediction]) -> Path:
+def annotate(recording: Recording, predictions: Iterable[Prediction], path: Path | None = None) -> Path:
     """Add one annotation for each run of equal labels to the recording's SigMF metadata; returns the metadata's path.
 
     Gated tiles are left out. All fields and annotations that were there stay, but those that the same bundle left in an
     earlier run, which are replaced. A raw recording gets metadata of its own beside it, with core:dataset naming it.
+    path: where the metadata goes instead; what is there is replaced, and beside the recording nothing changes. SigMF
+    wants the samples, or a link to them, in the same directory.
     Raises InputError where metadata there is wrong or of another recording, ConfigurationError where it cannot be
     written.
     """
-    path, meta = _metadata(recording)
+    path, meta = _metadata(recording, path)
     fresh = [_annotation(run) for run in _runs(predictions)]
     ours = {annotation["core:generator"] for annotation in fresh}
     kept = [annotation for annotation in meta["annotations"] if annotation.get("core:generator") not in ours]
@@ -32,17 +34,18 @@ def annotate(recording: Recording, predictions: Iterable[Prediction]) -> Path:
     return path
 
 
-def _metadata(recording: Recording) -> tuple[Path, dict[str, Any]]:
+def _metadata(recording: Recording, path: Path | None) -> tuple[Path, dict[str, Any]]:
     if recording.meta_path is not None:
-        return recording.meta_path, load_meta(recording.meta_path)
-    path = recording.path.with_name(recording.path.stem + META)
-    if path.exists():
-        meta = load_meta(path)
+        return path or recording.meta_path, load_meta(recording.meta_path)
+    beside = recording.path.with_name(recording.path.stem + META)
+    elsewhere = path is not None and path.resolve() != beside.resolve()
+    if not elsewhere and beside.exists():
+        meta = load_meta(beside)
         dataset = meta["global"].get("core:dataset")
         if dataset != recording.path.name:
-            raise InputError(path, "core:dataset", repr(dataset) if dataset else "nothing", repr(recording.path.name))
-        return path, meta
-    return path, _new_metadata(recording)
+            raise InputError(beside, "core:dataset", repr(dataset) if dataset else "nothing", repr(recording.path.name))
+        return beside, meta
+    return path or beside, _new_metadata(recording)
 
 
 def _new_metadata(recording: Recording) -> dict[str, Any]:

@@ -178,3 +178,23 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
         annotate(recording, [prediction(0, "a")])
     assert path.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["r.sigmf-data", "r.sigmf-meta"]
+
+
+def test_metadata_elsewhere_leaves_the_recordings_own_alone(raw: Path, tmp_path: Path) -> None:
+    beside = raw.with_name("g1_100M_1M.sigmf-meta")
+    annotated(raw, [prediction(0, "a")])
+    before = beside.read_bytes()
+    elsewhere = tmp_path / "elsewhere" / beside.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("something old")
+    for path in (raw, beside):
+        with open_recording(path) as recording:
+            assert annotate(recording, [prediction(10, "b")], elsewhere) == elsewhere
+        meta = json.loads(elsewhere.read_text())
+        sigmf.validate.validate(meta)
+        assert spans(meta) == [(10, 10, "b")]
+        assert meta["global"]["core:dataset"] == raw.name
+    assert beside.read_bytes() == before
+    with open_recording(raw) as recording:  # named, but where it would go anyway: what is there stays
+        annotate(recording, [prediction(10, "b", bundle_id="other@1")], beside)
+    assert spans(json.loads(beside.read_text())) == [(0, 10, "a"), (10, 10, "b")]

@@ -1,0 +1,242 @@
+"""The demo as its user runs it: the table, the predictions of `wavesfm classify`, annotations, picture, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sigmf.validate
+from wavesfm_core.iqfile import open_recording
+from wavesfm_core.pipeline import Pipeline
+
+APPS = Path(__file__).parents[2] / "apps"
+TILE = 2048
+SCALES = {"cu8": (127.5, 127.5, "u1"), "cs8": (127.0, 0.0, "i1"), "cs16": (32767.0, 0.0, "<i2"), "cf32": (1, 0, "<f4")}
+
+
+@pytest.fixture()
+def demo(fake_bundle, tmp_path):
+    """demo(*arguments) -> the finished process; its files go to `out`."""
+
+    def run(*arguments, model=fake_bundle):
+        command = [sys.executable, APPS / "demo.py", "--model", model, "--output", tmp_path / "out", *arguments]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "110"}
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, env=env)
+
+    return run
+
+
+@pytest.fixture()
+def parts(tone):
+    """Two signals, 10 and 6.5 tiles long; the fake bundle says left and right of them."""
+    return np.concatenate([tone(-0.2, 10 * TILE, snr_db=50), tone(0.3, 6 * TILE + 1024, snr_db=50)])
+
+
+def write(path, samples, sample_format):
+    scale, zero, dtype = SCALES[sample_format]
+    values = samples.view(np.float32) * scale + zero
+    path.parent.mkdir(exist_ok=True)
+    (values if sample_format == "cf32" else np.rint(values)).astype(dtype).tofile(path)
+    return path
+
+
+def png_size(path):
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", head[16:24])
+
+
+def valid_meta(path):
+    meta = json.loads(path.read_text())
+    sigmf.validate.validate(meta)
+    return meta
+
+
+def same_as_classify(lines, bundle, path, **options):
+    """The predictions in the file `lines`, after a comparison with those of `wavesfm classify` of the recording."""
+    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    with open_recording(path, **options) as recording:
+        expected = [p.as_dict() for p in Pipeline.open(bundle).classify_recording(recording)]
+    assert len(found) == len(expected)
+    for this, wanted in zip(found, expected):
+        for key in ("label", "start_sample", "n_samples", "rate_hz", "centre_hz", "partial", "bundle_id"):
+            assert this[key] == wanted[key]
+        assert this["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
+    return found
+
+
+def test_the_made_scene(demo, fake_bundle, tmp_path):
+    done = demo("--stops", 3)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    meta = valid_meta(out / "scene.sigmf-meta")
+    assert {file.name for file in out.iterdir()} == {
+        "scene.sigmf-data", "scene.sigmf-meta", "scene.png", "scene.predictions.jsonl",
+    }  # fmt: skip
+    predictions = same_as_classify(out / "scene.predictions.jsonl", fake_bundle, out / "scene.sigmf-meta")
+    assert len(predictions) > 100
+    stops = [capture["core:frequency"] for capture in meta["captures"]]
+    assert sorted(stops) == [806e6, 940e6, 1090e6]
+    assert {p["centre_hz"] for p in predictions} == set(stops)
+    for centre_hz, label in ((806e6, "cellular"), (940e6, "gsm"), (1090e6, "ads-b")):
+        mine = [p for p in predictions if p["centre_hz"] == centre_hz]
+        heard = [p["probabilities"] for p in mine if p["probabilities"]]
+        means = {name: np.mean([each[name] for each in heard]) for name in heard[0]} if heard else {"no signal": 0}
+        best = max(means, key=means.get)
+        gated = len(mine) - len(heard)
+        row = f"{centre_hz / 1e6:g} +{label} +{best} +{means[best]:.2f} +{len(mine)} +{gated or ''} +wrong"
+        assert re.search(row, done.stdout), (row, done.stdout)
+    assert "right: 0 of 3 stops" in done.stdout
+    gated = sum(not p["probabilities"] for p in predictions)
+    said = f"{len(predictions)} in: {len(predictions) - gated} inferred, {gated} gated, 0 dropped, 0 failed"
+    assert said in done.stdout
+    covered = sum(a["core:sample_count"] for a in meta["annotations"])
+    assert covered == sum(p["n_samples"] for p in predictions if p["probabilities"])
+    assert png_size(out / "scene.png")[0] == 1400
+
+
+@pytest.mark.parametrize("sample_format", SCALES)
+def test_a_recording_of_the_users(sample_format, demo, fake_bundle, parts, tmp_path):
+    named = sample_format != "cs8"
+    path = write(tmp_path / "mine" / ("a b." + (sample_format if named else "iq")), parts, sample_format)
+    done = demo(path, "--rate", "250k", "--centre", "433.92M", *([] if named else ["--format", sample_format]))
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    options = {"rate_hz": 250e3, "sample_format": sample_format, "centre_hz": 433.92e6}
+    predictions = same_as_classify(out / "a b.predictions.jsonl", fake_bundle, path, **options)
+    assert [p["label"] for p in predictions] == ["left"] * 10 + ["right"] * 7
+    assert re.search(r"0\.000 +0\.082 +433\.92 +left +[01]\.\d\d +10 ", done.stdout), done.stdout
+    assert re.search(r"0\.082 +0\.053 +433\.92 +right +[01]\.\d\d +7 ", done.stdout), done.stdout
+    assert "most probable: left" in done.stdout
+    assert f"{len(parts)} in " in done.stdout
+    meta = valid_meta(out / "a b.sigmf-meta")
+    assert meta["global"]["core:dataset"] == path.name
+    assert [(a["core:sample_start"], a["core:label"]) for a in meta["annotations"]] == [
+        (0, "left"),
+        (10 * TILE, "right"),
+    ]
+    assert png_size(out / "a b.png")[0] == 1400
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing beside the recording
+    with open_recording(out / "a b.sigmf-meta") as copy:  # the metadata and the link are a recording
+        assert (copy.n_samples, copy.rate_hz, copy.centre_hz) == (len(parts), 250e3, 433.92e6)
+    assert demo(path, *([] if named else ["--format", sample_format])).returncode == 0  # again, and with no rate
+
+
+def test_a_sigmf_recording_stays_as_it_was(demo, fake_bundle, parts, tmp_path):
+    data = write(tmp_path / "mine" / "r.sigmf-data", parts, "cs16")
+    meta = {
+        "global": {"core:datatype": "ci16_le", "core:version": "1.2.0", "core:sample_rate": 1e6},
+        "captures": [{"core:sample_start": 0, "core:frequency": 1e9}, {"core:sample_start": 9000}],
+        "annotations": [{"core:sample_start": 5, "core:sample_count": 7, "core:label": "mine"}],
+    }
+    path = data.with_name("r.sigmf-meta")
+    path.write_text(json.dumps(meta))
+    done = demo(path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(path.read_text()) == meta
+    assert len(list(path.parent.iterdir())) == 2
+    copy = valid_meta(tmp_path / "out" / "r.sigmf-meta")
+    assert [a["core:label"] for a in copy["annotations"] if a.get("core:label") == "mine"] == ["mine"]
+    assert len(copy["annotations"]) > 2
+    assert (tmp_path / "out" / "r.sigmf-data").samefile(data)
+
+
+def test_a_made_scene_never_writes_through_a_link(demo, parts, tmp_path):
+    data = write(tmp_path / "mine" / "scene.cf32", parts, "cf32")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scene.sigmf-data").symlink_to(data)
+    before = data.read_bytes()
+    assert demo("--stops", 1).returncode == 0
+    assert data.read_bytes() == before
+
+
+def test_another_recording_in_the_way_is_refused(demo, parts, tmp_path):
+    write(tmp_path / "out" / "r.cf32", parts[:5000], "cf32")
+    done = demo(write(tmp_path / "mine" / "r.cf32", parts, "cf32"))
+    assert (done.returncode, "another recording" in done.stderr) == (2, True)
+
+
+def test_what_is_wrong_is_one_sentence(demo, parts, tmp_path):
+    write(tmp_path / "mine" / "short.cf32", parts[:100], "cf32")
+    write(tmp_path / "mine" / "r.cf32", parts, "cf32")
+    mine = tmp_path / "mine"
+    (mine / "odd.cs16").write_bytes(bytes(7))
+    (mine / "file").write_bytes(b"")
+    refusals = {
+        "found nothing, expected a recording": demo(mine / "missing.cu8"),
+        "found 7 bytes": demo(mine / "odd.cs16"),
+        "found 100 samples, expected at least": demo(mine / "short.cf32"),
+        "--rate: found 'fast'": demo(mine / "r.cf32", "--rate", "fast"),
+        "device": demo(mine / "r.cf32", "--device", "abacus"),
+        "bundle": demo(mine / "r.cf32", model=mine / "nothing"),
+        "--output": demo(mine / "r.cf32", "--output", mine / "file"),
+    }
+    for said, done in refusals.items():
+        assert done.returncode == 2, (said, done.stderr)
+        assert said in done.stderr
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("wavesfm_")]  # GNU Radio's own log
+        assert len(lines) == 1 and lines[0].startswith("demo: "), done.stderr
+
+
+@pytest.fixture()
+def waterfall(monkeypatch):
+    monkeypatch.syspath_prepend(str(APPS))
+    import waterfall
+
+    return waterfall
+
+
+@pytest.mark.parametrize("rows", [7, 100, 224, 1000])
+def test_the_picture_has_the_power_where_it_is(rows, waterfall, make_bundle, tone, tmp_path):
+    from wavesfm_core.bundle import Bundle
+
+    spec = Bundle.open(make_bundle(tmp_path / "b", high_db=100.0)).spec.preprocess
+    samples = np.concatenate([tone(-0.2, 8 * TILE, snr_db=50), tone(0.25, 8 * TILE, snr_db=51)])
+    path = write(tmp_path / "r.cf32", samples, "cf32")
+    with open_recording(path) as recording:
+        picture = waterfall.waterfall(recording, spec, rows)
+    assert picture.shape == (rows, spec.width)
+    assert picture[0].argmax() == pytest.approx(0.3 * spec.width, abs=3)
+    assert picture[-1].argmax() == pytest.approx(0.75 * spec.width, abs=3)
+    noise_db = 10 * np.log10(2e-6)  # of the fixture, per sample
+    assert picture[-1].max() == pytest.approx(noise_db + 51, abs=2)
+    assert np.median(picture) == pytest.approx(noise_db - 10 * np.log10(64), abs=2)
+
+
+def test_rows_without_a_tile_are_empty(waterfall, fake_bundle, tone, tmp_path):
+    from wavesfm_core.bundle import Bundle
+
+    path = write(tmp_path / "r.cf32", tone(0.1, 2 * TILE + 200), "cf32")
+    with open_recording(path) as recording:
+        picture = waterfall.waterfall(recording, Bundle.open(fake_bundle).spec.preprocess, 430)
+    assert np.isfinite(picture[:409]).all()
+    assert np.isnan(picture[411:]).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_are_never_over_each_other(seed, waterfall):
+    rng = np.random.default_rng(seed)
+    centres = np.sort(rng.uniform(0, 600, 30))
+    places = waterfall.spread(centres, 19, 600)
+    assert np.diff(places).min() >= 19 - 1e-9
+    assert places[0] >= 9 and places[-1] <= 600 - 9.5
+    assert waterfall.spread([100, 300], 19, 600) == [100, 300]
+
+
+def test_a_picture_of_very_many_runs(waterfall, fake_bundle, tone, tmp_path):
+    from wavesfm_core.bundle import Bundle
+
+    path = write(tmp_path / "r.cf32", tone(0.1, 300 * TILE), "cf32")
+    found = [waterfall.Found(f"label {i % 7}", 0.5, i * TILE, TILE, None, 1) for i in range(300)]
+    with open_recording(path) as recording:
+        waterfall.draw(tmp_path / "p.png", recording, Bundle.open(fake_bundle).spec.preprocess, found, "many")
+    width, height = png_size(tmp_path / "p.png")
+    assert width == 1400
+    assert height < 2000
