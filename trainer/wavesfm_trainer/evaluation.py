@@ -70,10 +70,15 @@ def predict_tiles(engine: Engine, tiles: Tiles, spec: SpectrogramSpec, batch: in
 
 
 def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], rows_per_tile: int) -> dict:
-    """Mean class accuracy over all tiles, at 10 dB and better, by SNR and by length, with the confusion at 10 dB."""
+    """Mean class accuracy over all tiles, at 10 dB and better, by SNR and by length, with the confusion at 10 dB.
+
+    None stands where there are no tiles.
+    """
     predicted = logits.argmax(1)
 
-    def accuracy(where: NDArray[np.bool_]) -> float:
+    def accuracy(where: NDArray[np.bool_]) -> float | None:
+        if not where.any():
+            return None
         confusion = confusion_matrix(tiles.label[where], predicted[where], len(labels))
         return round(float(np.nanmean(class_accuracy(confusion))), 4)
 
@@ -89,6 +94,9 @@ def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], row
         "by_snr_db": {
             f"{low}..{high}": accuracy((tiles.snr_db >= low) & (tiles.snr_db < high)) for low, high in pairwise(edges)
         },
-        "class_accuracy_10db": dict(zip(labels, np.round(class_accuracy(confusion), 4).tolist(), strict=True)),
+        "class_accuracy_10db": {
+            label: None if np.isnan(recall) else round(float(recall), 4)
+            for label, recall in zip(labels, class_accuracy(confusion), strict=True)
+        },
         "confusion_10db": confusion.tolist(),
     }

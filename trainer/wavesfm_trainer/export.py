@@ -116,6 +116,9 @@ def _with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     for position, node in enumerate(casts):
         graph.node.insert(position, node)
     del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]  # the exporter's stack traces, with paths of this machine
+        part.doc_string = ""
     onnx.checker.check_model(model)
     return model
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from .metrics import mean_class_accuracy
+from .metrics import class_accuracy, confusion_matrix
 from .model import SIZES, ViT
 from .tiles import Tiles, read_cache, read_note, statistics
 
@@ -31,7 +31,8 @@ class TrainArgs:
     max_steps and max_minutes: whichever is reached first ends the run, and the cosine follows the further of the two.
     keep: (share of the run, share of patches kept) pairs in order; the last stage should keep all patches.
     unknown_rate: probability with which a tile's sample rate is hidden; validation_tiles: how many are watched.
-    seed: of everything drawn while training.
+    seed: of everything drawn while training. processes: on this machine's CPU, each with batch_size tiles a step and
+        gradients averaged (DDP); they keep step by step count, so max_minutes must be left alone.
     """
 
     size: str = "nano"
@@ -50,6 +51,7 @@ class TrainArgs:
     ema_decay: float = 0.998
     seed: int = 1
     precision: str = "bf16-mixed"
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -58,6 +60,8 @@ class TrainArgs:
             raise ConfigurationError(
                 "TrainArgs", "max_steps, batch_size", (self.max_steps, self.batch_size), "1 or more"
             )
+        if self.processes < 1 or (self.processes > 1 and self.max_minutes < 1e9):
+            raise ConfigurationError("TrainArgs", "processes", self.processes, "1, or more without max_minutes")
         until = [stage[0] for stage in self.keep]
         if not until or until[-1] != 1.0 or until != sorted(until) or until[0] <= 0:
             raise ConfigurationError("TrainArgs", "keep", self.keep, "stages in order that end at 1.0 of the run")
@@ -105,6 +109,9 @@ class Classifier(L.LightningModule):
         self.started_s = time.monotonic()
         self.seen: list[tuple[Tensor, Tensor]] = []
 
+    def on_fit_start(self) -> None:
+        torch.manual_seed(self.args.seed + self.global_rank)  # each process draws its own tiles
+
     def progress(self) -> float:
         """How far the run is, 0 to 1, by steps or by the clock, whichever is further."""
         by_clock = (time.monotonic() - self.started_s) / 60 / self.args.max_minutes
@@ -135,7 +142,9 @@ class Classifier(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         predicted, label = (torch.cat(column).numpy() for column in zip(*self.seen, strict=True))
         self.seen.clear()
-        self.log("val_accuracy", mean_class_accuracy(label, predicted, self.n_labels), prog_bar=True)
+        counted = torch.from_numpy(confusion_matrix(label, predicted, self.n_labels))
+        total = self.all_gather(counted).reshape(-1, self.n_labels, self.n_labels).sum(0).numpy()
+        self.log("val_accuracy", float(np.nanmean(class_accuracy(total))), prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> dict[str, object]:
         decayed = [p for p in self.parameters() if p.ndim >= 2]
@@ -169,7 +178,8 @@ class GrowingTiles(L.LightningDataModule):
         return DataLoader(data, self.args.batch_size, sampler=sampler, collate_fn=_as_is)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.validation, 100, collate_fn=_as_is)
+        own = range(self.trainer.global_rank, len(self.validation), self.trainer.world_size)
+        return DataLoader(self.validation, 100, sampler=own, collate_fn=_as_is)
 
 
 def _as_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -183,7 +193,7 @@ class KeepWeights(Callback):
         self.directory = directory
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: Classifier) -> None:
-        if not trainer.sanity_checking:
+        if trainer.is_global_zero and not trainer.sanity_checking:
             save_weights(module.model, self.directory / "model.safetensors")
 
 
@@ -197,12 +207,12 @@ def save_weights(model: ViT, path: Path) -> None:
 def train(cache: Path, validation: Path, run: Path, args: TrainArgs, start_from: Path | None = None) -> Path:
     """Train on one cache, watch another, leave config.json, metrics.csv and model.safetensors in `run`."""
     L.seed_everything(args.seed, verbose=False)
-    run.mkdir(parents=True, exist_ok=True)
     note = read_note(cache)
     if (watched := read_note(validation)["labels"]) != note["labels"]:
         raise InputError(validation, "labels", watched, f"{note['labels']}, those of {cache}")
     mean, std = statistics(read_cache(cache))
     note["spec"] |= {"mean": round(mean, 4), "std": round(std, 4)}
+    run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps({"args": asdict(args), **note}, indent=1))
     module = Classifier(args, len(note["labels"]))
     if start_from is not None:
@@ -211,8 +221,10 @@ def train(cache: Path, validation: Path, run: Path, args: TrainArgs, start_from:
         cache, read_cache(validation, args.validation_tiles), args, note["spec"]["mean"], note["spec"]["std"]
     )
     trainer = L.Trainer(
-        accelerator="auto",
-        devices=1,
+        accelerator="auto" if args.processes == 1 else "cpu",
+        devices=args.processes,
+        strategy="auto" if args.processes == 1 else "ddp",
+        use_distributed_sampler=False,
         max_steps=args.max_steps,
         precision=args.precision,
         reload_dataloaders_every_n_epochs=1,
