@@ -53,6 +53,7 @@ def train(
     keep: Annotated[str, typer.Option(help="Stages as until:share,... of patches kept.")] = "0.75:0.25,0.93:0.5,1:1",
     start_from: Path | None = None,
     seed: int = 1,
+    processes: Annotated[int, typer.Option(help="On this machine's CPU; set OMP_NUM_THREADS=1 with it.")] = 1,
 ) -> None:
     """Train a ViT on cached tiles."""
     from .training import TrainArgs
@@ -62,7 +63,7 @@ def train(
         stages = tuple((float(until), float(share)) for until, share in (s.split(":") for s in keep.split(",")))
     except ValueError:
         raise ConfigurationError("train", "--keep", keep, "stages as until:share,until:share") from None
-    args = TrainArgs(size=size, max_steps=steps, max_minutes=minutes, batch_size=batch, lr=lr, keep=stages, seed=seed)
+    args = TrainArgs(size=size, max_steps=steps, max_minutes=minutes, batch_size=batch, lr=lr, keep=stages, seed=seed, processes=processes)
     run_training(cache, validation, run, args, start_from)
 
 
