@@ -40,7 +40,7 @@ from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
 from wavesfm_core.iqfile import Recording, open_recording
 from wavesfm_core.sigmf_annotations import annotate
 from wavesfm_core.sigmf_meta import META, validate_meta
-from wavesfm_core.types import NO_SIGNAL, Prediction, StreamTime
+from wavesfm_core.types import NO_SIGNAL, UNKNOWN, Prediction, StreamTime
 from wavesfm_trainer.signals.scene import Scene, Span, labels_at, make_scene
 
 MODEL = Path(__file__).parents[1] / "models" / "rf20-nano"
@@ -138,8 +138,9 @@ def at_stops(spans: Sequence[Span], predictions: Sequence[Prediction]) -> list[F
         summary = Summary().add(mine)
         confidence = summary.probabilities.get(summary.label)  # None when all were gated
         gated = summary.counts[NO_SIGNAL]
+        label = summary.label if mine else UNKNOWN  # not one of its tiles was classified
         place = (span.start_sample, span.n_samples, span.centre_hz)
-        found.append(Found(summary.label, confidence, *place, len(mine), gated, span.label))
+        found.append(Found(label, confidence, *place, len(mine), gated, span.label))
     return found
 
 
@@ -238,7 +239,7 @@ def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
             raise InputError(recording.path, "length", f"{recording.n_samples} samples", expected)
         found = at_stops(spans, played.predictions) if spans else in_runs(played.predictions)
         show_found(console, found, recording.rate_hz, recording.path.name)
-        if not spans:
+        if not spans and played.predictions:
             Summary().add(played.predictions).show(console, "all tiles")
         show_accounts(console, played)
         meta = annotate(recording, played.predictions, base.with_name(base.name + META))

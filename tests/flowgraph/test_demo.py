@@ -185,6 +185,23 @@ def test_what_is_wrong_is_one_sentence(demo, parts, tmp_path):
         assert len(lines) == 1 and lines[0].startswith("demo: "), done.stderr
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_failing_engine_is_said(made, fake_engine, fake_bundle, parts, tmp_path, monkeypatch, capsys):
+    fake_engine(failures=range(1000))
+    path = write(tmp_path / "mine" / "r.cf32", parts, "cf32")
+    monkeypatch.syspath_prepend(str(APPS))
+    import demo as module
+
+    chosen = ["--stops", "1"] if made else [str(path)]
+    options = ["--model", str(fake_bundle), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["demo", *chosen, *options])
+    assert module.main() == 1
+    said = capsys.readouterr()
+    assert "demo: not all was classified: " in said.err
+    assert " 0 inferred" in said.out and "most probable" not in said.out
+    assert ("right: 0 of 1 stops" in said.out) == made
+
+
 @pytest.fixture()
 def waterfall(monkeypatch):
     monkeypatch.syspath_prepend(str(APPS))
