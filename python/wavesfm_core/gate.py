@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,19 @@ from .types import Tile
 # weakest of some fifty real recordings of signals peaks at 9.6 dB.
 DEFAULT_GATE_DB = 8.5
 NOISE_MARGIN_DB = 1.0
+EDGE_MARGIN_DB = 4.0
 RISE_DB_PER_TILE = 0.05
 _SHORT_TILES = 8
+
+
+class NoiseLevels(NamedTuple):
+    """Of a tile of white noise: how far its peak is over its floor, and how far its lowest tenth is under it."""
+
+    peak_db: float
+    depth_db: float
+
+
+_NOTHING = NoiseLevels(-math.inf, -math.inf)
 
 
 class PowerGate:
@@ -27,6 +39,11 @@ class PowerGate:
     anew with a new rate or centre frequency. A lone tile is measured against its own floor, and so is one with so much
     digital silence that its floor is the spec's `floor_db`, of which no noise floor can be learned.
 
+    A signal that fills most of the band and all of the time (DAB, a loaded cell) is its tile's median, and nothing
+    stands out of it; but the rest of its tile lies below. So a tile also passes when its lowest tenth lies deeper under
+    the median than white noise's by EDGE_MARGIN_DB. A receiver's own filter edges may pass a tile of noise that way,
+    which costs time and nothing else. This needs the spec.
+
     spec: the less a geometry averages, the higher noise itself peaks, and the more so in short tiles; with the spec a
     tile must also be NOISE_MARGIN_DB over what white noise shows in its geometry.
     """
@@ -34,8 +51,9 @@ class PowerGate:
     def __init__(self, gate_db: float | None = DEFAULT_GATE_DB, spec: SpectrogramSpec | None = None) -> None:
         self.gate_db = gate_db
         self._silence_db = -math.inf if spec is None else spec.floor_db
-        full_db, short_db = (-math.inf, -math.inf) if spec is None else noise_peaks_db(spec)
-        self._least_db = {False: full_db + NOISE_MARGIN_DB, True: short_db + NOISE_MARGIN_DB}  # by Tile.partial
+        self._spec = spec
+        full, short = (_NOTHING, _NOTHING) if spec is None else noise_levels(spec)
+        self._noise = {False: full, True: short}  # by Tile.partial
         self.reset()
 
     @property
@@ -58,7 +76,10 @@ class PowerGate:
         """Whether the tile goes to the engine; tiles come in the order of the stream."""
         floor_db = self._follow(tile)
         gate_db = self._gate_db  # read once: another thread may set it
-        return gate_db is None or tile.peak_db - floor_db >= max(gate_db, self._least_db[tile.partial])
+        noise = self._noise[tile.partial]
+        if gate_db is None or tile.peak_db - floor_db >= max(gate_db, noise.peak_db + NOISE_MARGIN_DB):
+            return True
+        return self._spec is not None and depth_db(tile, self._spec) >= noise.depth_db + EDGE_MARGIN_DB
 
     def _follow(self, tile: Tile) -> float:
         tuned = (tile.rate_hz, tile.centre_hz)
@@ -70,15 +91,23 @@ class PowerGate:
         return self._floor_db
 
 
-def noise_peaks_db(spec: SpectrogramSpec) -> tuple[float, float]:
-    """How far white noise peaks over its own floor, in dB: in a full tile, and at most in a few of the shortest."""
+def depth_db(tile: Tile, spec: SpectrogramSpec) -> float:
+    """How far the lowest tenth of a prepared tile lies under its median, in dB, within the spec's range."""
+    count = tile.data.size
+    cells = np.partition(tile.data.ravel(), (count // 10, count // 2))
+    return float(cells[count // 2] - cells[count // 10]) * spec.std * (spec.high_db - spec.low_db)
+
+
+def noise_levels(spec: SpectrogramSpec) -> tuple[NoiseLevels, NoiseLevels]:
+    """What white noise shows in this geometry: in a full tile, and at most in a few of the shortest."""
     rng = np.random.default_rng(0)
-    short = [_noise_peak_db(spec, rng, spec.min_samples) for _ in range(_SHORT_TILES)]
-    return _noise_peak_db(spec, rng, spec.tile_samples), max(short)
+    short = [_noise(spec, rng, spec.min_samples) for _ in range(_SHORT_TILES)]
+    most = NoiseLevels(max(level.peak_db for level in short), max(level.depth_db for level in short))
+    return _noise(spec, rng, spec.tile_samples), most
 
 
-def _noise_peak_db(spec: SpectrogramSpec, rng: np.random.Generator, n_samples: int) -> float:
+def _noise(spec: SpectrogramSpec, rng: np.random.Generator, n_samples: int) -> NoiseLevels:
     noise = rng.standard_normal((n_samples, 2), dtype=np.float32).view(np.complex64).ravel() * np.float32(0.1)
     stream = TileStream(spec)
     tile = (stream.push(noise) + stream.finish())[0]
-    return tile.peak_db - tile.floor_db
+    return NoiseLevels(tile.peak_db - tile.floor_db, depth_db(tile, spec))

@@ -124,3 +124,18 @@ def test_real_recordings(shared_data: Path) -> None:
     assert not any(heard.pop("noise"))
     passed = [passes for each in heard.values() for passes in each]
     assert np.mean(passed) > 0.9
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.75, True), (1.0, False)])
+def test_a_steady_signal_that_fills_most_of_the_band_passes(share: float, passes: bool) -> None:
+    """It is the median of its own tile (DAB in 2.048 MS/s, say); only the empty edges tell. White over all is noise."""
+    spec = SpectrogramSpec(frames_averaged=2, rows_per_tile=64)
+    rng = np.random.default_rng(3)
+    n = spec.tile_samples
+    spectrum = rng.standard_normal((n, 2), dtype=np.float32).view(np.complex64).ravel()
+    outside = np.abs(np.fft.fftfreq(n)) > share / 2
+    spectrum[outside] *= 10 ** (-12 / 20)
+    samples = np.fft.ifft(spectrum).astype(np.complex64)
+    made = (stream := TileStream(spec)).push(samples) + stream.finish()
+    assert made[0].peak_db - made[0].floor_db < 8.5
+    assert PowerGate(8.5, spec).passes(made[0]) is passes
