@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from wavesfm_core.spec import SpectrogramSpec
-from wavesfm_trainer.signals import CLASSES, LABELS, gallery
+from wavesfm_trainer import gallery
+from wavesfm_trainer.signals import CLASSES, LABELS
 
 DOCS = Path(__file__).parents[2] / "docs"
 SIZE = (

@@ -63,7 +63,16 @@ def train(
         stages = tuple((float(until), float(share)) for until, share in (s.split(":") for s in keep.split(",")))
     except ValueError:
         raise ConfigurationError("train", "--keep", keep, "stages as until:share,until:share") from None
-    args = TrainArgs(size=size, max_steps=steps, max_minutes=minutes, batch_size=batch, lr=lr, keep=stages, seed=seed, processes=processes)
+    args = TrainArgs(
+        size=size,
+        max_steps=steps,
+        max_minutes=minutes,
+        batch_size=batch,
+        lr=lr,
+        keep=stages,
+        seed=seed,
+        processes=processes,
+    )
     run_training(cache, validation, run, args, start_from)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of every class for docs/signals.md: `python -m wavesfm_trainer.signals.gallery docs/images/signals`."""
+"""Pictures of every class for docs/signals.md: `python -m wavesfm_trainer.gallery docs/images/signals`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from PIL import Image
 from wavesfm_core.preprocess import prepare
 from wavesfm_core.spec import SpectrogramSpec
 
-from ..tiles import unscaled
-from . import CLASSES
-from .base import IQ, SignalClass, View
-from .channel import Reception, receive
+from .signals import CLASSES
+from .signals.base import IQ, SignalClass, View
+from .signals.channel import Reception, receive
+from .tiles import unscaled
 
 SNR_DB = 20.0
 EDGES_DB = np.arange(
