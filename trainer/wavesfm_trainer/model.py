@@ -107,12 +107,14 @@ def draw_patches(patches: Tensor, n_keep: int) -> Tensor:
     """Indices [B, n_keep] of patches drawn without replacement, those with stronger peaks more often.
 
     A short burst fills one or two patches of a tile: drawn evenly it would mostly be lost and its label with it. The
-    odds are exponential in the patch's peak, standardised over the tile (drawn by the Gumbel top-k trick).
+    odds are exponential in the patch's peak, standardised over the tile and weighted from 0 (even) to 1.5 at random for
+    each tile, so that the background is seen too (drawn by the Gumbel top-k trick).
     """
     peak = patches.amax(dim=-1)
     score = (peak - peak.mean(dim=1, keepdim=True)) / (peak.std(dim=1, keepdim=True) + 1e-3)
     gumbel = -torch.log(-torch.log(torch.rand_like(score).clamp(1e-6, 1 - 1e-6)))
-    return (score + gumbel).topk(n_keep, dim=1).indices
+    weight = 1.5 * torch.rand_like(score[:, :1])
+    return (weight * score + gumbel).topk(n_keep, dim=1).indices
 
 
 class ViT(nn.Module):

@@ -22,6 +22,8 @@ from .metrics import class_accuracy, confusion_matrix
 from .model import SIZES, ViT
 from .tiles import Tiles, read_cache, read_note, statistics
 
+FREQUENCY_ROLL = 12  # pixels
+
 
 @dataclass(frozen=True)
 class TrainArgs:
@@ -92,10 +94,18 @@ class TileBatches(Dataset):
 
 
 def augmented(picture: Tensor) -> Tensor:
-    """Pictures [B, 1, H, W] in [0, 1], mirrored in frequency and rolled in time with even odds, slightly noisy."""
-    mirror, turn = torch.rand(len(picture)) < 0.5, torch.rand(len(picture)) < 0.5
+    """Pictures [B, 1, H, W] in [0, 1], each mirrored in frequency and rolled in time with even odds, slightly noisy.
+
+    All are shifted a little in frequency: a tuning error, and a narrow signal is seen at every place in a patch.
+    """
+    count, _, height, width = picture.shape
+    mirror = torch.rand(count) < 0.5
     picture[mirror] = picture[mirror].flip(-1)
-    picture[turn] = picture[turn].roll(int(torch.randint(picture.shape[-2], ())), dims=-2)
+    later = torch.randint(height, (count, 1)) * (torch.rand(count, 1) < 0.5)
+    higher = torch.randint(-FREQUENCY_ROLL, FREQUENCY_ROLL + 1, (count, 1))
+    row = (torch.arange(height) - later) % height
+    column = (torch.arange(width) - higher) % width
+    picture = picture[torch.arange(count)[:, None, None], 0, row[:, :, None], column[:, None, :]][:, None]
     return picture + 0.01 * torch.randn_like(picture)
 
 

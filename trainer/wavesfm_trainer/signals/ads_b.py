@@ -93,4 +93,5 @@ SIGNAL = SignalClass(
     standard="ICAO Annex 10 Vol IV 3.1.1.6, 3.1.2.2.5; RTCA DO-260B 2.2.3",
     views=(View(2.0e6, 2.4e6, 4.0), View(2.4e6, 8e6, 1.0), View(8e6, 20e6, 1.0)),
     make=make,
+    shortest_s=0.002,
 )

@@ -90,4 +90,5 @@ SIGNAL = SignalClass(
     standard="ITU-R M.1371-5 annex 2 clauses 2.3 to 2.5 (GMSK BT 0.4, 9600 bit/s) and 3.1, 3.2 (slots, packet format)",
     views=(View(0.25e6, 0.32e6, 6), View(0.32e6, 1.05e6, 2)),
     make=make,
+    shortest_s=0.1,
 )

@@ -95,4 +95,5 @@ SIGNAL = SignalClass(
     standard="ICAO Annex 10 Vol III Part II clauses 2.1 to 2.3 (DSB-AM, 25 and 8.33 kHz); ITU-R BS.639 (AM broadcast)",
     views=(View(0.25e6, 0.32e6, 6), View(0.32e6, 1.05e6, 2)),
     make=make,
+    shortest_s=0.5,
 )

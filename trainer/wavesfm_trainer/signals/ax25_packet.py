@@ -106,4 +106,5 @@ SIGNAL = SignalClass(
     standard="AX.25 Link Access Protocol v2.2 clause 3 (frames, stuffing); Bell 202 AFSK; G3RUH 9600 bit/s FSK (1988)",
     views=(View(0.25e6, 0.32e6, 6), View(0.32e6, 0.55e6, 1.5)),
     make=make,
+    shortest_s=0.3,
 )

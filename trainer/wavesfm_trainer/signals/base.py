@@ -48,12 +48,14 @@ class SignalClass:
     make(rng, duration_s, view_hz) returns an Emission of at least `duration_s` seconds with something on the air.
     `view_hz` is the receiver's sample rate: content outside it need not be made, and an emission wider than the view is
     made only as wide as it is seen (Emission.rate_hz may be anything, but cost should stay near view_hz * duration_s).
+    shortest_s: recordings of this class are not shorter; what is shorter than its frame or syllable cannot be named.
     """
 
     label: str
     standard: str
     views: tuple[View, ...]
     make: Callable[[np.random.Generator, float, float], Emission]
+    shortest_s: float = 0.0
 
     def __post_init__(self) -> None:
         for view in self.views:

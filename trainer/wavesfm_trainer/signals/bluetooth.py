@@ -210,4 +210,5 @@ SIGNAL = SignalClass(
     standard="Bluetooth Core 5.4 Vol 2 Part A 3, Part B 2.2, 6; Vol 6 Part A 3, Part B 2.1, 4.4",
     views=(View(2e6, 4e6, 2.0), View(4e6, 8e6, 0.7), View(8e6, 25e6, 1.5)),
     make=make,
+    shortest_s=0.002,
 )

@@ -112,4 +112,5 @@ SIGNAL = SignalClass(
     standard="3GPP TS 36.211 clauses 4 to 6, 9 and 10; TS 38.211 clauses 5.3 and 7",
     views=(View(0.25e6, 1.5e6, 1.5), View(1.8e6, 2.4e6, 3), View(2.4e6, 12e6, 2), View(15e6, 25e6, 3.5)),
     make=make,
+    shortest_s=0.001,
 )

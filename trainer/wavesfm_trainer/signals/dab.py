@@ -108,4 +108,5 @@ SIGNAL = SignalClass(
     standard="ETSI EN 300 401 V2.1.1 clause 14, transmission mode I",
     views=(View(1.8e6, 2.4e6, 4), View(2.4e6, 10e6, 1)),
     make=make,
+    shortest_s=0.02,
 )

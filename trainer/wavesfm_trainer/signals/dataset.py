@@ -29,7 +29,8 @@ class Example:
 class SignalDataset:
     """Endless labelled recordings; `[index]` depends on (seed, index) alone and the classes take turns.
 
-    tile_samples: length of a full recording; shorter ones (log-uniform down to min_samples) come with `partial_share`.
+    tile_samples: length of a full recording; shorter ones (log-uniform down to min_samples, and no shorter than the
+        class's shortest_s) come with `partial_share`.
     snr_db: a fixed range to draw from, or None for the default mixture of -5 to 45 dB.
     """
 
@@ -47,7 +48,7 @@ class SignalDataset:
         if rng.random() < self.partial_share:
             n_samples = int(np.exp(rng.uniform(np.log(self.min_samples), np.log(self.tile_samples))))
         snr_db = None if self.snr_db is None else float(rng.uniform(*self.snr_db))
-        return make_example(rng, CLASSES[label], n_samples, snr_db)
+        return make_example(rng, CLASSES[label], n_samples, snr_db, most_samples=self.tile_samples)
 
 
 def make_example(
@@ -56,9 +57,14 @@ def make_example(
     n_samples: int,
     snr_db: float | None = None,
     rate_hz: float | None = None,
+    most_samples: int = 0,
 ) -> Example:
-    """One recording of one class with everything else drawn."""
+    """One recording of one class with everything else drawn.
+
+    n_samples: raised to the class's shortest_s, as far as most_samples allows.
+    """
     rate_hz = signal.draw_rate(rng) if rate_hz is None else rate_hz
+    n_samples = max(n_samples, min(most_samples, int(signal.shortest_s * rate_hz)))
     emission = _make(rng, signal, n_samples, rate_hz)
     reception = draw_reception(rng, rate_hz, snr_db)
     offset_hz = _draw_offset(rng, emission, rate_hz)

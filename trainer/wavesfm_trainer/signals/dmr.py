@@ -106,4 +106,5 @@ SIGNAL = SignalClass(
     standard="ETSI TS 102 361-1 clauses 4.2 (TDMA), 9.1.1 (sync words) and 10.2 (4-FSK, RRC 0.2)",
     views=(View(0.25e6, 0.32e6, 6), View(0.32e6, 0.55e6, 1.5)),
     make=make,
+    shortest_s=0.2,
 )

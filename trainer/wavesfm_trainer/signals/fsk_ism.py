@@ -149,4 +149,5 @@ SIGNAL = SignalClass(
     standard="EN 13757-4:2019 clauses 6-9; ITU-T G.9959 clause 7.1; ETSI EN 300 220-2",
     views=(View(0.25e6, 0.26e6, 3.0), View(0.26e6, 0.95e6, 1.5), View(0.95e6, 2.4e6, 3.0)),
     make=make,
+    shortest_s=0.05,
 )

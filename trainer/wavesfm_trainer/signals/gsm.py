@@ -226,4 +226,5 @@ SIGNAL = SignalClass(
     standard="3GPP TS 45.002 clauses 4.3, 5.2, 7; TS 45.004 clauses 2, 3",
     views=(View(0.25e6, 0.5e6, 1.0), View(0.8e6, 2.4e6, 3.0), View(2.4e6, 10e6, 1.0)),
     make=make,
+    shortest_s=0.01,
 )

@@ -110,4 +110,5 @@ SIGNAL = SignalClass(
     standard="Semtech AN1200.22; SX1276 data sheet 4.1.1",
     views=(View(0.25e6, 1.05e6, 4.0), View(1.05e6, 2.4e6, 1.0)),
     make=make,
+    shortest_s=0.05,
 )

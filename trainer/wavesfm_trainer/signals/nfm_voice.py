@@ -109,4 +109,5 @@ SIGNAL = SignalClass(
     standard="ETSI EN 300 086 clause 7 (12.5/25 kHz channels, frequency deviation); TIA-603-E (pre-emphasis, CTCSS)",
     views=(View(0.25e6, 0.32e6, 6), View(0.32e6, 1.05e6, 2)),
     make=make,
+    shortest_s=0.5,
 )

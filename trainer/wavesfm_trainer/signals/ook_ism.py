@@ -195,4 +195,5 @@ SIGNAL = SignalClass(
     standard="ETSI EN 300 220-2; FCC 47 CFR 15.231; PT2262, EV1527, HCS200 data sheets; Itron ERT SCM",
     views=(View(0.25e6, 0.26e6, 4.0), View(0.26e6, 1.1e6, 2.0), View(2.0e6, 2.4e6, 1.5)),
     make=make,
+    shortest_s=0.1,
 )

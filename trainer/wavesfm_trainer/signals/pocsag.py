@@ -91,4 +91,5 @@ SIGNAL = SignalClass(
     standard="ITU-R M.584-2 annex 1 (Radiopaging Code No. 1: 512, 1200, 2400 bit/s, +-4.5 kHz)",
     views=(View(0.25e6, 0.32e6, 6), View(0.32e6, 1.05e6, 2)),
     make=make,
+    shortest_s=0.2,
 )

@@ -139,4 +139,5 @@ SIGNAL = SignalClass(
     standard="ETSI EN 302 054 clause 4 (400.15-406 MHz sondes); framing as published for RS41, M10, DFM, LMS6 and iMet",
     views=(View(0.25e6, 0.32e6, 6), View(0.32e6, 1.05e6, 2), View(1.8e6, 2.4e6, 0.4)),
     make=make,
+    shortest_s=0.3,
 )

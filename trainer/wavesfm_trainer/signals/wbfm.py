@@ -128,4 +128,5 @@ SIGNAL = SignalClass(
     standard="ITU-R BS.450-4 clauses 1 and 2 (pilot-tone stereo), IEC 62106:2015 clause 4 (RDS), NRSC-5-D (hybrid)",
     views=(View(0.25e6, 0.32e6, 3), View(0.9e6, 3.2e6, 5), View(3.2e6, 10e6, 1.5), View(10e6, 20e6, 0.5)),
     make=make,
+    shortest_s=0.1,
 )

@@ -200,4 +200,5 @@ SIGNAL = SignalClass(
     standard="IEEE Std 802.11-2020 clauses 10.3, 15, 16, 17, 19 and 21",
     views=(View(19.5e6, 21e6, 5), View(10e6, 19.5e6, 1.5), View(21e6, 25e6, 1.5)),
     make=make,
+    shortest_s=0.0002,
 )
