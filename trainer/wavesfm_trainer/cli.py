@@ -135,11 +135,17 @@ def evaluate(
 
 
 @app.command()
-def export(run: Path, bundle: Path, name: str = "rf20-nano") -> None:
-    """Write a bundle; refused unless ONNX equals torch and batch 1 equals batch N."""
+def export(
+    run: Path,
+    bundle: Path,
+    name: str = "rf20-nano",
+    training_data: Annotated[str, typer.Option(help="For bundle.json, where the run's seed does not say all.")] = "",
+) -> None:
+    """Write a bundle; refused unless ONNX equals torch and batch 1 equals batch N. A model card there is kept."""
     from .export import export_bundle
 
-    console.print(export_bundle(run, bundle, name))
+    made = export_bundle(run, bundle, name, training_data)
+    console.print(f"{made.id} in {made.path}", highlight=False)
 
 
 def main() -> None:

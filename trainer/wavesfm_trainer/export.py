@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,7 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from wavesfm_core.bundle import Bundle, bundle_inputs, write_bundle
+from wavesfm_core.bundle import README, Bundle, bundle_inputs, write_bundle
 from wavesfm_core.errors import BundleError
 from wavesfm_core.gate import PowerGate
 from wavesfm_core.golden import Golden
@@ -52,15 +53,23 @@ def bundle_spec(trained: Trained, name: str) -> BundleSpec:
     )
 
 
-def export_bundle(run: Path, directory: Path, name: str, readme: str = "") -> Bundle:
-    """Export a run; raises BundleError when ONNX differs from torch, or batch 1 from batch N, beyond the tolerance."""
+def export_bundle(run: Path, directory: Path, name: str, training_data: str = "") -> Bundle:
+    """Export a run; raises BundleError when ONNX differs from torch, or batch 1 from batch N, beyond the tolerance.
+
+    A model card (README.md) that is already in the directory is kept; training_data: for bundle.json, by default from
+    the run.
+    """
     trained = load_run(run)
     halve_weights(trained.model)
     spec = bundle_spec(trained, name)
+    if training_data:
+        spec = replace(spec, training_data=training_data)
+    card = directory / README
+    readme = card.read_text(encoding="utf-8") if card.is_file() else f"# {name}\n\n{spec.training_data}\n"
     golden = make_golden(trained, spec)
     model = to_onnx(trained.model, spec)
     check_parity(model, spec, golden)
-    return write_bundle(directory, spec, model, golden, readme or f"# {name}\n")
+    return write_bundle(directory, spec, model, golden, readme)
 
 
 def run_pipeline(run: Path) -> Pipeline:
