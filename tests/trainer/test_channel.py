@@ -225,9 +225,17 @@ def test_the_generator_decides_everything():
 
 def test_drawn_receptions_stay_in_their_documented_ranges():
     drawn = [draw_reception(rng(seed), 2e6) for seed in range(400)]
-    assert all(-5 <= r.snr_db <= 45 and 1 <= len(r.path_delays_s) <= 4 and r.bits in (0, 8, 12, 16) for r in drawn)
+    assert all(-5 <= r.snr_db <= 60 and 1 <= len(r.path_delays_s) <= 4 and r.bits in (0, 8, 12, 16) for r in drawn)
     assert all(np.sum(np.abs(r.path_gains) ** 2) == pytest.approx(1) and r.path_delays_s[0] == 0 for r in drawn)
     assert all(-32 <= r.level_db <= 3 and r.rolloff <= 0.3 and r.edge_db <= 40 for r in drawn)
     assert all(r.image_db >= 20 and r.dc_db <= 5 and r.fading_hz <= 51 for r in drawn)
     assert 0.1 < np.mean([r.snr_db > 30 for r in drawn]) < 0.2
     assert draw_reception(rng(), 2e6, snr_db=12.5).snr_db == 12.5
+
+
+@pytest.mark.parametrize("linewidth_hz", [1.0, 20.0])
+def test_phase_noise_is_a_random_walk_of_the_linewidth(linewidth_hz):
+    iq = receive(rng(3), tone(), Reception(snr_db=90.0, linewidth_hz=linewidth_hz), RATE_HZ, N)
+    lag = 64  # long enough that what noise is left does not count
+    turned = np.angle(iq[lag:].astype(np.complex128) * np.conj(iq[:-lag]))
+    assert np.var(turned) == pytest.approx(2 * np.pi * linewidth_hz * lag / RATE_HZ, rel=0.25)

@@ -71,9 +71,9 @@ def test_export(made):
 
 def test_evaluate_tiles_by_run_and_by_bundle(made, tmp_path, capsys):
     reports = []
-    for name, options in (("run", ()), ("bundle", ("--bundle", made / "bundle"))):
+    for name in ("run", "bundle"):
         output = tmp_path / f"{name}.json"
-        assert call("evaluate", made / "run", "--cache", made / "val", "--output", output, *options) == 0
+        assert call("evaluate", made / name, "--cache", made / "val", "--output", output) == 0
         reports.append(json.loads(output.read_text(), parse_constant=pytest.fail)["synthetic"])
     assert reports[0]["n_tiles"] == 20
     clear = int((tiles.read_cache(made / "val").snr_db >= 10).sum())
@@ -94,9 +94,10 @@ def test_evaluate_recordings(made, tmp_path, capsys):
     output = tmp_path / "report.json"
     assert call("evaluate", made / "run", "--manifest", manifest, "--output", output) == 0
     report = json.loads(output.read_text())["recordings"]
-    assert [entry[:2] for entry in report["files"]] == [["one.cu8", "noise"], ["two.cu8", "wifi"]]
+    assert [(entry["file"], entry["label"]) for entry in report["files"]] == [("one.cu8", "noise"), ("two.cu8", "wifi")]
     assert list(report["classes"]) == ["noise"]  # only documented rates are scored
-    assert "documented rates" in capsys.readouterr().out
+    assert np.sum(report["confusion"]) == 1
+    assert "accuracy by recording" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,6 @@ def test_evaluate_recordings(made, tmp_path, capsys):
         (("evaluate", "none"), "none/config.json: file: found nothing"),
         (("evaluate", "run", "--cache", "none"), "none/cache.json: file: found nothing"),
         (("evaluate", "run", "--manifest", "none.csv"), "none.csv: file: found nothing"),
-        (("evaluate", "run", "--bundle", "none"), "none: bundle: found nothing"),
         (("export", "none", "out"), "none/config.json: file: found nothing"),
         (("tiles", "cache", "--seed", "6"), "cache/cache.json: seed: found 4, expected 6"),
     ],

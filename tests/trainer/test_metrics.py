@@ -59,7 +59,7 @@ def test_report_splits_by_snr_and_length():
     assert report["mean_class_accuracy_10db_full_tiles"] == 1.0
     assert report["mean_class_accuracy_10db_partial"] == 0.0
     assert report["by_snr_db"]["-5..0"] == 0.0
-    assert report["by_snr_db"]["30..46"] is None  # no such tiles: JSON has no NaN
+    assert report["by_snr_db"]["30..61"] is None  # no such tiles: JSON has no NaN
     assert report["class_accuracy_10db"] == {"a": 1.0, "b": 0.5}
     assert report["confusion_10db"] == [[1, 0], [1, 1]]
 

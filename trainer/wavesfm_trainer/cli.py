@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
 from wavesfm_core.spec import SpectrogramSpec
+
+if TYPE_CHECKING:
+    from wavesfm_core.pipeline import Pipeline
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,60 +81,65 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Path,
+    model: Annotated[Path, typer.Argument(help="A run, or a bundle.")],
     cache: Annotated[Path | None, typer.Option(help="Held-back tiles.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="manifest.csv of real recordings.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Evaluate this bundle in place of the run's weights.")] = None,
-    device: str = "onnxruntime",
+    device: Annotated[str, typer.Option(help="Engine for a bundle.")] = "onnxruntime",
     max_tiles: int | None = None,
-    output: Path | None = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for all figures.")] = None,
 ) -> None:
-    """Accuracy and confusion on held-back tiles and on real recordings."""
+    """Accuracy and confusion on held-back tiles and on real recordings, of a run or of a bundle."""
+    from wavesfm_core.bundle import SPEC
     from wavesfm_core.pipeline import Pipeline
 
-    from .evaluation import predict_tiles, synthetic_report
     from .export import run_pipeline
+
+    is_bundle = (model / SPEC).is_file()
+    pipeline = Pipeline.open(model, device=device) if is_bundle else run_pipeline(model)
+    report = {"model": pipeline.bundle.id, "engine": pipeline.engine.description}
+    if cache is not None:
+        report["synthetic"] = _evaluate_tiles(pipeline, cache, max_tiles)
+    if manifest is not None:
+        report["recordings"] = _evaluate_recordings(pipeline, manifest)
+    if output is not None:
+        output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _evaluate_tiles(pipeline: Pipeline, cache: Path, max_tiles: int | None) -> dict[str, Any]:
+    from .evaluation import predict_tiles, synthetic_report
     from .metrics import format_confusion
-    from .recordings import judge, read_manifest, score
     from .tiles import read_cache, read_note
 
-    pipeline = Pipeline.open(bundle, device=device) if bundle is not None else run_pipeline(run)
-    engine, spec, labels = pipeline.engine, pipeline.bundle.spec.preprocess, pipeline.bundle.spec.head.labels
-    report: dict = {}
-    if cache is not None:
-        if (found := read_note(cache)["labels"]) != list(labels):
-            raise InputError(cache, "labels", found, f"{list(labels)}, the model's")
-        data = read_cache(cache, max_tiles)
-        report["synthetic"] = synthetic_report(predict_tiles(engine, data, spec), data, labels, spec.rows_per_tile)
-        console.print_json(json.dumps({k: v for k, v in report["synthetic"].items() if k != "confusion_10db"}))
-        console.print(format_confusion(np.array(report["synthetic"]["confusion_10db"]), labels), highlight=False)
-    if manifest is not None:
-        verdicts = [judge(pipeline, row) for row in read_manifest(manifest)]
-        documented = [v for v in verdicts if v.row.rate_hz]
-        mean, per_class = score(documented)
-        report["recordings"] = {
-            "mean_class_accuracy": mean,
-            "classes": per_class,
-            "files": [
-                [
-                    str(v.row.path.relative_to(manifest.parent)),
-                    v.row.label,
-                    v.found,
-                    round(v.confidence, 3),
-                    v.n_tiles,
-                    v.n_gated,
-                ]
-                for v in verdicts
-            ],
-        }
-        table = Table("recording", "label", "found", "p", "tiles", "gated")
-        for name, label, found, confidence, n_tiles, n_gated in report["recordings"]["files"]:
-            style = "" if found == label else "red"
-            table.add_row(name, label, found, f"{confidence:.2f}", str(n_tiles), str(n_gated), style=style)
-        console.print(table)
-        console.print(f"accuracy by recording, mean over classes, documented rates: {mean:.3f}  {per_class}")
-    if output is not None:
-        output.write_text(json.dumps(report, indent=1))
+    spec, labels = pipeline.bundle.spec.preprocess, pipeline.bundle.spec.head.labels
+    if (found := read_note(cache)["labels"]) != list(labels):
+        raise InputError(cache, "labels", found, f"{list(labels)}, the model's")
+    data = read_cache(cache, max_tiles)
+    report = synthetic_report(predict_tiles(pipeline.engine, data, spec), data, labels, spec.rows_per_tile)
+    console.print_json(json.dumps({name: value for name, value in report.items() if name != "confusion_10db"}))
+    _print_wide(format_confusion(np.array(report["confusion_10db"]), labels))
+    return report
+
+
+def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
+    from wavesfm_core.types import NO_SIGNAL
+
+    from .metrics import format_confusion
+    from .recordings import judge, read_manifest, recordings_report
+
+    labels = pipeline.bundle.spec.head.labels
+    report = recordings_report([judge(pipeline, row) for row in read_manifest(manifest)], labels, manifest.parent)
+    table = Table("recording", "MS/s", "label", "found", "p", "tiles", "gated")
+    for entry in report["files"]:
+        style = "" if entry["right"] else "red"
+        table.add_row(*(str(value) for name, value in entry.items() if name != "right"), style=style)
+    console.print(table)
+    _print_wide(format_confusion(np.array(report["confusion"]), (*labels, NO_SIGNAL)))
+    console.print(f"accuracy by recording, mean over classes: {report['mean_class_accuracy']:.3f} {report['classes']}")
+    return report
+
+
+def _print_wide(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 @app.command()

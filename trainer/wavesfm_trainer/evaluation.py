@@ -84,7 +84,7 @@ def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], row
 
     clear = tiles.snr_db >= 10
     confusion = confusion_matrix(tiles.label[clear], predicted[clear], len(labels))
-    edges = [-5, 0, 5, 10, 20, 30, 46]
+    edges = [-5, 0, 5, 10, 20, 30, 61]
     return {
         "n_tiles": len(tiles),
         "mean_class_accuracy": accuracy(np.ones(len(tiles), bool)),

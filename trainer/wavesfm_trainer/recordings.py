@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from wavesfm_core.cli.summary import Summary
 from wavesfm_core.errors import InputError
 from wavesfm_core.iqfile import open_recording
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.types import NO_SIGNAL
+
+from .metrics import confusion_matrix
 
 IQ_FORMATS = {"cu8": "cu8", "cs8": "cs8", "cs16_le": "cs16", "cf32_le": "cf32"}
 TASK_FILE = Path(__file__).parent / "tasks" / "rf20.yml"
@@ -71,6 +75,14 @@ def judge(pipeline: Pipeline, row: ManifestRow) -> Verdict:
     return Verdict(row, summary.label, confidence, summary.tiles, summary.counts[NO_SIGNAL])
 
 
+def confusion(verdicts: Iterable[Verdict], labels: Sequence[str]) -> NDArray[np.int64]:
+    """Counts [true, found] over `labels` and, last, NO_SIGNAL."""
+    names = [*labels, NO_SIGNAL]
+    pairs = [(names.index(v.row.label), names.index(v.found)) for v in verdicts]
+    true, found = np.array(pairs, np.int64).reshape(-1, 2).T
+    return confusion_matrix(true, found, len(names))
+
+
 def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]]]:
     """Accuracy by recording, mean over the classes that occur; and (right, all) per class."""
     counts: dict[str, list[bool]] = {}
@@ -78,3 +90,27 @@ def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]
         counts.setdefault(verdict.row.label, []).append(verdict.right)
     mean = float(np.mean([np.mean(right) for right in counts.values()])) if counts else float("nan")
     return mean, {label: (sum(right), len(right)) for label, right in counts.items()}
+
+
+def recordings_report(verdicts: Sequence[Verdict], labels: Sequence[str], root: Path) -> dict[str, Any]:
+    """Plain types: the accuracy over recordings of documented rate, their confusion, and every file's verdict."""
+    documented = [verdict for verdict in verdicts if verdict.row.rate_hz]
+    mean, per_class = score(documented)
+    return {
+        "mean_class_accuracy": mean,
+        "classes": per_class,
+        "confusion": confusion(documented, labels).tolist(),
+        "files": [
+            {
+                "file": str(verdict.row.path.relative_to(root)),
+                "rate_msps": verdict.row.rate_hz / 1e6,
+                "label": verdict.row.label,
+                "found": verdict.found,
+                "confidence": round(verdict.confidence, 3),
+                "tiles": verdict.n_tiles,
+                "gated": verdict.n_gated,
+                "right": verdict.right,
+            }
+            for verdict in verdicts
+        ],
+    }

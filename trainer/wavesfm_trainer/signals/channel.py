@@ -26,6 +26,7 @@ class Reception:
     snr_db: signal-to-noise ratio in the emission's occupied bandwidth while it is on the air.
     offset_hz, drift_hz: carrier offset at the start and how far it moves over the tile.
     path_delays_s, path_gains: multipath taps (first is 1 at 0); fading_hz: Doppler spread of slow fading, 0 for none.
+    linewidth_hz: of both oscillators together, phase noise as a random walk (skirts that only strong signals show).
     rolloff: fraction of the band's edge that the receiver's filter takes, edge_db: its attenuation at the very edge.
     image_db: IQ image below the signal (inf: none); dc_db: DC spike over the noise per sample (-inf: none).
     gain_steps: (position in [0, 1), dB) each; bits: 0 for float samples; level_db: RMS at the converter, dBFS.
@@ -39,6 +40,7 @@ class Reception:
     path_delays_s: tuple[float, ...] = (0.0,)
     path_gains: tuple[complex, ...] = (1.0,)
     fading_hz: float = 0.0
+    linewidth_hz: float = 0.0
     rolloff: float = 0.0
     edge_db: float = 0.0
     image_db: float = np.inf
@@ -55,7 +57,7 @@ class Reception:
 def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | None = None) -> Reception:
     """Draw the receiver and the path, without carrier offset and neighbours, which depend on the emission."""
     if snr_db is None:
-        snr_db = rng.uniform(30, 45) if rng.random() < 0.15 else rng.uniform(-5, 30)
+        snr_db = rng.uniform(30, 60) if rng.random() < 0.2 else rng.uniform(-5, 30)
     n_paths = int(rng.integers(1, 5)) if rng.random() < 0.6 else 1
     spread_s = 10 ** rng.uniform(-7.5, -5.3)
     delays = np.concatenate([[0.0], rng.exponential(spread_s, n_paths - 1)])
@@ -71,6 +73,7 @@ def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | Non
         path_delays_s=tuple(map(float, delays)),
         path_gains=tuple(map(complex, gains / np.linalg.norm(gains))),
         fading_hz=float(10 ** rng.uniform(-0.5, 1.7)) if rng.random() < 0.25 else 0.0,
+        linewidth_hz=float(10 ** rng.uniform(-1, 1.5)) if snr_db > 20 and rng.random() < 0.5 else 0.0,
         rolloff=float(rng.uniform(0.02, 0.3)) if rng.random() < 0.7 else 0.0,
         edge_db=float(rng.uniform(1, 40)),
         image_db=float(rng.uniform(20, 50)) if rng.random() < 0.5 else np.inf,
@@ -174,7 +177,7 @@ def _multipath(reception: Reception, frequency_hz: NDArray) -> NDArray[np.comple
 
 
 def _fade_and_drift(rng: np.random.Generator, iq: IQ, rate_hz: float, reception: Reception) -> IQ:
-    """Slow Rician fading (K = 4) and a linear carrier drift, both smooth over thousands of samples."""
+    """Slow Rician fading (K = 4), a linear carrier drift, and phase noise."""
     n = len(iq)
     if reception.fading_hz and reception.fading_hz * n / rate_hz > 0.05:
         n_points = int(min(max(4, 4 * reception.fading_hz * n / rate_hz), 4096))
@@ -184,6 +187,10 @@ def _fade_and_drift(rng: np.random.Generator, iq: IQ, rate_hz: float, reception:
         t = np.arange(n, dtype=np.float64)
         turns = 0.5 * reception.drift_hz / rate_hz / n * t * t
         iq = iq * np.exp((2j * np.pi) * (turns - np.floor(turns)).astype(np.float32))
+    if reception.linewidth_hz:
+        step = np.float32(np.sqrt(2 * np.pi * reception.linewidth_hz / rate_hz))
+        walk = np.cumsum(step * rng.standard_normal(n, dtype=np.float32), dtype=np.float64)
+        iq = iq * np.exp(1j * np.remainder(walk, 2 * np.pi).astype(np.float32))
     return iq.astype(np.complex64, copy=False)
 
 

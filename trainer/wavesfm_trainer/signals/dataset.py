@@ -31,7 +31,7 @@ class SignalDataset:
 
     tile_samples: length of a full recording; shorter ones (log-uniform down to min_samples, and no shorter than the
         class's shortest_s) come with `partial_share`.
-    snr_db: a fixed range to draw from, or None for the default mixture of -5 to 45 dB.
+    snr_db: a fixed range to draw from, or None for the default mixture of -5 to 60 dB.
     """
 
     seed: int
