@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from wavesfm_trainer.signals import channel
@@ -239,3 +241,13 @@ def test_phase_noise_is_a_random_walk_of_the_linewidth(linewidth_hz):
     lag = 64  # long enough that what noise is left does not count
     turned = np.angle(iq[lag:].astype(np.complex128) * np.conj(iq[:-lag]))
     assert np.var(turned) == pytest.approx(2 * np.pi * linewidth_hz * lag / RATE_HZ, rel=0.25)
+
+
+def test_odd_order_distortion_puts_a_line_at_minus_three_times_the_offset():
+    clean = Reception(snr_db=90.0, offset_hz=30e3, noise_dbfs=-90.0 + 10 * np.log10(RATE_HZ / 10e3))
+    iq = receive(rng(4), tone(), clean, RATE_HZ, N)
+    level = power(iq)  # amplitude 1 of both rails: a full-scale tone
+    bent = receive(rng(4), tone(), replace(clean, cubic_db=30.0), RATE_HZ, N)
+    assert level == pytest.approx(1.0, rel=0.01)
+    assert db(power_between(bent, -91e3, -89e3)) == pytest.approx(-30.0, abs=0.5)
+    assert db(power_between(iq, -91e3, -89e3)) < -60

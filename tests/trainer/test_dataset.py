@@ -112,3 +112,9 @@ def test_a_signal_is_seen_over_the_noise():
 def test_wrong_views_are_refused_by_label():
     with pytest.raises(ValueError, match="odd: views"):
         SignalClass("odd", "none", (View(2e6, 1e6),), lambda *_: None)
+
+
+def test_classes_that_are_drawn_more_often_keep_their_label():
+    dataset = SignalDataset(1, 8192, 4096, drawn=("wifi", "noise", "wifi"))
+    assert [dataset[i].label for i in range(4)] == ["wifi", "noise", "wifi", "wifi"]
+    assert dataset.labels == LABELS

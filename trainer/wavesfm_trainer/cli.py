@@ -33,14 +33,20 @@ def tiles(
     seed: Annotated[int, typer.Option(help="Of the generator; train and test need different ones.")] = 1,
     workers: Annotated[int, typer.Option(min=1)] = 1,
     first_shard: Annotated[int, typer.Option(min=0)] = 0,
+    drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; all when empty.")] = "",
 ) -> None:
     """Make prepared tiles of the signal generator and cache them; resumes."""
+    from .signals import LABELS
     from .signals.dataset import SignalDataset
     from .tiles import write_cache
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     spec = SpectrogramSpec()
-    write_cache(directory, SignalDataset(seed, spec.tile_samples, spec.min_samples), spec, count, workers, first_shard)
+    turns = tuple(drawn.split(",")) if drawn else ()
+    if unknown := set(turns) - set(LABELS):
+        raise InputError("tiles", "--drawn", ", ".join(sorted(unknown)), f"some of {', '.join(LABELS)}")
+    dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
+    write_cache(directory, dataset, spec, count, workers, first_shard)
 
 
 @app.command()

@@ -87,7 +87,8 @@ def write_cache(
     Raises InputError where the directory has tiles of another spec, seed or list of labels.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    note = {"spec": to_dict(spec), "labels": list(dataset.labels), "seed": dataset.seed}
+    drawn = list(dataset.drawn or dataset.labels)
+    note = {"spec": to_dict(spec), "labels": list(dataset.labels), "drawn": drawn, "seed": dataset.seed}
     if (directory / NOTE).exists():
         there = read_note(directory)
         for name, value in note.items():

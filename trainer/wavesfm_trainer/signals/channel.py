@@ -29,6 +29,7 @@ class Reception:
     linewidth_hz: of both oscillators together, phase noise as a random walk (skirts that only strong signals show).
     rolloff: fraction of the band's edge that the receiver's filter takes, edge_db: its attenuation at the very edge.
     image_db: IQ image below the signal (inf: none); dc_db: DC spike over the noise per sample (-inf: none).
+    cubic_db: third harmonic of a full-scale tone on either rail, below it (inf: none); lines at -3 times an offset.
     gain_steps: (position in [0, 1), dB) each; bits: 0 for float samples; level_db: RMS at the converter, dBFS.
     converter_lsb: noise of the converter itself, in steps.
     noise_dbfs: where given, the level is set so that the thermal noise has this power per sample.
@@ -46,6 +47,7 @@ class Reception:
     image_db: float = np.inf
     image_phase: float = 0.0
     dc_db: float = -np.inf
+    cubic_db: float = np.inf
     gain_steps: tuple[tuple[float, float], ...] = ()
     bits: int = 0
     level_db: float = -12.0
@@ -79,6 +81,7 @@ def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | Non
         image_db=float(rng.uniform(20, 50)) if rng.random() < 0.5 else np.inf,
         image_phase=float(rng.uniform(0, 2 * np.pi)),
         dc_db=float(rng.uniform(-30, 5)) if rng.random() < 0.5 else -np.inf,
+        cubic_db=float(rng.uniform(15, 45)) if rng.random() < 0.3 else np.inf,
         gain_steps=steps,
         bits=int(rng.choice([0, 8, 12, 16], p=[0.15, 0.5, 0.2, 0.15])),
         level_db=float(rng.uniform(-32, -8)) if rng.random() < 0.85 else float(rng.uniform(-8, 3)),
@@ -213,7 +216,7 @@ def _filter_and_dc(rng: np.random.Generator, spectrum: Spectrum, reception: Rece
 
 
 def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception, noise_power: float) -> IQ:
-    """Gain steps, IQ imbalance, then the converter: level, clipping, rounding."""
+    """Gain steps, IQ imbalance, then the converter: level, odd-order distortion of each rail, clipping, rounding."""
     for position, step_db in reception.gain_steps:
         iq[int(position * len(iq)) :] *= np.float32(10 ** (step_db / 20))
     if np.isfinite(reception.image_db):
@@ -226,6 +229,8 @@ def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception, noise_pow
         rms = float(np.sqrt(np.mean(np.square(values[:: max(1, len(values) // 65536)])) + 1e-30))
         scale = 10 ** (reception.level_db / 20) / rms
     values = values * np.float32(scale)
+    if np.isfinite(reception.cubic_db):  # cos^3 holds a quarter of the third harmonic
+        values -= np.float32(4 * 10 ** (-reception.cubic_db / 20)) * np.clip(values, -1, 1) ** 3
     if reception.bits:
         steps = np.float32(2 ** (reception.bits - 1))
         values *= steps

@@ -31,6 +31,7 @@ class SignalDataset:
 
     tile_samples: length of a full recording; shorter ones (log-uniform down to min_samples, and no shorter than the
         class's shortest_s) come with `partial_share`.
+    labels: all classes; drawn: those that take turns, in order, repeats allowed; none: all.
     snr_db: a fixed range to draw from, or None for the default mixture of -5 to 60 dB.
     """
 
@@ -40,10 +41,12 @@ class SignalDataset:
     partial_share: float = 0.5
     snr_db: tuple[float, float] | None = None
     labels: tuple[str, ...] = LABELS
+    drawn: tuple[str, ...] = ()
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
-        label = self.labels[index % len(self.labels)]
+        turns = self.drawn or self.labels
+        label = turns[index % len(turns)]
         n_samples = self.tile_samples
         if rng.random() < self.partial_share:
             n_samples = int(np.exp(rng.uniform(np.log(self.min_samples), np.log(self.tile_samples))))

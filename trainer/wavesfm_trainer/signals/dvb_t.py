@@ -97,7 +97,7 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
 SIGNAL = SignalClass(
     label="dvb-t",
     standard="ETSI EN 300 744 V1.6.2 clauses 4.4 to 4.6",
-    views=(View(8e6, 12e6, 4), View(2e6, 3.2e6, 1), View(12e6, 21e6, 1)),
+    views=(View(8e6, 12e6, 4), View(2e6, 3.2e6, 1), View(12e6, 21e6, 0.5)),
     make=make,
-    shortest_s=0.0005,
+    shortest_s=0.02,
 )

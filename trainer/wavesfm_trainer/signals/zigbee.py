@@ -92,7 +92,7 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
 SIGNAL = SignalClass(
     label="zigbee",
     standard="IEEE Std 802.15.4-2015 clauses 6.2.5, 6.7.4, 12",
-    views=(View(2e6, 4e6, 1.0), View(4e6, 4.2e6, 2.0), View(4.2e6, 10e6, 1.0), View(10e6, 20e6, 0.7)),
+    views=(View(3.9e6, 4.2e6, 3.0), View(4.2e6, 10e6, 1.0), View(10e6, 20e6, 0.7)),
     make=make,
     shortest_s=0.002,
 )
