@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tiny_onnx, whatever the import mode
 
 import tiny_onnx
+
+# A busy machine is no finding about the code: no deadlines, and no complaint that drawing took long.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 FAKE_LABELS = ("quiet", "left", "right")
 

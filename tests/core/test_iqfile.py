@@ -50,7 +50,9 @@ def write_sigmf(directory: Path, raw: bytes, datatype: str = "ci8", **changes: A
     return directory / "rec.sigmf-meta"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(
     sample_format=st.sampled_from(sorted(SAMPLE_BYTES)),
     raw=st.binary(min_size=8, max_size=400),
@@ -68,7 +70,9 @@ def test_any_bytes(tmp_path: Path, sample_format: str, raw: bytes, block_samples
             np.testing.assert_allclose(part(got), part(expected), rtol=1e-6, atol=1e-7)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(sample_format=st.sampled_from(sorted(SAMPLE_BYTES)), size=st.integers(0, 40))
 def test_any_size(tmp_path: Path, sample_format: str, size: int) -> None:
     path = tmp_path / f"x.{sample_format}"
