@@ -1,0 +1,68 @@
+"""What the README tells a new user to type works, on the model that ships."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("typer", reason="the command line is not installed")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BUNDLE = ROOT / "models" / "rf20-nano"
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
+SHELL = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+WAVESFM = [line.split("wavesfm ", 1)[1] for line in SHELL if "bin/wavesfm " in line]
+NAME = "capture.cu8"
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    """A directory with a capture of the README's name and the model where the README has it."""
+    rng = np.random.default_rng(1)
+    samples = rng.normal(0, 4, (60_000, 2)) + 127.5
+    t = np.arange(20_000, 40_000)
+    samples[t] += 60 * np.stack([np.cos(0.3 * t), np.sin(0.3 * t)], axis=1)
+    np.clip(np.rint(samples), 0, 255).astype(np.uint8).tofile(tmp_path / NAME)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from wavesfm_core.cli import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_the_readme_has_the_commands_that_are_tested_here() -> None:
+    assert [command.split()[0] for command in WAVESFM] == ["classify", "annotate", "info", "check", "bench"]
+
+
+@pytest.mark.parametrize("command", WAVESFM)
+def test_a_command_of_the_readme_runs(command: str, folder: Path) -> None:
+    arguments = shlex.split(command.replace("RECORDING", NAME))
+    if arguments[0] == "bench":
+        arguments += ["--seconds", "0.05"]
+    done = run(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    if "--json" in arguments:
+        assert (folder / arguments[arguments.index("--json") + 1]).read_text().count("\n") == 1
+    if arguments[0] == "annotate":
+        assert (folder / "capture.sigmf-meta").is_file()
+
+
+def test_the_python_lines_of_the_readme_run(folder: Path) -> None:
+    (lines,) = (text for kind, text in BLOCKS if kind == "python")
+    done = subprocess.run([sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0 ")
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)|(?<=\n)(scripts/\w+)|`(examples/\w+\.grc)`", README))
+def test_what_the_readme_points_at_is_there(path: tuple[str, ...]) -> None:
+    assert (ROOT / "".join(path)).exists()
