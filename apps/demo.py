@@ -45,8 +45,7 @@ from wavesfm_trainer.signals.scene import Scene, Span, labels_at, make_scene
 
 MODEL = Path(__file__).parents[1] / "models" / "rf20-nano"
 SCENE_RATE_HZ = 2.048e6
-# With most seeds the DAB ensemble or a fully loaded cell is as flat as noise in a view of 2 MHz, and the power gate,
-# which begins anew at each centre frequency, takes it for that. With this one every signal is one to the gate.
+# Any seed will do; with some, a fully loaded cell fills the whole view and is as flat as noise to the power gate.
 SCENE_SEED = 13
 LEAST_TILE_SAMPLES = 65_536  # of the made scene, for models with very short tiles
 ROWS_SHOWN = 40
