@@ -149,6 +149,22 @@ def _print_wide(text: str) -> None:
 
 
 @app.command()
+def geometry(
+    train_count: Annotated[int, typer.Option(min=32, help="Recordings to learn from.")] = 2000,
+    test_count: Annotated[int, typer.Option(min=1, help="Recordings held back.")] = 1000,
+    epochs: Annotated[int, typer.Option(min=1)] = 12,
+    seed: int = 11,
+) -> None:
+    """Compare tile geometries with a small network on the same recordings."""
+    from .geometry import compare
+
+    table = Table("geometry", "mean class accuracy")
+    for name, accuracy in compare(train_count, test_count, epochs, seed).items():
+        table.add_row(name, f"{accuracy:.3f}")
+    console.print(table)
+
+
+@app.command()
 def export(
     run: Path,
     bundle: Path,
