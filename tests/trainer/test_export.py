@@ -54,7 +54,7 @@ def run(toy_size, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(run, tmp_path_factory):
-    return export.export_bundle(run, tmp_path_factory.mktemp("bundles") / "toy", "toy", "# toy\n")
+    return export.export_bundle(run, tmp_path_factory.mktemp("bundles") / "toy", "toy")
 
 
 @pytest.fixture
@@ -72,7 +72,16 @@ def test_the_bundle_opens_and_says_what_it_is(bundle, run):
     assert spec.rates_hz == (0.25e6, 25e6)
     assert "seed 5" in spec.training_data
     assert {"torch", "onnx", "wavesfm-core"} <= spec.versions.keys()
-    assert (bundle.path / "README.md").read_text() == "# toy\n"
+    assert (bundle.path / "README.md").read_text() == f"# toy\n\n{spec.training_data}\n"
+
+
+def test_a_model_card_that_is_there_is_kept(run, tmp_path):
+    directory = tmp_path / "toy"
+    export.export_bundle(run, directory, "toy")
+    (directory / "README.md").write_text("# A card\n")
+    made = export.export_bundle(run, directory, "toy", training_data="other tiles")
+    assert (directory / "README.md").read_text() == "# A card\n"
+    assert made.spec.training_data == "other tiles"
 
 
 def test_a_pipeline_gives_torchs_probabilities(bundle, halved):

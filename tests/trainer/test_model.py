@@ -141,7 +141,7 @@ def test_drawn_patches_are_different_ones_and_peaks_are_preferred():
     assert chosen.shape == (400, 4)
     assert all(len(set(row)) == 4 for row in chosen.tolist())
     shares = torch.bincount(chosen.ravel(), minlength=16) / 400
-    assert shares[3] > 0.85
+    assert shares[3] > 0.75  # even draws: 0.25
     others = shares[torch.arange(16) != 3]
     assert others.min() > 0.1
     assert others.max() < 0.35

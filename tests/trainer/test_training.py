@@ -15,7 +15,7 @@ from wavesfm_trainer import training
 from wavesfm_trainer.evaluation import TorchEngine, load_run, predict_tiles
 from wavesfm_trainer.model import SIZES, ViT, ViTSize
 from wavesfm_trainer.tiles import Tiles, read_cache
-from wavesfm_trainer.training import TileBatches, TrainArgs, augmented, train
+from wavesfm_trainer.training import FREQUENCY_ROLL, TileBatches, TrainArgs, augmented, train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Experiment logs directory"),  # config.json is there already
@@ -52,7 +52,7 @@ def made_up(n, seed):
 
 def cache(directory, n=24, seed=0, labels=LABELS):
     directory.mkdir()
-    note = {"spec": to_dict(SpectrogramSpec()), "labels": list(labels), "seed": 1}
+    note = {"spec": to_dict(SpectrogramSpec()), "labels": list(labels), "drawn": list(labels), "seed": 1}
     (directory / "cache.json").write_text(json.dumps(note))
     np.savez(directory / "shard-00000.npz", **vars(made_up(n, seed)))
     return directory
@@ -191,15 +191,19 @@ def test_batches_are_standardised_and_rates_hidden():
     assert tiles.log10_rate.min() == 6  # the cache itself is not changed
 
 
-def test_augmentation_mirrors_and_rolls_each_tile_as_a_whole():
+def test_augmentation_mirrors_rolls_and_shifts_each_tile_as_a_whole():
     torch.manual_seed(3)
     source = torch.rand(1, 1, 32, 32)
     out = augmented(source.repeat(60, 1, 1, 1))
-    candidates = {(mirror, roll): (source.flip(-1) if mirror else source).roll(roll, dims=-2)
-                  for mirror in (False, True) for roll in range(32)}  # fmt: skip
-    found = set()
+    shifts = range(-FREQUENCY_ROLL, FREQUENCY_ROLL + 1)
+    keys = [(mirror, roll, shift) for mirror in (False, True) for roll in range(32) for shift in shifts]
+    candidates = torch.cat([(source.flip(-1) if m else source).roll((r, s), dims=(-2, -1)) for m, r, s in keys])
+    found, shifted = set(), set()
     for picture in out:
-        matches = [key for key, c in candidates.items() if (picture - c[0]).abs().max() < 0.08]
+        matches = ((candidates - picture).abs().amax(dim=(1, 2, 3)) < 0.08).nonzero().ravel().tolist()
         assert len(matches) == 1
-        found.add((matches[0][0], matches[0][1] > 0))
+        mirror, roll, shift = keys[matches[0]]
+        found.add((mirror, roll > 0))
+        shifted.add(shift)
     assert found == {(False, False), (False, True), (True, False), (True, True)}
+    assert min(shifted) < 0 < max(shifted)

@@ -104,15 +104,15 @@ def write_cache(
 
 
 def read_note(directory: Path) -> dict:
-    """What a cache's tiles were made with: spec, labels, seed. Raises InputError."""
+    """What a cache's tiles were made with: spec, labels, classes drawn, seed. Raises InputError."""
     path = directory / NOTE
     try:
         note = json.loads(path.read_text())
-        return {name: note[name] for name in ("spec", "labels", "seed")}
+        return {name: note[name] for name in ("spec", "labels", "drawn", "seed")}
     except FileNotFoundError:
         raise InputError(path, "file", "nothing", "a cache of tiles (wavesfm-train tiles makes it)") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(path, "contents", repr(error), "spec, labels and seed as JSON") from None
+        raise InputError(path, "contents", repr(error), "spec, labels, drawn and seed as JSON") from None
 
 
 def _read_shard(path: Path) -> dict[str, NDArray]:

@@ -15,7 +15,6 @@ CENTRES_HZ = {
     "cellular": 806e6,
     "gsm": 940e6,
     "bluetooth": 2402e6,
-    "zigbee": 2405e6,
     "lora": 868.1e6,
     "ook-ism": 433.92e6,
     "fsk-ism": 868.3e6,
