@@ -1,9 +1,10 @@
-"""The supervised loop on Lightning: tiles in memory, AdamW, cosine with warm-up, patch dropping, averaged weights."""
+"""The supervised loop on Lightning: tiles in memory, Muon and AdamW, cosine with warm-up, patch dropping, averaged weights."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -157,16 +158,48 @@ class Classifier(L.LightningModule):
         self.log("val_accuracy", float(np.nanmean(class_accuracy(total))), prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> dict[str, object]:
-        decayed = [p for p in self.parameters() if p.ndim >= 2]
-        free = [p for p in self.parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": self.args.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.args.lr, betas=(0.9, 0.95), fused=True)
+        optimizer = muon(self.model, self.args.lr, self.args.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._scale)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _scale(self, step: int) -> float:
         warm = min(1.0, (step + 1) / self.args.warmup_steps)
         return warm * max(0.005, 0.5 * (1 + np.cos(np.pi * self.progress())))
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers of different parameters behind the interface of one."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        super().__init__([{"params": group["params"]} for part in parts for group in part.param_groups], {})
+        self.parts = parts
+        self.param_groups = [group for part in parts for group in part.param_groups]  # theirs: a schedule reaches both
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = None if closure is None else closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+
+def muon(model: ViT, lr: float, weight_decay: float) -> Together:
+    """Muon for the matrices of the blocks, AdamW for the rest; no weight decay where there is one dimension only.
+
+    At equal time on a CPU Muon (K. Jordan et al., 2024), scaled to the update size of AdamW, learns these signals far faster.
+    """
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    taken = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return Together(
+        [
+            torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True),
+        ]
+    )
 
 
 class GrowingTiles(L.LightningDataModule):
