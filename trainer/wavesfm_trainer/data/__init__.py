@@ -1,0 +1,1 @@
+"""Data sets: readers of raw layouts, splits, and prepared caches that training reads whole into memory."""

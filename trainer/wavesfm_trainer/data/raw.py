@@ -1,0 +1,96 @@
+"""What a reader of a raw layout yields: one example, its answer, and what must not be on both sides of a split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.errors import InputError
+
+from ..tasks import Task
+
+Array = NDArray[np.float32]
+
+
+@dataclass
+class Raw:
+    """One example as its file has it, before any preparation.
+
+    array: float32 [C, R, W], or a function that loads it (readers of large files give that: a data set is listed before
+        it is read, and its training part is read twice).
+    target: class index; position in metres, float [D]; channel, float32 [2, A, S * F] (or a function that loads it);
+        None for pre-training.
+    source: file, and the index in it as file[3]; group: position, person or capture: what must not be on both sides of
+        a split, "" where nothing ties examples together; published_split: "train", "test" or "".
+    log10_rate: of the sample rate in Hz, 0.0 unknown; snr_db: NaN unknown.
+    """
+
+    array: Array | Callable[[], Array]
+    target: int | NDArray | Callable[[], NDArray] | None
+    source: str
+    group: str = ""
+    published_split: str = ""
+    log10_rate: float = 0.0
+    snr_db: float = math.nan
+
+    def load(self, channels: int) -> Array:
+        """The array; raises InputError unless it is [channels, R, W] of finite real numbers."""
+        array = np.asarray(self.array() if callable(self.array) else self.array)
+        if array.ndim != 3 or array.shape[0] != channels or not array.size:
+            raise InputError(self.source, "shape", list(array.shape), f"[{channels}, rows, columns]")
+        if array.dtype.kind not in "fiu":
+            raise InputError(self.source, "numbers", array.dtype, "real numbers")
+        array = array.astype(np.float32, copy=False)
+        if not np.isfinite(array).all():
+            bad = int(array.size - np.isfinite(array).sum())
+            raise InputError(self.source, "values", f"{bad} of {array.size} not finite in float32", "finite numbers")
+        return array
+
+    def load_target(self) -> int | NDArray | None:
+        """The target, loaded where it is a function."""
+        return self.target() if callable(self.target) else self.target
+
+
+class Reader(Protocol):
+    """A raw layout. `read` raises InputError (file, key, found, expected) for a file that is not of this layout."""
+
+    name: str
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """All examples below `root`, in an order that does not depend on the file system."""
+        ...
+
+
+def label_index(task: Task, label: str, source: object) -> int:
+    """Index of `label` (upper and lower case alike) in the task's labels; raises InputError naming the file."""
+    wanted = label.casefold()
+    for index, known in enumerate(task.labels):
+        if known.casefold() == wanted:
+            return index
+    raise InputError(source, "label", repr(label), f"one of {', '.join(task.labels)}")
+
+
+def published_split(path: Path, root: Path) -> str:
+    """ "train" or "test" where a folder between `root` and the file begins so, root's own name included; else ""."""
+    for part in reversed((root.name, *path.relative_to(root).parts[:-1])):
+        for split in ("train", "test"):
+            if part.casefold().startswith(split):
+                return split
+    return ""
+
+
+def files_below(root: Path, suffixes: tuple[str, ...], expected: str) -> list[Path]:
+    """Files at or below `root` that end so, sorted by path; raises InputError when there is none."""
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise InputError(root, "path", "nothing", expected)
+    paths = sorted(p for p in root.rglob("*") if p.suffix.casefold() in suffixes and p.is_file())
+    if not paths:
+        raise InputError(root, "files", f"none that end in {', '.join(suffixes)}", expected)
+    return paths
