@@ -1,0 +1,194 @@
+"""Reader of DecaRanging logs: UWB channel impulse responses of DW1000 radios between anchors and tags."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.errors import InputError
+
+from .csi_windows import name_below, recordings, with_options
+from .dw1000_places import Place, read_links
+from .raw import Raw, label_index
+
+if TYPE_CHECKING:
+    from ..tasks import Task
+
+log = logging.getLogger(__name__)
+
+TAP_M = 299_792_458 / (2 * 499.2e6)  # light in one tap of the accumulator, half a chip
+MAX_TAPS = 1016
+_POLL = re.compile(r"21 [0-9A-F]{2} Rx time = ")
+_RECEIVED = re.compile(r"RX OK .*HLP\(([0-9.]+)\), PSC\(([0-9]+)\)")
+_ACCUMULATOR = re.compile(r"Accum Len ([0-9]{1,9})\s*$")
+_DISTANCE = re.compile(r"Anchor ToF: .*Dist: (-?[0-9.]+) m ")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One impulse response: magnitude float32 [taps] per accumulated preamble symbol, tap of the first path."""
+
+    magnitude: NDArray[np.float32]
+    first_path: float
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One two-way ranging: the measured distance and the impulse responses (poll and final) of it."""
+
+    range_m: float
+    responses: tuple[Response, ...]
+
+    def profile(self, grid_m: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Mean magnitude where the path is grid_m long: the first path lies at the measured distance."""
+        rows = [
+            np.interp((grid_m - self.range_m) / TAP_M + r.first_path, np.arange(len(r.magnitude)), r.magnitude, 0, 0)
+            for r in self.responses
+        ]
+        return np.mean(rows, axis=0).astype(np.float32)
+
+
+def read_exchanges(path: Path) -> tuple[list[Exchange], dict[str, int]]:
+    """Exchanges of a log in order, and what is left out: failed receptions, responses cut short or without a distance.
+
+    InputError: an accumulator length outside 1 to 1016, a first path outside the accumulator, no exchange at all.
+    """
+    exchanges: list[Exchange] = []
+    left_out: Counter[str] = Counter()
+    pending: list[Response] = []
+    received: tuple[float, int] | None = None
+    with path.open(encoding="ascii", errors="replace") as lines:
+        for line in lines:
+            if found := _RECEIVED.match(line):
+                received = float(found[1]), int(found[2])
+            elif found := _ACCUMULATOR.match(line):
+                response = _response(path, int(found[1]), received, lines)
+                if isinstance(response, str):
+                    left_out[response] += 1
+                else:
+                    pending.append(response)
+                received = None
+            elif _POLL.match(line):
+                left_out["responses without a distance"] += len(pending)
+                pending = []
+            elif (found := _DISTANCE.match(line)) and pending:
+                exchanges.append(Exchange(float(found[1]), tuple(pending)))
+                pending = []
+    left_out["responses without a distance"] += len(pending)
+    if not exchanges:
+        raise InputError(path, "exchanges", "none with an impulse response and a distance", "a DecaRanging log")
+    return exchanges, {reason: n for reason, n in left_out.items() if n}
+
+
+def _response(path: Path, n_taps: int, received: tuple[float, int] | None, lines: Iterator[str]) -> Response | str:
+    """The response in the next n_taps lines "real, imaginary", or why it is left out."""
+    if not 1 <= n_taps <= MAX_TAPS:
+        raise InputError(path, "Accum Len", n_taps, f"1 to {MAX_TAPS}")
+    block = list(islice(lines, n_taps))
+    try:
+        values = np.array(",".join(block).split(","), dtype=np.float32)
+    except ValueError:
+        return "responses cut short"
+    if len(values) != 2 * n_taps:
+        return "responses cut short"
+    if received is None or received[1] == 0:
+        return "failed receptions"
+    if not 0 <= received[0] < n_taps:
+        raise InputError(path, "HLP", received[0], f"a tap of the accumulator, 0 to {n_taps - 1}")
+    return Response(np.hypot(values[0::2], values[1::2]) / np.float32(received[1]), received[0])
+
+
+@dataclass(frozen=True)
+class Dw1000:
+    """Impulse responses over absolute path length, `exchanges` rows of each anchor, `columns` of `step_m` metres.
+
+    Position: float32 [1, anchors * exchanges, columns], anchors by name, the rows of an anchor that did not range with
+    this tag zero; target: x and y of the tag in metres, float32. Classification: float32 [1, exchanges, columns] of one
+    link; target: its label (line of sight or not). Pre-training: as position without a target. Group: the tag's place.
+    The tables are those of `read_links`; task.options may set exchanges, columns and step_m.
+
+    The magnitude is per accumulated preamble symbol, so that it does not depend on how long the radio listened; the
+    first path stands at the measured distance, so that a column means the same at every anchor.
+    """
+
+    name: str = "dw1000"
+    exchanges: int = 7
+    columns: int = 224
+    step_m: float = 0.15
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """Every sample under root; see the class."""
+        return with_options(self, task)._read(root, task)
+
+    def _read(self, root: Path, task: Task) -> Iterator[Raw]:
+        if task.channels != 1:
+            raise InputError(root, "channels", task.channels, "1, the magnitude of the impulse responses")
+        links = read_links(root)
+        paths = recordings(root, ".log")
+        unknown = [path.name for path in paths if path.stem not in links]
+        if unknown:
+            raise InputError(root, "logs", ", ".join(unknown), "logs with a row in the table of pairs")
+        anchors = sorted({link.anchor for link in links.values()}, key=lambda place: place.order)
+        of_tag: dict[Place, dict[Place, Path]] = {}
+        for path in paths:
+            of_tag.setdefault(links[path.stem].tag, {})[links[path.stem].anchor] = path
+        for tag in sorted(of_tag, key=lambda place: place.order):
+            rows = {anchor: self._rows(path) for anchor, path in of_tag[tag].items()}
+            names = {anchor: name_below(path, root) for anchor, path in of_tag[tag].items()}
+            if task.kind == "classification":
+                for anchor, blocks in rows.items():
+                    path, link = of_tag[tag][anchor], links[of_tag[tag][anchor].stem]
+                    yield from self._links(blocks, names[anchor], label_index(task, link.label, path), tag)
+            else:
+                target = np.array(tag.xy_m, np.float32) if task.kind == "position" else None
+                yield from self._fixes(rows, names, anchors, target, tag)
+
+    def _rows(self, path: Path) -> NDArray[np.float32]:
+        """Profiles float32 [samples, exchanges, columns] of a log; what does not fill a sample is left out."""
+        found, left_out = read_exchanges(path)
+        count = len(found) // self.exchanges
+        if not count:
+            raise InputError(path, "exchanges", len(found), f"at least {self.exchanges}")
+        if left_out:
+            log.warning("%s: left out: %s", path, left_out)
+        log.info("%s: %d exchanges, %d at the end fill no sample", path, len(found), len(found) % self.exchanges)
+        grid_m = np.arange(self.columns) * self.step_m
+        rows = np.stack([exchange.profile(grid_m) for exchange in found[: count * self.exchanges]])
+        return rows.reshape(count, self.exchanges, self.columns)
+
+    def _fixes(
+        self,
+        rows: dict[Place, NDArray[np.float32]],
+        names: dict[Place, str],
+        anchors: list[Place],
+        target: NDArray[np.float32] | None,
+        tag: Place,
+    ) -> Iterator[Raw]:
+        count = min(len(blocks) for blocks in rows.values())
+        log.info(
+            "tag %s: %d samples, %d of single anchors unused",
+            tag.name,
+            count,
+            sum(map(len, rows.values())) - count * len(rows),
+        )
+        silent = np.zeros((self.exchanges, self.columns), np.float32)
+        for i in range(count):
+            image = np.concatenate([rows[a][i] if a in rows else silent for a in anchors])
+            yield Raw(
+                image[None], target, f"{'+'.join(names[a] for a in anchors if a in names)}[{i}]", f"tag {tag.name}"
+            )
+
+    def _links(self, blocks: NDArray[np.float32], name: str, target: int, tag: Place) -> Iterator[Raw]:
+        for i, block in enumerate(blocks):
+            yield Raw(block[None], target, f"{name}[{i}]", f"tag {tag.name}")
+
+
+READER = Dw1000()

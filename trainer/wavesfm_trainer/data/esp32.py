@@ -1,0 +1,134 @@
+"""Reader of the .csv files of the ESP32 CSI tool: one line per packet, CSI as a list of int8 in brackets."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.errors import InputError
+
+from .csi_windows import Windows, labelled, name_below, recordings, sessions, unit_power, unwrap_us, with_options
+from .raw import Raw
+
+if TYPE_CHECKING:
+    from ..tasks import Task
+
+log = logging.getLogger(__name__)
+
+BINS = 64
+# used subcarriers of the legacy long training field; 0 is empty and the chip writes something else over 0 and 1
+SUBCARRIERS = np.r_[-26:0, 2:27]
+_COLUMNS = ("mac", "local_timestamp", "secondary_channel", "len", "CSI_DATA")
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One recording: amplitude float32 [P, 1, 51] over SUBCARRIERS in counts of the chip, packets at time_s [P].
+
+    left_out: packets that are not there and why (another sender, a line that cannot be read).
+    """
+
+    amplitude: NDArray[np.float32]
+    time_s: NDArray[np.float64]
+    left_out: dict[str, int]
+
+
+def read_capture(path: Path) -> Capture:
+    """Packets of the sender that is heard most, by the chip's own microseconds.
+
+    Of CSI_DATA (imaginary, real of each bin) the first 64 bins are read, the legacy training field that every packet
+    has. With a secondary channel they come from the lowest up, without one in the order of the FFT. Lines that cannot
+    be read (cut short, numbers outside int8) are counted in left_out. InputError: no header with the columns, no packet
+    that can be read.
+    """
+    left_out: Counter[str] = Counter()
+    packets: list[tuple[str, int, NDArray[np.float32]]] = []
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            lines = csv.DictReader(file, skipinitialspace=True)
+            missing = [column for column in _COLUMNS if column not in (lines.fieldnames or ())]
+            if missing:
+                found = ", ".join(lines.fieldnames or ())[:120] or "an empty file"
+                raise InputError(path, "columns", found, ", ".join(missing) + " among them")
+            for line in lines:
+                packet = _parse(line)
+                if isinstance(packet, str):
+                    left_out[packet] += 1
+                else:
+                    packets.append(packet)
+    except csv.Error as error:
+        raise InputError(path, "file", error, "comma-separated lines") from None
+    if not packets:
+        found = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "a header and no line"
+        raise InputError(path, "lines", found, f"CSI of {BINS} bins or more")
+    sender = Counter(mac for mac, _, _ in packets).most_common(1)[0][0]
+    kept = [packet for packet in packets if packet[0] == sender]
+    if len(kept) < len(packets):
+        left_out["of another sender"] = len(packets) - len(kept)
+    return Capture(np.stack([a for _, _, a in kept])[:, None], unwrap_us([t for _, t, _ in kept]), dict(left_out))
+
+
+def _parse(line: dict[str, str | None]) -> tuple[str, int, NDArray[np.float32]] | str:
+    """(mac, microseconds, amplitude [51]) of a line, or why it is left out."""
+    try:
+        length, ticks, secondary = (int(line[key] or "") for key in ("len", "local_timestamp", "secondary_channel"))
+        text = (line["CSI_DATA"] or "").strip()
+        values = np.array(text[1:-1].split(), dtype=np.int64)
+    except (ValueError, TypeError, OverflowError):
+        return "that are no numbers"
+    # the chip may measure three training fields (len 384) and the tool print the first only
+    if not (text.startswith("[") and text.endswith("]")) or len(values) not in (length, min(length, 2 * BINS)):
+        return "cut short"
+    if len(values) < 2 * BINS:
+        return f"of fewer than {BINS} bins"
+    if not 0 <= ticks < 1 << 32 or np.abs(values + 0.5).max() > 128:
+        return "with numbers out of range"
+    bins = np.hypot(values[1 : 2 * BINS : 2], values[0 : 2 * BINS : 2]).astype(np.float32)
+    bins = np.fft.fftshift(bins) if secondary == 0 else bins
+    amplitude = bins[SUBCARRIERS + BINS // 2]
+    return (line["mac"] or "", ticks, amplitude) if amplitude.any() else "without power"
+
+
+@dataclass(frozen=True)
+class Esp32:
+    """Windows float32 [1, 51, W] of amplitudes, every packet scaled to root mean square 1 (its gain is not recorded).
+
+    Target: the label of the task in the file's folder or name (see `labelled`), none in pre-training. Group: recordings
+    made within a minute of each other, where names tell the time. task.options may set fields of `Windows`.
+    """
+
+    name: str = "esp32"
+    windows: Windows = field(default_factory=lambda: Windows(seconds=2.0))
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """Every window under root; see the class."""
+        if task.channels != 1:
+            raise InputError(root, "channels", task.channels, "1, the antenna of an ESP32")
+        paths = recordings(root, ".csv")
+        targets = labelled(paths, root, task.labels) if task.kind == "classification" else dict.fromkeys(paths)
+        groups = sessions(paths)
+        cutter, n_windows = with_options(self.windows, task), 0
+        for path, target in targets.items():
+            capture = read_capture(path)
+            windows, n_left = cutter.cut(unit_power(capture.amplitude, per_packet=True), capture.time_s)
+            if capture.left_out:
+                log.warning("%s: lines left out: %s", path, capture.left_out)
+            log.info("%s: %d windows, %d packets in none of them", path, len(windows), n_left)
+            if not windows and target is not None:
+                found = f"{len(capture.time_s)} packets, none fill a window"
+                raise InputError(path, "length", found, f"{cutter.seconds} s without a gap")
+            for i, window in enumerate(windows):
+                n_windows += 1
+                yield Raw(window, target, f"{name_below(path, root)}[{i}]", groups[path])
+        if not n_windows:
+            raise InputError(root, "length", "no window", f"{cutter.seconds} s without a gap in some file")
+
+
+READER = Esp32()

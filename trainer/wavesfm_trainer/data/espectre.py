@@ -1,0 +1,132 @@
+"""Reader of ESPectre's .npz recordings: CSI of ESP32 chips in a room that is still or has someone moving."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.errors import InputError
+
+from .csi_windows import Windows, name_below, recordings, unit_power, with_options
+from .raw import Raw, label_index
+
+if TYPE_CHECKING:
+    from ..tasks import Task
+
+log = logging.getLogger(__name__)
+
+BINS = 64
+MAX_BYTES = 1 << 28
+# used subcarriers of a 20 MHz HT channel; 0 carries nothing and the ESP32 writes something else over 0 and 1
+SUBCARRIERS = np.r_[-28:0, 2:29]
+_GUARD = np.arange(30, 35)
+_KEYS = ("csi_data", "num_subcarriers", "label", "chip", "collected_at", "duration_ms", "gain_locked")
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One recording: amplitude float32 [P, 1, 55] over SUBCARRIERS in counts of the chip, packets at time_s [P]."""
+
+    amplitude: NDArray[np.float32]
+    time_s: NDArray[np.float64]
+    label: str
+    chip: str
+    day: str
+    gain_locked: bool
+
+
+def read_capture(path: Path) -> Capture:
+    """Open an .npz of csi_data int8 [P, 128] (imaginary, real of 64 bins) and the scalars beside it, without pickle.
+
+    Bins come in the order of the FFT (ESP32, S3, C3) or from the lowest up (C5, C6): the empty guard band tells
+    which. The file has no time stamps: packets are spread evenly over duration_ms. InputError: not an .npz, missing
+    keys, other shapes or types, no guard band.
+    """
+    values = _load(path)
+    csi, duration_ms = values["csi_data"], float(values["duration_ms"])
+    if csi.dtype != np.int8 or csi.ndim != 2 or csi.shape[1] != 2 * BINS or len(csi) < 2:
+        raise InputError(path, "csi_data", f"{csi.dtype} {list(csi.shape)}", f"int8 [packets, {2 * BINS}]")
+    if int(values["num_subcarriers"]) != BINS:
+        raise InputError(path, "num_subcarriers", int(values["num_subcarriers"]), str(BINS))
+    if not 0 < duration_ms < 1e9:
+        raise InputError(path, "duration_ms", duration_ms, "a positive number")
+    bins = np.hypot(csi[:, 1::2].astype(np.float32), csi[:, 0::2].astype(np.float32))
+    shifted = np.fft.fftshift(bins, axes=1)
+    in_fft_order, from_the_lowest = not bins[:, _GUARD].any(), not shifted[:, _GUARD].any()
+    if in_fft_order == from_the_lowest:
+        found = "no guard band" if not in_fft_order else "nothing around the carrier"
+        raise InputError(path, "csi_data", found, "five empty bins where the band ends, in one of two orders")
+    if in_fft_order:
+        bins = shifted
+    amplitude = bins[:, None, SUBCARRIERS + BINS // 2]
+    return Capture(
+        amplitude=amplitude,
+        time_s=np.linspace(0, duration_ms / 1e3, len(csi)),
+        label=str(values["label"]),
+        chip=str(values["chip"]),
+        day=str(values["collected_at"])[:10],
+        gain_locked=bool(values["gain_locked"]),
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:  # sizes first: a small file may unpack into a large one
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MAX_BYTES:
+            raise InputError(path, "size", f"{size} bytes unpacked", f"at most {MAX_BYTES}")
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in _KEYS if key not in file.files]
+            if missing:
+                raise InputError(path, "keys", ", ".join(file.files), ", ".join(missing) + " among them")
+            values = {key: file[key] for key in _KEYS}
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise InputError(path, "file", f"{type(error).__name__} ({error})", "an .npz without objects") from None
+    for key in _KEYS[1:]:
+        if values[key].size != 1:
+            raise InputError(path, key, f"shape {list(values[key].shape)}", "one value")
+    for key in ("num_subcarriers", "duration_ms", "gain_locked"):
+        if values[key].dtype.kind not in "iufb":
+            raise InputError(path, key, values[key].dtype, "a number")
+    return {key: value if key == "csi_data" else value.reshape(()).item() for key, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Espectre:
+    """Windows float32 [1, 55, W] of amplitudes, root mean square 1 (see `unit_power`).
+
+    Target: the file's own label in task.labels (another one is an InputError), none in pre-training. Group: chip and
+    day, so that still and moving parts of one placement stay together. task.options may set fields of `Windows`.
+    """
+
+    name: str = "espectre"
+    windows: Windows = field(default_factory=lambda: Windows(seconds=2.0))
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """Every window under root; see the class."""
+        if task.channels != 1:
+            raise InputError(root, "channels", task.channels, "1, the antenna of an ESP32")
+        cutter = with_options(self.windows, task)
+        for path in recordings(root, ".npz"):
+            capture = read_capture(path)
+            target = None
+            if task.kind == "classification":
+                target = label_index(task, capture.label, path)
+            powered = capture.amplitude.any(axis=(1, 2))
+            amplitude = unit_power(capture.amplitude[powered], per_packet=not capture.gain_locked)
+            windows, n_left = cutter.cut(amplitude, capture.time_s[powered])
+            log.info("%s: %d windows, %d packets in none, %d empty", path, len(windows), n_left, (~powered).sum())
+            if not windows:
+                raise InputError(path, "duration_ms", f"{capture.time_s[-1]} s", f"at least {cutter.seconds} s")
+            for i, window in enumerate(windows):
+                source = f"{name_below(path, root)}[{i}]"
+                yield Raw(window, target, source, f"{capture.chip} {capture.day}")
+
+
+READER = Espectre()
