@@ -1,0 +1,71 @@
+"""Low-rank adaptation of query and value (paper, eq. 15 and 16; Hu et al., 2021), and its exact removal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from wavesfm_core.errors import ConfigurationError
+
+
+class LowRank(nn.Module):
+    """A [D, R] and B [R, D]; A is normal with deviation 1 / sqrt(R), B zero, so that training starts at the encoder."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.A = nn.Parameter(torch.randn(width, rank) / rank**0.5)
+        self.B = nn.Parameter(torch.zeros(rank, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.A @ self.B
+
+
+class LoRAQKV(nn.Module):
+    """A fused projection `qkv` with adapters: q + alpha x A_q B_q, k, v + alpha x A_v B_v.
+
+    alpha multiplies as the paper writes it, without division by the rank or its root.
+    """
+
+    def __init__(self, qkv: nn.Linear, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.qkv, self.alpha = qkv, alpha
+        self.lora_q = LowRank(qkv.in_features, rank)
+        self.lora_v = LowRank(qkv.in_features, rank)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, N, D] -> [B, N, 3 D]
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return torch.cat([q + self.alpha * self.lora_q(x), k, v + self.alpha * self.lora_v(x)], dim=-1)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """One plain projection that does the same, its sums taken in float64 and rounded once."""
+        linear = nn.Linear(self.qkv.in_features, self.qkv.out_features, device="meta")
+        q, k, v = self.qkv.weight.double().chunk(3)
+        q = q + self.alpha * (self.lora_q.A.double() @ self.lora_q.B.double()).T
+        v = v + self.alpha * (self.lora_v.A.double() @ self.lora_v.B.double()).T
+        linear.weight = nn.Parameter(torch.cat([q, k, v]).to(self.qkv.weight.dtype))
+        linear.bias = nn.Parameter(self.qkv.bias.detach().clone())
+        return linear
+
+
+def attach(model: nn.Module, rank: int, alpha: float) -> int:
+    """Give every attention in `model` adapters; returns how many. ConfigurationError for a rank it cannot have."""
+    attentions = [m for m in model.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
+    for module in attentions:
+        width = module.qkv.in_features
+        if isinstance(module, LoRAQKV):
+            raise ConfigurationError("lora", "model", "adapters", "a model without")
+        if not 1 <= rank <= width:
+            raise ConfigurationError("lora", "rank", rank, f"1 to {width} (the width)")
+        module.qkv = LoRAQKV(module.qkv, rank, alpha)
+    return len(attentions)
+
+
+def merge(model: nn.Module) -> int:
+    """Fold all adapters of `model` into the projections they adapt, in place; returns how many.
+
+    Equal to the adapted model within the rounding of float32; parameters keep none of their gradients.
+    """
+    adapted = [m for m in model.modules() if isinstance(getattr(m, "qkv", None), LoRAQKV)]
+    for module in adapted:
+        module.qkv = module.qkv.merged()
+    return len(adapted)

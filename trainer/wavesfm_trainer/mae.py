@@ -1,0 +1,136 @@
+"""Masked wireless modelling (paper, section IV.A, Algorithm 1): the masked patches from the visible ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from wavesfm_core.errors import ConfigurationError
+
+from .draws import Draws, needed, set_draws
+from .vit import Block, Encoder, EncoderArgs, initialise, parameter_groups, sincos_positions, take
+
+
+class MWMOutput(NamedTuple):
+    """loss: scalar (eq. 13); prediction: [B, N, P * P * C] in the order of the patches, or None when not asked for;
+    mask: bool [B, N], True where a patch was masked."""
+
+    loss: Tensor
+    prediction: Tensor | None
+    mask: Tensor
+
+
+def n_masked(n_patches: int, mask_ratio: float, reading: str) -> int:
+    """Patches to mask: floor(gamma N) ("paper"), or all but int(N (1 - gamma)) ("code", as floats round)."""
+    if reading == "code":
+        return n_patches - int(n_patches * (1 - mask_ratio))
+    return math.floor(mask_ratio * n_patches + 1e-9)  # 0.29 * 100 is 28.999...
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder on the visible patches, light decoder on all, a reconstruction head per channel count.
+
+    mask_ratio: gamma. cls_in_pretraining: whether the CLS token takes part. The paper adds it at fine-tuning (eq. 14),
+    where "token" pooling then reads a token that no frozen block has ever seen; MAE, which the paper builds on, and the
+    authors' code pre-train it, so that is the default. Without it there is no place for the sample rate.
+    """
+
+    def __init__(self, args: EncoderArgs, mask_ratio: float = 0.75, cls_in_pretraining: bool = True) -> None:
+        super().__init__()
+        self.args, self.mask_ratio, self.cls_in_pretraining = args, mask_ratio, cls_in_pretraining
+        self.n_masked = n_masked(args.n_patches, mask_ratio, args.reading) if 0 < mask_ratio < 1 else 0
+        if not 0 < self.n_masked < args.n_patches:
+            expected = f"a share that masks 1 to {args.n_patches - 1} of {args.n_patches} patches"
+            raise ConfigurationError("MaskedAutoencoder", "mask_ratio", mask_ratio, expected)
+        if args.rate_input and not cls_in_pretraining:
+            raise ConfigurationError(
+                "MaskedAutoencoder", "cls_in_pretraining", False, "True with rate_input: the rate joins the CLS token"
+            )
+        size, decoder = args.encoder, args.decoder
+        self.draws: Draws | None = None
+        self.encoder = Encoder(args, cls=cls_in_pretraining)
+        self.decoder_embed = nn.Linear(size.width, decoder.width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
+        positions = sincos_positions(decoder.width, args.side, args.reading)
+        self.register_buffer("decoder_positions", positions, persistent=False)
+        self.decoder_blocks = nn.ModuleList(Block(decoder, args.eps) for _ in range(decoder.depth))
+        self.decoder_norm = nn.LayerNorm(decoder.width, eps=1e-6)
+        heads = {str(c): nn.Linear(decoder.width, args.patch**2 * c) for c in args.channels}
+        self.reconstruct = nn.ModuleDict(heads)
+        initialise(self)
+
+    def set_draws(self, draws: Draws | None) -> None:
+        """Where masks and stochastic depth come from while training."""
+        set_draws(self, draws)
+
+    @torch.compiler.disable
+    def _noise(self, batch: int) -> Tensor:
+        return needed(self.draws, "MaskedAutoencoder").rand(batch, self.args.n_patches)
+
+    def forward(
+        self,
+        tile: Tensor,
+        log10_rate: Tensor | None = None,
+        noise: Tensor | None = None,
+        reconstruct: bool | None = None,
+    ) -> MWMOutput:
+        """Loss of a batch of one modality, tile float32 [B, C, H, W].
+
+        noise: [B, N], the patches with the largest are masked; None: from the draws. reconstruct: whether to
+        return the prediction of every patch; None: not while training, where only the masked ones are decoded.
+        Masking comes before the embedding, and attention knows no order but the positions', so the decoder's tokens
+        lie as CLS, visible, masked, and neither is put back in place.
+        """
+        noise = self._noise(len(tile)) if noise is None else noise
+        visible, masked = self._split(noise.to(tile.device))
+        patches = self.encoder.patchify(tile)
+        x = self.encoder.embed(take(patches, visible), tile.shape[1], log10_rate, visible)
+        x = self._decode(self.encoder.norm(self.encoder.run(x)), visible, masked)
+        head = self.reconstruct[str(tile.shape[1])]
+        predicted = head(self.decoder_norm(x[:, -self.n_masked :]))
+        error = (predicted.float() - take(patches, masked).float()).square()
+        loss = (error.sum(dim=-1) if self.args.reading == "paper" else error.mean(dim=-1)).mean()
+        mask = torch.zeros(noise.shape, dtype=torch.bool, device=tile.device).scatter_(1, masked, True)
+        prediction = None
+        if reconstruct or (reconstruct is None and not self.training):
+            seen = head(self.decoder_norm(x[:, -self.args.n_patches : -self.n_masked]))
+            prediction = take(torch.cat([seen, predicted], dim=1), torch.cat([visible, masked], dim=1).argsort(dim=1))
+        return MWMOutput(loss, prediction, mask)
+
+    def _split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the visible and of the masked patches, each in their original order."""
+        order = noise.argsort(dim=1)
+        n_visible = self.args.n_patches - self.n_masked
+        return order[:, :n_visible].sort(dim=1).values, order[:, n_visible:].sort(dim=1).values
+
+    def _decode(self, x: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
+        """Encoder tokens -> decoder tokens [B, (CLS +) N, D], visible before masked (eq. 10)."""
+        table = self.decoder_positions[0]
+        x = self.decoder_embed(x)
+        mask_token = self.mask_token.to(x.dtype).expand(len(x), self.n_masked, -1)
+        order = torch.cat([visible, masked], dim=1) + 1
+        if self.cls_in_pretraining:
+            order = torch.cat([torch.zeros_like(order[:, :1]), order], dim=1)
+        positions = table.index_select(0, order.flatten()).view(*order.shape, -1)
+        x = torch.cat([x, mask_token], dim=1) + positions
+        for block in self.decoder_blocks:
+            x = block(x)
+        return x
+
+    def unpatchify(self, prediction: Tensor) -> Tensor:
+        """[B, N, P * P * C] -> [B, C, H, W]: the inverse of the encoder's patchify."""
+        side, patch = self.args.side, self.args.patch
+        x = prediction.reshape(len(prediction), side, side, patch, patch, -1)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(len(prediction), -1, side * patch, side * patch)
+
+    def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+        """Optimiser groups, as vit.parameter_groups has them; pre-training knows no layer decay (must be 1)."""
+        if layer_decay != 1.0:
+            raise ConfigurationError("MaskedAutoencoder", "layer_decay", layer_decay, "1: it is for fine-tuning")
+        return parameter_groups(self.named_parameters(), lr, weight_decay, lambda name: 1.0)
+
+    def config(self) -> dict[str, Any]:
+        """What `weights` needs to build this model again."""
+        return {"mask_ratio": self.mask_ratio, "cls_in_pretraining": self.cls_in_pretraining}

@@ -1,0 +1,358 @@
+"""The WavesFM encoder (paper, section IV) in plain torch: patches, sin-cos positions, CLS token, pre-norm blocks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from wavesfm_core.errors import ConfigurationError
+
+from .draws import Draws, needed, set_draws
+
+READINGS = ("paper", "code")
+POSITIONS = ("fixed", "stored")
+
+
+def refuse(where: str, args: object, rules: dict[str, tuple[bool, str]]) -> None:
+    """Raise ConfigurationError for the first field of `args` whose rule (holds, expected) does not hold."""
+    for name, (holds, expected) in rules.items():
+        if not holds:
+            raise ConfigurationError(where, name, repr(getattr(args, name)), expected)
+
+
+@dataclass(frozen=True)
+class ViTSize:
+    """Depth, width and attention heads of a stack of blocks; the hidden layer is 4 times as wide."""
+
+    depth: int
+    width: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        rules = {
+            "depth": (1 <= self.depth <= 128, "1 to 128"),
+            "width": (4 <= self.width <= 8192 and self.width % 4 == 0, "a multiple of 4 up to 8192"),
+            "heads": (self.heads >= 1 and self.width % self.heads == 0, f"a divisor of the width {self.width}"),
+        }
+        refuse("ViTSize", self, rules)
+
+
+# Encoder and decoder by name. "paper" is Table I. "small" is the size of the authors' later release, decoder included,
+# so that its weights can be read; "nano" is for CPUs. A decoder is thrown away after pre-training: half as wide as the
+# encoder, and less deep.
+SIZES = {
+    "nano": (ViTSize(6, 256, 8), ViTSize(4, 128, 16)),
+    "small": (ViTSize(8, 256, 8), ViTSize(4, 128, 16)),
+    "paper": (ViTSize(12, 512, 8), ViTSize(8, 256, 16)),
+}
+
+
+@dataclass(frozen=True)
+class EncoderArgs:
+    """What an encoder is; contradictions are refused by name (ConfigurationError).
+
+    size: one of SIZES, or "custom": then depth, width, heads and the decoder's decoder_depth, decoder_width,
+        decoder_heads say it, which are 0 otherwise.
+    channels: the channel counts that there is a patch embedding (and, in pre-training, a reconstruction head) for.
+    image, patch: sides of the tile and of a patch, in pixels.
+    rate_input: log10 of the sample rate joins the CLS token. A tile of a spectrum has no scale: 200 kHz at 250 kS/s
+        looks like 20 MHz at 25 MS/s.
+    reading: where the paper and its authors' code differ. "paper": LayerNorm eps 1e-6 everywhere, the row in the first
+        half of a position (section IV.A), floor(gamma N) patches masked, eq. 13 as printed (squared norm of a patch),
+        "avg" over all tokens. "code": eps 1e-5 in the blocks, the column first, int(N (1 - gamma)) patches kept, the
+        mean square over a patch's values, "avg" over the patches without CLS.
+    block_eps: LayerNorm eps in the blocks where neither reading fits (imported checkpoints); 0: as the reading says.
+    film: a scale and a bias on all tokens before the first block (imported "v1" checkpoints).
+    positions: "fixed" (computed), or "stored" with the weights (imported checkpoints that trained theirs; never
+        trained here).
+    drop_path: stochastic depth of the last block; grows linearly from 0 at the first.
+    """
+
+    size: str = "nano"
+    channels: tuple[int, ...] = (1,)
+    rate_input: bool = False
+    reading: str = "paper"
+    film: bool = False
+    drop_path: float = 0.0
+    image: int = 224
+    patch: int = 16
+    block_eps: float = 0.0
+    positions: str = "fixed"
+    depth: int = 0
+    width: int = 0
+    heads: int = 0
+    decoder_depth: int = 0
+    decoder_width: int = 0
+    decoder_heads: int = 0
+
+    def __post_init__(self) -> None:
+        channels = self.channels
+        distinct = len(channels) > 0 and len(set(channels)) == len(channels) and all(1 <= c <= 64 for c in channels)
+        rules = {
+            "size": (self.size in (*SIZES, "custom"), f"one of {', '.join(SIZES)}, custom"),
+            "channels": (distinct, "one or more different counts of 1 to 64"),
+            "reading": (self.reading in READINGS, f"one of {', '.join(READINGS)}"),
+            "positions": (self.positions in POSITIONS, f"one of {', '.join(POSITIONS)}"),
+            "drop_path": (0 <= self.drop_path < 1, "0 or more, below 1"),
+            "block_eps": (0 <= self.block_eps <= 1e-2, "0 to 0.01"),
+            "patch": (1 <= self.patch <= 128, "1 to 128"),
+            "image": (0 < self.image <= 128 * self.patch and self.image % self.patch == 0, "a multiple of the patch"),
+        }
+        refuse("EncoderArgs", self, rules)
+        custom = ("depth", "width", "heads", "decoder_depth", "decoder_width", "decoder_heads")
+        for name in custom:
+            if self.size != "custom" and getattr(self, name):
+                raise ConfigurationError("EncoderArgs", name, getattr(self, name), f"0 with size {self.size!r}")
+        _ = self.encoder, self.decoder  # ViTSize refuses what a custom size lacks
+
+    @property
+    def encoder(self) -> ViTSize:
+        """Size of the encoder."""
+        return SIZES[self.size][0] if self.size != "custom" else ViTSize(self.depth, self.width, self.heads)
+
+    @property
+    def decoder(self) -> ViTSize:
+        """Size of the decoder that pre-training adds."""
+        if self.size != "custom":
+            return SIZES[self.size][1]
+        return ViTSize(self.decoder_depth, self.decoder_width, self.decoder_heads)
+
+    @property
+    def side(self) -> int:
+        """Patches along a side of the tile."""
+        return self.image // self.patch
+
+    @property
+    def n_patches(self) -> int:
+        """Patches of a tile, N."""
+        return self.side**2
+
+    @property
+    def eps(self) -> float:
+        """LayerNorm eps in the blocks."""
+        return self.block_eps or (1e-6 if self.reading == "paper" else 1e-5)
+
+
+def sincos_positions(width: int, side: int, reading: str = "paper") -> Tensor:
+    """Fixed positions, float32 [1, 1 + side * side, width] (eq. 4); zeros for CLS.
+
+    reading "paper": the row in the first half, the column in the second; "code": the column first.
+    """
+
+    def one_axis(position: np.ndarray) -> np.ndarray:
+        omega = 10000.0 ** (-np.arange(width // 4) / (width / 4))
+        angle = np.outer(position, omega)
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+    row, column = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    axes = (row, column) if reading == "paper" else (column, row)
+    table = np.concatenate([one_axis(axis.ravel()) for axis in axes], axis=1)
+    return torch.from_numpy(np.concatenate([np.zeros((1, width)), table]).astype(np.float32))[None]
+
+
+class Attention(nn.Module):
+    """Multi-headed self-attention with a fused projection, scaled by the root of a head's width.
+
+    Equations 8 and 9 print heads of the full width, scaled by its root; with them the encoder could not have the
+    38 M parameters of Table I, so heads are width / heads wide.
+    """
+
+    def __init__(self, size: ViTSize) -> None:
+        super().__init__()
+        self.heads = size.heads
+        self.qkv: nn.Module = nn.Linear(size.width, 3 * size.width)
+        self.proj = nn.Linear(size.width, size.width)
+
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D], or only the first `first` tokens of it."""
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if first is not None:
+            q = q[:, :, :first]
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block (eq. 5 and 6)."""
+
+    def __init__(self, size: ViTSize, eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(size.width, eps=eps)
+        self.attn = Attention(size)
+        self.norm2 = nn.LayerNorm(size.width, eps=eps)
+        layers = {"fc1": nn.Linear(size.width, 4 * size.width), "act": nn.GELU()}
+        self.mlp = nn.Sequential(OrderedDict(layers | {"fc2": nn.Linear(4 * size.width, size.width)}))
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, first: int | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D], or only its first `first` tokens; scale: [2, B, 1, 1], factors of the branches."""
+        branch = self.attn(self.norm1(x), first)
+        x = (x if first is None else x[:, :first]) + (branch if scale is None else branch * scale[0])
+        branch = self.mlp(self.norm2(x))
+        return x + (branch if scale is None else branch * scale[1])
+
+
+class RateEmbedding(nn.Module):
+    """log10 of the sample rate in Hz [B, 1] -> [B, D]; 0 (unknown) has an embedding of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        frequency = torch.from_numpy(np.pi * np.arange(1, 9, dtype=np.float32) / 4)  # never on the meta device
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(17, width), nn.GELU(), nn.Linear(width, width))
+        self.unknown = nn.Parameter(torch.zeros(1, width))
+
+    def forward(self, log10_rate: Tensor) -> Tensor:
+        x = log10_rate.float() - 6.0
+        angle = x * self.frequency
+        known = self.mlp(torch.cat([x, angle.sin(), angle.cos()], dim=1))
+        return torch.where(log10_rate > 0, known, self.unknown.to(known.dtype))
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of each sample: x [B, N, D], index [B, n] -> [B, n, D] (row copies: faster than an expanded gather)."""
+    batch, tokens, width = x.shape
+    flat = index + torch.arange(batch, device=index.device)[:, None] * tokens
+    return x.reshape(batch * tokens, width).index_select(0, flat.flatten()).view(batch, -1, width)
+
+
+def draw_patches(tile: Tensor, patch: int, n_keep: int, draws: Draws) -> Tensor:
+    """Indices `keep` [B, n_keep], ascending, of patches drawn without replacement, stronger peaks more often.
+
+    A short burst fills one or two patches of a tile: drawn evenly it would mostly be lost and its label with it. The
+    odds are exponential in the patch's peak, standardised over the tile and weighted from 0 (even) to 1.5 at random for
+    each tile, so that the background is seen too (drawn by the Gumbel top-k trick).
+    """
+    batch, channels, height, width = tile.shape
+    cells = tile.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    peak = cells.amax(dim=(1, 3, 5)).flatten(1).float()
+    score = (peak - peak.mean(dim=1, keepdim=True)) / (peak.std(dim=1, keepdim=True) + 1e-3)
+    uniform = draws.rand(batch, peak.shape[1] + 1)
+    gumbel = -torch.log(-torch.log(uniform[:, 1:].clamp(1e-6, 1 - 1e-6)))
+    chosen = (1.5 * uniform[:, :1] * score + gumbel).topk(n_keep, dim=1).indices
+    return chosen.sort(dim=1).values
+
+
+class Encoder(nn.Module):
+    """The WavesFM: patches of a tile -> tokens.
+
+    cls: False leaves the CLS token out (pre-training without it).
+    """
+
+    def __init__(self, args: EncoderArgs, cls: bool = True) -> None:
+        super().__init__()
+        size = args.encoder
+        self.args = args
+        self.draws: Draws | None = None
+        self.patch_embed = nn.ModuleDict({str(c): nn.Linear(args.patch**2 * c, size.width) for c in args.channels})
+        self.cls = nn.Parameter(torch.zeros(1, 1, size.width)) if cls else None
+        self.rate = RateEmbedding(size.width) if args.rate_input else None
+        self.film_scale = nn.Parameter(torch.ones(size.width)) if args.film else None
+        self.film_bias = nn.Parameter(torch.zeros(size.width)) if args.film else None
+        positions = sincos_positions(size.width, args.side, args.reading)
+        self.register_buffer("positions", positions, persistent=args.positions == "stored")
+        self.blocks = nn.ModuleList(Block(size, args.eps) for _ in range(size.depth))
+        self.norm = nn.LayerNorm(size.width, eps=1e-6)
+        self.drop_path = [args.drop_path * i / max(1, size.depth - 1) for i in range(size.depth)]
+        initialise(self)
+
+    def set_draws(self, draws: Draws | None) -> None:
+        """Where stochastic depth takes its randomness from while training."""
+        set_draws(self, draws)
+
+    def patchify(self, tile: Tensor) -> Tensor:
+        """Tile [B, C, H, W] -> patches [B, N, P * P * C], row by row; within a patch row, column, channel."""
+        batch, channels, height, width = tile.shape
+        side, patch = self.args.side, self.args.patch
+        if str(channels) not in self.patch_embed or (height, width) != (self.args.image, self.args.image):
+            expected = f"{' or '.join(self.patch_embed)} x {self.args.image} x {self.args.image}"
+            raise ConfigurationError("Encoder", "tile", f"{channels} x {height} x {width}", expected)
+        x = tile.reshape(batch, channels, side, patch, side, patch)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, side * side, patch * patch * channels)
+
+    def embed(
+        self, patches: Tensor, channels: int, log10_rate: Tensor | None = None, keep: Tensor | None = None
+    ) -> Tensor:
+        """Input of the first block, [B, 1 + n, D], CLS first (eq. 14), from patches [B, n, P * P * C].
+
+        keep: [B, n], which of the N patches these are; None: all. A log10_rate is used with `rate_input` only; without
+        one the rate is unknown.
+        """
+        x = self.patch_embed[str(channels)](patches)
+        if keep is None:
+            x = x + self.positions[:, 1:]
+        else:
+            x = x + self.positions[0, 1:].index_select(0, keep.flatten()).view(*keep.shape, -1)
+        if self.cls is not None:
+            cls = (self.cls + self.positions[:, :1]).expand(len(patches), -1, -1)
+            if self.rate is not None:
+                rate = patches.new_zeros(len(patches), 1) if log10_rate is None else log10_rate
+                cls = cls + self.rate(rate)[:, None]
+            x = torch.cat([cls.to(x.dtype), x], dim=1)
+        return x if self.film_scale is None else x * self.film_scale + self.film_bias
+
+    def run(self, x: Tensor, start: int = 0, stop: int | None = None, first: int | None = None) -> Tensor:
+        """Through blocks start to stop; the last block computes only the first `first` tokens when that is given."""
+        stop = len(self.blocks) if stop is None else stop
+        scales = self._drop_path_scales(x) if self.training and any(self.drop_path[start:stop]) else None
+        for i in range(start, stop):
+            scale = scales[i] if scales is not None else None
+            x = self.blocks[i](x, scale, first if i == stop - 1 else None)
+        return x
+
+    @torch.compiler.disable  # a generator cannot be traced; one draw for all blocks keeps the break before them
+    def _drop_path_scales(self, x: Tensor) -> Tensor:
+        """[depth, 2, B, 1, 1]: 0 for a dropped branch, else 1 / share kept, so that the mean stays."""
+        keep = 1 - torch.tensor(self.drop_path, device=x.device)[:, None, None]
+        uniform = needed(self.draws, "Encoder").rand(len(x), 2 * len(keep)).to(x.device)
+        scales = (uniform.T.reshape(len(keep), 2, len(x)) < keep) / keep
+        return scales[..., None, None].to(x.dtype)
+
+    def tokens(self, tile: Tensor, log10_rate: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        """Tile float32 [B, C, H, W] -> normalised tokens [B, 1 + n, D], CLS first.
+
+        log10_rate: [B, 1], 0 where unknown. keep: int64 [B, n], the patches to look at; the others cost nothing.
+        """
+        patches = self.patchify(tile)
+        patches = patches if keep is None else take(patches, keep)
+        return self.norm(self.run(self.embed(patches, tile.shape[1], log10_rate, keep)))
+
+    forward = tokens
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier for matrices, zero for biases, normal with deviation 0.02 for tokens, as MAE (He et al., 2021)."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+    for name, parameter in module.named_parameters():
+        if name.split(".")[-1] in ("cls", "mask_token"):
+            nn.init.normal_(parameter, std=0.02)
+
+
+def parameter_groups(
+    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float, scale_of: Callable[[str], float]
+) -> list[dict[str, Any]]:
+    """Optimiser groups of what trains: lr times scale_of(name), no weight decay on vectors and tokens.
+
+    Each group has params, names, lr, lr_scale (for a schedule that sets lr itself) and weight_decay.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.ndim < 2 or name.split(".")[-1] in ("cls", "mask_token", "unknown")
+        key = (scale_of(name), 0.0 if plain else weight_decay)
+        new = {"params": [], "names": [], "lr": lr * key[0], "lr_scale": key[0], "weight_decay": key[1]}
+        group = groups.setdefault(key, new)
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
