@@ -1,0 +1,36 @@
+"""5G CFR/CSI of Pan et al. 2022: one MATLAB file per location with the complex `cfr`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from wavesfm_core.errors import InputError
+
+from ..tasks import Task
+from .matlab import read_variable
+from .raw import Array, Raw, files_below
+
+
+def read_cfr(path: Path, channels: int) -> Array:
+    """`cfr` complex (a, channels, b) -> magnitudes float32 [channels, a, b]."""
+    cfr = read_variable(path, "cfr", (None, channels, None))
+    if cfr.dtype.kind != "c":
+        raise InputError(path, "cfr", f"dtype {cfr.dtype}", "complex numbers")
+    return np.abs(cfr).astype(np.float32).transpose(1, 0, 2)
+
+
+class CfrReader:
+    """Magnitudes of every .mat file below the root, for pre-training; the group is the file's stem: a location."""
+
+    name = "cfr_5g"
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """Examples without target."""
+        for path in files_below(root, (".mat",), "one .mat file per location with the variable cfr"):
+            yield Raw(partial(read_cfr, path, task.channels), None, str(path), group=path.stem)
+
+
+READER = CfrReader()

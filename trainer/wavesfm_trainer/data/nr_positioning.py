@@ -1,0 +1,63 @@
+"""5G NR positioning of Gao et al. (10.21227/jsat-pb50): CFR features and positions as MATLAB v7.3 files per SNR."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.errors import InputError
+
+from ..tasks import Task
+from .hdf5_rows import Rows
+from .raw import Array, Raw, files_below
+
+_NAME = re.compile(r"SNR(-?\d+)_(outdoor|indoor)", re.IGNORECASE)
+
+
+class PositioningReader:
+    """`dataset_SNR<dB>_<scene>*.mat`: `features` (N, stations, 16, 193) and `labels/position` (N, 3) in metres.
+
+    options: scene, "outdoor" (four stations) or "indoor" (five). Axes: the first len(task.axes) coordinates.
+    Group: the position to the millimetre, since every SNR's file has the same positions.
+    """
+
+    name = "nr_positioning"
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """Examples of every SNR's file of the scene."""
+        scene = task.options.get("scene", "outdoor")
+        paths = files_below(root, (".mat",), "dataset_SNR<dB>_<scene>.mat files")
+        named = [(path, found) for path in paths if (found := _NAME.search(path.name))]
+        chosen = [(path, found) for path, found in named if found.group(2).casefold() == scene]
+        if not chosen:
+            names = ", ".join(path.name for path in paths[:3])
+            raise InputError(root, "files", names, f"at least one dataset_SNR<dB>_{scene}*.mat")
+        for path, found in chosen:
+            yield from _read_file(path, float(found.group(1)), task)
+
+
+def _read_file(path: Path, snr_db: float, task: Task) -> Iterator[Raw]:
+    features = Rows(path, "features", (None, task.channels, None, None))
+    positions = Rows(path, "labels/position", (len(features), None))
+    if positions.shape[1] < len(task.axes):
+        raise InputError(path, "labels/position", f"{positions.shape[1]} columns", f"at least {len(task.axes)}")
+    if features.is_complex or positions.is_complex:
+        raise InputError(path, "features", "complex numbers", "real numbers")
+    for index in range(len(features)):
+        position = np.asarray(positions[index], np.float64)
+        if not np.isfinite(position).all():
+            raise InputError(f"{path}[{index}]", "labels/position", position, "finite metres")
+        group = ",".join(f"{round(float(metres), 3) + 0.0:.3f}" for metres in position)
+        target = position[: len(task.axes)].astype(np.float32)
+        yield Raw(partial(_row, features, index), target, f"{path}[{index}]", group, snr_db=snr_db)
+
+
+def _row(features: Rows, index: int) -> NDArray | Array:
+    return features[index]
+
+
+READER = PositioningReader()

@@ -1,0 +1,68 @@
+"""NTU-Fi: WiFi CSI amplitudes as MATLAB files, HAR (activities) and HumanID (persons)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from wavesfm_core.errors import InputError
+
+from ..tasks import Task
+from .matlab import read_variable
+from .raw import Array, Raw, files_below, label_index, published_split
+
+SUBCARRIERS = 114
+_LABEL = re.compile(r"([A-Za-z]+)")
+
+
+def read_amplitudes(path: Path, antennas: int) -> Array:
+    """`CSIamp` (antennas * 114, packets) -> float32 [antennas, 114, packets], antenna after antenna."""
+    amplitudes = read_variable(path, "CSIamp", (antennas * SUBCARRIERS, None))
+    if amplitudes.dtype.kind == "c":
+        raise InputError(path, "CSIamp", "complex numbers", "amplitudes")
+    return amplitudes.reshape(antennas, SUBCARRIERS, -1)
+
+
+class ActivityReader:
+    """`{train_amp,test_amp}/<activity>/<activity><n>.mat`, or all files of a part in one folder.
+
+    The label is the letters that the file name begins with; the folder's name must not contradict it.
+    """
+
+    name = "ntu_fi_har"
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """Examples with published splits; groups are empty, since the files do not say who moved where."""
+        for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HAR"):
+            letters = _LABEL.match(path.stem)
+            if letters is None:
+                raise InputError(path, "name", repr(path.name), "<activity><number>.mat")
+            label = label_index(task, letters.group(), path)
+            known = {text.casefold() for text in task.labels}
+            if path.parent.name.casefold() in known and label_index(task, path.parent.name, path) != label:
+                raise InputError(path, "label", f"{letters.group()} in a folder {path.parent.name}", "one of the two")
+            array = partial(read_amplitudes, path, task.channels)
+            yield Raw(array, label, str(path), published_split=published_split(path, root))
+
+
+class PersonReader:
+    """`{train_amp,test_amp}/<person>/{a,b,c}<n>.mat`; the group is the person, the label too where the task has labels.
+
+    The published names are the other way round from their use: test_amp is the larger part (546 of 840 files).
+    """
+
+    name = "ntu_fi_humanid"
+
+    def read(self, root: Path, task: Task) -> Iterator[Raw]:
+        """Examples; files outside a person's folder (as the authors flattened them) have no group."""
+        for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HumanID"):
+            person = path.parent.name if path.parent.name.isdigit() else ""
+            label = label_index(task, person, path) if task.labels else None
+            array = partial(read_amplitudes, path, task.channels)
+            yield Raw(array, label, str(path), person, published_split(path, root))
+
+
+HAR = ActivityReader()
+HUMAN_ID = PersonReader()

@@ -1,0 +1,41 @@
+"""The readers of raw layouts by name; a module is imported when its reader is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from wavesfm_core.errors import ConfigurationError
+
+from .raw import Reader
+
+# name as a task has it -> module of this package, attribute that is the Reader
+READERS: dict[str, str] = {
+    "ntu_fi_har": "ntu_fi:HAR",
+    "ntu_fi_humanid": "ntu_fi:HUMAN_ID",
+    "cfr_5g": "cfr_5g:READER",
+    "nr_positioning": "nr_positioning:READER",
+    "sionna_grids": "sionna_grids:READER",
+    "rfs": "rfs:READER",
+    "rf_images": "rf_images:READER",
+    "authors_cache": "authors_cache:READER",
+    "intel5300": "intel5300:READER",
+    "esp32": "esp32:READER",
+    "espectre": "espectre:READER",
+    "dw1000": "dw1000:READER",
+}
+
+
+def open_reader(name: str, task: str = "reader") -> Reader:
+    """The reader of that name; raises ConfigurationError naming the task and those that there are."""
+    if name == "tiles":
+        found = "tiles, which wavesfm-train makes from its own signals and reads as they are"
+        raise ConfigurationError(task, "reader", found, "a reader of raw files")
+    if name not in READERS:
+        raise ConfigurationError(task, "reader", repr(name), f"one of {', '.join(READERS)}")
+    module, _, attribute = READERS[name].partition(":")
+    try:
+        return getattr(import_module(f".{module}", __package__), attribute)
+    except ImportError as error:
+        raise ConfigurationError(
+            task, f"reader {name}", f"it cannot be loaded ({error})", "an installed reader"
+        ) from None
