@@ -140,12 +140,12 @@ def _low_energy(rng: np.random.Generator, span_s: float, channels: int, hop_set:
 
 
 def _proprietary(rng: np.random.Generator, span_s: float, channels: int, hop_set: int) -> list[Packet]:
-    """Short bursts of a toy, mouse or remote control at a steady pace on one or few channels."""
+    """Bursts of a toy, mouse or remote control at a steady pace on one or few channels, long ones from simple chips."""
     symbol_rate_hz = float(rng.choice([250e3, 1e6, 1e6, 2e6, rng.uniform(0.1e6, 1e6)]))
     narrow = {250e3: 160e3, 1e6: 160e3, 2e6: 320e3}.get(symbol_rate_hz, 0.25 * symbol_rate_hz)
     deviation_hz = narrow if rng.uniform() < 0.5 else min(rng.uniform(0.25, 0.8) * symbol_rate_hz, 450e3)
     bt = rng.choice([0.5, 1.0, 0.0])
-    length_s = np.exp(rng.uniform(np.log(0.1e-3), np.log(1.5e-3)))
+    length_s = np.exp(rng.uniform(np.log(0.1e-3), np.log(1.5e-3 if rng.uniform() < 0.6 else 8e-3)))
     gap_s = np.exp(rng.uniform(np.log(0.05e-3), np.log(20e-3)))
     used = rng.permutation(channels)[: int(rng.choice([1, 1, 2, 4, 16]))]
     answer, jitter = rng.uniform() < 0.3, rng.choice([0.0, 0.01, 0.3])

@@ -33,6 +33,7 @@ class Reception:
     gain_steps: (position in [0, 1), dB) each; bits: 0 for float samples; level_db: RMS at the converter, dBFS.
     converter_lsb: noise of the converter itself, in steps.
     noise_dbfs: where given, the level is set so that the thermal noise has this power per sample.
+    squelch_s: the recording was cut around bursts: zeros where nothing was 6 dB over the noise for this long (0: not).
     """
 
     snr_db: float = 30.0
@@ -53,6 +54,7 @@ class Reception:
     level_db: float = -12.0
     converter_lsb: float = 0.3
     noise_dbfs: float | None = None
+    squelch_s: float = 0.0
     neighbours: tuple[tuple[Emission, float, float], ...] = field(default=(), repr=False)
 
 
@@ -86,6 +88,7 @@ def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | Non
         bits=int(rng.choice([0, 8, 12, 16], p=[0.15, 0.5, 0.2, 0.15])),
         level_db=float(rng.uniform(-32, -8)) if rng.random() < 0.85 else float(rng.uniform(-8, 3)),
         converter_lsb=float(rng.uniform(0.05, 0.6)) if rng.random() < 0.8 else 0.0,
+        squelch_s=float(10 ** rng.uniform(-4, -2.3)) if snr_db > 10 and rng.random() < 0.12 else 0.0,
     )
 
 
@@ -105,7 +108,27 @@ def receive(rng: np.random.Generator, emission: Emission, reception: Reception, 
     spectrum.view(np.float32)[:] += scale * rng.standard_normal(2 * n_fft, dtype=np.float32)
     _filter_and_dc(rng, spectrum, reception, noise_power)
     iq = fft.ifft(spectrum, overwrite_x=True, workers=1)[:n_samples]
-    return _front_end(rng, iq, reception, noise_power)
+    heard = _heard(iq, reception, noise_power, rate_hz)
+    return _front_end(rng, iq, reception, noise_power) * heard
+
+
+def _heard(iq: IQ, reception: Reception, noise_power: float, rate_hz: float) -> NDArray[np.float32] | np.float32:
+    """1 where a squelch (or a person with an editor) keeps the samples, 0 elsewhere; 1 where there are no gaps."""
+    block = max(16, int(20e-6 * rate_hz))
+    n_blocks = len(iq) // block
+    if not reception.squelch_s or n_blocks < 2 or noise_power > 0.1:
+        return np.float32(1)
+    power = np.square(iq[: n_blocks * block].view(np.float32)).reshape(n_blocks, -1).sum(1) / block
+    above = np.flatnonzero(power > 4 * noise_power)
+    hang = int(np.ceil(reception.squelch_s * rate_hz / block))
+    edges = np.zeros(n_blocks + hang + 1, np.int64)
+    np.add.at(edges, above, 1)
+    np.add.at(edges, above + hang, -1)
+    is_open = np.cumsum(edges)[:n_blocks] > 0
+    if not is_open.any():
+        return np.float32(1)
+    heard = np.repeat(is_open, block).astype(np.float32)
+    return np.concatenate([heard, np.full(len(iq) - len(heard), heard[-1], np.float32)])
 
 
 def _transform_lengths(n_samples: int, n_native: int, ratio: float, exact: int = 0) -> tuple[int, int]:
