@@ -1,0 +1,162 @@
+"""5G NR positioning: the channel between a user and four (outdoor) or five (indoor) base stations of known places.
+
+Layout: MATLAB 7.3 files `dataset_SNR{10,20,50}_outdoor.mat` (indoor: the published names with their dates), `features`
+float64 (N, stations, 16, 193) and `labels/position` float64 (N, 3) in metres, N = count, the same positions in the same
+order in every file. 16 antennas of a horizontal line, 193 subcarriers over 98 MHz at 3.5 GHz.
+
+The channel is geometry and not Sionna's models: those of TR 38.901 draw delays and angles anew for every user, so that
+position could not be learnt from them, and Sionna's ray tracer is not in the package without it. Here every user sees
+the same walls, ground, scatterers and obstacles from where it is: delays, angles and gains follow the position.
+A feature is the real part of the channel, its phase counted from the direct path (as after carrier recovery; the
+delay itself stays, stations are synchronous), with noise at the file's SNR, on a scale that about fills 0 to 1. Users
+are at street height or on the floors of the buildings around. How the published features were made is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.errors import ConfigurationError
+
+from .geometry import Points, Scene, array_response, line_array, paths_from
+from .output import draws, finish, start
+
+CARRIER_HZ, SPACING_HZ = 3.5e9, 510e3
+ANTENNAS, SUBCARRIERS = 16, 193
+OFFSETS_HZ = (np.arange(SUBCARRIERS) - SUBCARRIERS // 2) * SPACING_HZ
+CENTRE, SPREAD = 0.46, 0.115  # mean and standard deviation of the published features
+OBSTACLE_LOSS = 10 ** (-15 / 20)
+FLOOR_M, USER_M = 3.0, 1.5
+_SCENE, _USERS, _NOISE = 1, 2, 3
+FILES = {
+    "outdoor": {s: f"dataset_SNR{s}_outdoor.mat" for s in (10, 20, 50)},
+    "indoor": {
+        10: "dataset_SNR10_indoor_21-11-17_03-07.mat",
+        20: "dataset_SNR20_indoor_21-11-17_01-50.mat",
+        50: "dataset_SNR50_indoor_21-11-16_23-11.mat",
+    },
+}
+SIZES_M = {"outdoor": (80.0, 60.0, 40.0), "indoor": (60.0, 20.0, 4.0)}
+STATIONS_M = {
+    "outdoor": ((0.5, 0.5, 12), (79.5, 0.5, 18), (79.5, 59.5, 24), (0.5, 59.5, 30)),
+    "indoor": ((0.5, 0.5, 3.5), (59.5, 0.5, 3.0), (59.5, 19.5, 3.5), (0.5, 19.5, 3.0), (30, 10, 3.8)),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A scene, its stations' antennas ([16, 3] each) and obstacles: upright cylinders (x, y, radius, height)."""
+
+    scene: Scene
+    stations: tuple[Points, ...]
+    obstacles: NDArray[np.float64]
+
+
+def draw_site(seed: int, scene: str) -> Site:
+    """The surroundings that all users of a data set share."""
+    rng = draws(seed, _SCENE)
+    size = np.array(SIZES_M[scene])
+    count = 40
+    scatterers = rng.uniform(0, 1, (count, 3)) * size * np.array([1, 1, 0.6])
+    walls = (0.45, 0.35, 0.4, 0.3, 0.5, 0.0 if scene == "outdoor" else 0.4)
+    obstacles = rng.uniform(0.15, 0.85, (6, 2)) * size[:2]
+    shape = np.stack([rng.uniform(0.5, 2.5, 6), rng.uniform(0.3, 0.6, 6) * size[2]], axis=1)
+    middle = size[:2] / 2
+    stations = []
+    for place in np.array(STATIONS_M[scene], float):
+        facing = float(np.arctan2(*(middle - place[:2])[::-1]))
+        stations.append(line_array(place, facing, ANTENNAS, CARRIER_HZ))
+    box = Scene(SIZES_M[scene], walls, scatterers, rng.uniform(0.5, 2.5, count))
+    return Site(box, tuple(stations), np.concatenate([obstacles, shape], axis=1))
+
+
+def draw_position(rng: np.random.Generator, scene: str) -> Points:
+    """Place of a user [3]: six in ten outdoors in the street, the others on floors of the height of the scene."""
+    x, y, height = SIZES_M[scene]
+    floors = max(int((height - USER_M) / FLOOR_M), 0)
+    floor = int(rng.integers(1, floors + 1)) if floors and scene == "outdoor" and rng.random() < 0.4 else 0
+    place = rng.uniform(0.02, 0.98, 2) * np.array([x, y])
+    return np.array([*place, USER_M + FLOOR_M * floor])
+
+
+def _is_blocked(site: Site, user: Points, station: Points) -> bool:
+    """Whether an obstacle crosses the line of sight."""
+    way = station[:2] - user[:2]
+    centre = site.obstacles[:, :2] - user[:2]
+    share = np.clip(centre @ way / max(way @ way, 1e-9), 0, 1)
+    beside_m = np.linalg.norm(centre - share[:, None] * way, axis=1)
+    height_m = user[2] + share * (station[2] - user[2])
+    return bool(np.any((beside_m < site.obstacles[:, 2]) & (height_m < site.obstacles[:, 3])))
+
+
+def channel(site: Site, user: Points) -> NDArray[np.complex128]:
+    """Frequency responses [stations, 16, 193] of a user at `user` [3], relative to 1 m of free space."""
+    paths = paths_from(site.scene, user)
+    out = np.empty((len(site.stations), ANTENNAS, SUBCARRIERS), np.complex128)
+    for index, antennas in enumerate(site.stations):
+        direct_m = float(np.linalg.norm(user - antennas[0]))
+        weight = paths.weight.copy()
+        weight[0] *= OBSTACLE_LOSS if _is_blocked(site, user, antennas.mean(axis=0)) else 1.0
+        seen = type(paths)(paths.points, paths.before_m, weight)
+        out[index] = array_response(seen, antennas, CARRIER_HZ, OFFSETS_HZ, direct_m)
+    return out
+
+
+def features(rng: np.random.Generator, response: NDArray[np.complex128], snr_db: float) -> NDArray[np.float64]:
+    """Features [stations, 16, 193]: real part of the noisy channel; transmit power is common, so gains stay visible.
+
+    snr_db: of the user's mean power over all stations.
+    """
+    power = np.mean(np.abs(response) ** 2)
+    noise = np.sqrt(power / 2 * 10 ** (-snr_db / 10)) * rng.standard_normal(response.shape)
+    return CENTRE + SPREAD * (response.real + noise) / np.sqrt(power / 2)
+
+
+def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> None:
+    """Write the three SNR files of `count` positions (published: 3,876), about 99 kB a position and file.
+
+    ConfigurationError for another scene than "outdoor" and "indoor" or a directory that is not empty.
+    """
+    if scene not in FILES:
+        raise ConfigurationError("nr_positioning", "scene", repr(scene), f"one of {', '.join(FILES)}")
+    directory = start(directory, count)
+    site = draw_site(seed, scene)
+    positions = np.array([draw_position(draws(seed, _USERS, i), scene) for i in range(count)])
+    shape = (count, len(site.stations), ANTENNAS, SUBCARRIERS)
+    files = {snr_db: _create(directory / name, shape, positions) for snr_db, name in FILES[scene].items()}
+    try:
+        for index, position in enumerate(positions):
+            response = channel(site, position)
+            for snr_db, file in files.items():
+                file["features"][index] = features(draws(seed, _NOISE, index, snr_db), response, snr_db)
+    finally:
+        for file in files.values():
+            file.close()
+    for name in FILES[scene].values():
+        _matlab_header(directory / name)
+    settings = {
+        "count": count, "scene": scene, "model": "geometry: images, scatterers, obstacles", "carrier_hz": CARRIER_HZ,
+        "spacing_hz": SPACING_HZ, "stations_m": [list(map(float, s)) for s in STATIONS_M[scene]],
+    }  # fmt: skip
+    finish(directory, "nr_positioning", seed, settings, {name: {"snr_db": s} for s, name in FILES[scene].items()})
+
+
+def _create(path: Path, shape: tuple[int, ...], positions: Points) -> h5py.File:
+    file = h5py.File(path, "w", userblock_size=512)
+    feature_set = file.create_dataset("features", shape, "f8", chunks=(1, *shape[1:]))
+    labels = file.create_group("labels")
+    for item in (feature_set, labels.create_dataset("position", data=positions)):
+        item.attrs["MATLAB_class"] = np.bytes_("double")
+    labels.attrs["MATLAB_class"] = np.bytes_("struct")
+    return file
+
+
+def _matlab_header(path: Path) -> None:
+    """The 128 bytes by which MATLAB knows its 7.3 files, in the block that HDF5 leaves to the user."""
+    text = b"MATLAB 7.3 MAT-file, written by wavesfm-train data generate nr_positioning"
+    with path.open("r+b") as file:
+        file.write(text.ljust(116) + bytes(8) + b"\x00\x02IM")

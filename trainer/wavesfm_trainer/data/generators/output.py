@@ -1,0 +1,57 @@
+"""What every generator does around its examples: an empty directory, one stream of draws per example, a note at the end."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from wavesfm_core.errors import ConfigurationError
+
+NOTE = "generator.json"
+T = TypeVar("T")
+
+
+def start(directory: Path, count: int, fewest: int = 1, why: str = "examples") -> Path:
+    """Make `directory` and return it; ConfigurationError when something lies in it or `count` is below `fewest`."""
+    if count < fewest:
+        raise ConfigurationError("data generate", "count", count, f"{fewest} or more ({why})")
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigurationError(directory, "directory", "something there already", "an empty or new directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def draws(seed: int, *index: int) -> np.random.Generator:
+    """The draws of one thing: a function of the seed and its index, whatever else is made."""
+    return np.random.default_rng([seed, *index])
+
+
+def for_each(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], jobs: int) -> list[T]:
+    """`make(*a)` for each `a`, in order of the arguments, in `jobs` processes (1: in this one)."""
+    if jobs < 1:
+        raise ConfigurationError("data generate", "jobs", jobs, "1 or more")
+    if jobs == 1:
+        return [make(*a) for a in arguments]
+    # Spawned, not forked: the caller may have threads (torch, OpenMP) that a fork would leave locked.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(make, *zip(*arguments, strict=True), chunksize=4))
+
+
+def finish(
+    directory: Path, generator: str, seed: int, settings: Mapping[str, Any], examples: Mapping[str, Any] | None = None
+) -> None:
+    """Write the note, atomically and last: a directory without one was not finished.
+
+    JSON: {"generator", "seed", "settings": what it was called with or fixed, "examples": {file: what is true of it}}.
+    """
+    note = {"generator": generator, "seed": seed, "settings": dict(settings), "examples": dict(examples or {})}
+    partial = directory / (NOTE + ".part")
+    partial.write_text(json.dumps(note, indent=1) + "\n", encoding="ascii")
+    os.replace(partial, directory / NOTE)
