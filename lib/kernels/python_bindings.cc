@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+#include "resize.h"
 #include "sample_conversion.h"
 #include "spectrogram_tiler.h"
 
@@ -104,6 +105,44 @@ Samples to_complex64(const py::object& raw, const std::string& sample_format) {
     return out;
 }
 
+using Image = py::array_t<float, py::array::c_style>;
+
+constexpr std::size_t side_limit = 65536;
+constexpr std::size_t values_limit = std::size_t{1} << 28; // 1 GiB, of what is made and of the step between
+
+void require_size(const char* name, std::size_t found, std::size_t limit) {
+    if (found < 1 || found > limit) {
+        throw py::value_error(std::string(name) + ": found " + std::to_string(found) + ", expected 1 to " +
+                              std::to_string(limit));
+    }
+}
+
+Image resize(const Image& image, std::size_t height, std::size_t width) {
+    if (image.ndim() != 3) {
+        throw py::value_error("image: found " + std::to_string(image.ndim()) + " dimensions, expected 3");
+    }
+    const auto channels = static_cast<std::size_t>(image.shape(0)),
+               rows = static_cast<std::size_t>(image.shape(1)),
+               columns = static_cast<std::size_t>(image.shape(2));
+    require_size("channels", channels, side_limit);
+    require_size("rows", rows, side_limit);
+    require_size("columns", columns, side_limit);
+    require_size("height", height, side_limit);
+    require_size("width", width, side_limit);
+    // sides of 16 bits each: none of these products overflows
+    require_size("rows * width", rows * width, values_limit);
+    require_size("channels * height * width", channels * height * width, values_limit);
+    Image out(std::vector<py::ssize_t>{image.shape(0), static_cast<py::ssize_t>(height),
+                                       static_cast<py::ssize_t>(width)});
+    const float* from = image.data();
+    float* to = out.mutable_data();
+    {
+        py::gil_scoped_release release;
+        resize_image(from, channels, rows, columns, height, width, to);
+    }
+    return out;
+}
+
 py::dict version_info() {
     py::dict info;
     info["fftw"] = std::string(fftwf_version);
@@ -114,7 +153,7 @@ py::dict version_info() {
 } // namespace
 
 PYBIND11_MODULE(_kernels, m) {
-    m.doc() = "Spectrogram tiles and sample conversion in C++; the GIL is released while they work.";
+    m.doc() = "Spectrogram tiles, resize and sample conversion in C++; the GIL is released while they work.";
     py::class_<BoundTiler>(
         m, "SpectrogramTiler",
         "Streams complex64 samples into tiles, bit-identical for any chunking. One per stream.\n\n"
@@ -144,5 +183,9 @@ PYBIND11_MODULE(_kernels, m) {
         "Converts bytes of cu8 ((x - 127.5) / 127.5), cs8 (x / 128), cs16 (x / 32768) or cf32 to complex64 "
         "[n].\n\n"
         "raw: any contiguous buffer. ValueError for an unknown format or a length that is no whole sample.");
+    m.def("resize", &resize, py::arg("image").noconvert(), py::arg("height"), py::arg("width"),
+          "Resizes float32 [C, H, W] of finite values to [C, height, width]: bicubic, antialiased, edges "
+          "cut.\n\n"
+          "ValueError names a size outside 1 to 65536, or what would be more than 2^28 values.");
     m.def("version_info", &version_info, "FFTW's version and the instruction set chosen at run time.");
 }

@@ -48,4 +48,22 @@ ResizeMatrix::ResizeMatrix(std::size_t n_in, std::size_t n_out)
     }
 }
 
+void resize_image(const float* in, std::size_t channels, std::size_t n_rows, std::size_t n_columns,
+                  std::size_t height, std::size_t width, float* out, const HotLoops& loops) {
+    const ResizeMatrix across(n_columns, width), down(n_rows, height);
+    AlignedFloats row(n_columns + across.taps); // banded_dots reads on, with weight zero
+    AlignedFloats rows(n_rows * width);
+    for (std::size_t c = 0; c < channels; c++, out += height * width) {
+        for (std::size_t y = 0; y < n_rows; y++, in += n_columns) {
+            std::copy(in, in + n_columns, row.begin());
+            loops.banded_dots(row.data(), across.first.data(), across.weights.data(), across.taps,
+                              rows.data() + y * width, width);
+        }
+        for (std::size_t y = 0; y < height; y++) {
+            loops.weighted_rows(rows.data() + down.first[y] * width, down.weights.data() + y * down.taps,
+                                down.count[y], width, out + y * width);
+        }
+    }
+}
+
 } // namespace wavesfm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "aligned.h"
+#include "hot_loops.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -20,5 +21,10 @@ struct ResizeMatrix {
 
     ResizeMatrix(std::size_t n_in, std::size_t n_out);
 };
+
+//! Resizes both axes of `channels` planes of finite floats: in [channels, n_rows, n_columns], out [channels,
+//! height, width]; columns first. Every size is at least 1.
+void resize_image(const float* in, std::size_t channels, std::size_t n_rows, std::size_t n_columns,
+                  std::size_t height, std::size_t width, float* out, const HotLoops& loops = hot_loops());
 
 } // namespace wavesfm

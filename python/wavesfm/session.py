@@ -29,6 +29,7 @@ class Session:
     """Samples and retunes in order on one thread; predictions come on the worker's. All sample indices are absolute.
 
     on_predictions, on_error: as in `Worker`; on_warning(str): non-finite samples or dropped tiles, at their first time.
+    Raises ConfigurationError for a pipeline whose bundle takes no IQ.
     """
 
     def __init__(
@@ -41,13 +42,12 @@ class Session:
         on_error: Callable[[WavesfmError, int], object],
         on_warning: Callable[[str], object],
     ) -> None:
+        spec = pipeline.stream_spec
         pipeline.gate.reset()
         self._rate_hz, self._centre_hz = options.rate_hz, options.centre_hz
         self._reference: tuple[StreamTime, int] | None = None  # a known time and its sample
         self._next_sample = start_sample
-        self._stream = TileStream(
-            pipeline.bundle.spec.preprocess, options.rate_hz, options.centre_hz, start_sample=start_sample
-        )
+        self._stream = TileStream(spec, options.rate_hz, options.centre_hz, start_sample=start_sample)
         self._on_warning = on_warning
         self._warned: set[str] = set()
         self._n_nonfinite = 0

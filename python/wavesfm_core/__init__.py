@@ -1,8 +1,8 @@
 """The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
 
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
-from .spec import BundleSpec, HeadSpec, SpectrogramSpec, TensorSpec
-from .types import NO_SIGNAL, UNKNOWN, Accounts, Prediction, StreamTime, Tile
+from .spec import BundleSpec, HeadSpec, ImageSpec, SpectrogramSpec, TensorSpec
+from .types import NO_SIGNAL, UNKNOWN, Accounts, ChannelEstimate, PositionEstimate, Prediction, StreamTime, Tile
 
 __version__ = "0.1.0"
 
@@ -12,10 +12,13 @@ __all__ = [
     "Accounts",
     "BundleError",
     "BundleSpec",
+    "ChannelEstimate",
     "ConfigurationError",
     "EngineError",
     "HeadSpec",
+    "ImageSpec",
     "InputError",
+    "PositionEstimate",
     "Prediction",
     "SpectrogramSpec",
     "StreamTime",

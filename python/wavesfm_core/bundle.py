@@ -126,7 +126,7 @@ class GoldenReport:
 
 
 def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
-    """Prepare the golden IQ and run the golden tiles through `engine`.
+    """Prepare the golden IQ or arrays and run the golden tiles through `engine`.
 
     Raises BundleError naming the stage that differs, `prepare` or `engine`, with the largest difference. The outputs
     may differ by the bundle's tolerance, or by the engine's `relative_tolerance` times the largest golden output where
@@ -135,7 +135,8 @@ def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
     from .preprocess import prepare  # here, so that reading a bundle needs no compiled kernels
 
     golden = bundle.golden()
-    prepared = [prepare(iq, bundle.spec.preprocess) for iq in golden.iq]
+    source = f"{bundle.path / GOLDEN}: input"
+    prepared = [prepare(a, bundle.spec.preprocess, f"{source} {i}") for i, a in enumerate(golden.inputs)]
     apart = max((_largest(a, b) for a, b in zip(prepared, golden.tiles, strict=True)), default=0.0)
     if not apart <= PREPARE_TOLERANCE:
         raise BundleError(
@@ -177,10 +178,20 @@ def _check_file(path: Path, limit: int) -> None:
         raise BundleError(path, "size", f"{size} bytes", f"1 to {limit} bytes")
 
 
+_OUTPUTS = {
+    "classification": "one logit for each label",
+    "position": "one coordinate for each axis",
+    "channel": "real and imaginary parts by antenna, symbol after symbol",
+}
+
+
 def _check_consistency(spec: BundleSpec, path: Path) -> None:
-    """What no single field can say: inputs that can be fed, and an output with one logit for each label."""
-    tile = (-1, 1, spec.preprocess.height, spec.preprocess.width)
-    shapes = {"tile": tile, "log10_rate": (-1, 1)}
+    """What no single field can say: inputs that can be fed, and a first output that the head can read."""
+    shapes: dict[str, tuple[int, ...]] = {"tile": (-1, *spec.preprocess.tile_shape)}
+    if spec.preprocess.kind == "spectrogram":
+        shapes["log10_rate"] = (-1, 1)
+        if spec.head.task != "classification":
+            raise BundleError(path, "head.task", spec.head.task, "classification, the only task of spectrograms")
     for tensor in spec.inputs:
         if tensor.source not in shapes:
             raise BundleError(
@@ -193,10 +204,10 @@ def _check_consistency(spec: BundleSpec, path: Path) -> None:
     names = [tensor.name for tensor in (*spec.inputs, *spec.outputs)]
     if len(set(names)) != len(names):
         raise BundleError(path, "tensor names", names, "different names")
-    logits = (-1, len(spec.head.labels))
-    if not spec.outputs or spec.outputs[0].shape != logits:
+    shape = (-1, *spec.head.output_shape)
+    if not spec.outputs or spec.outputs[0].shape != shape:
         found = spec.outputs[0].shape if spec.outputs else "nothing"
-        raise BundleError(path, "outputs[0].shape", found, f"{logits}, one logit for each label")
+        raise BundleError(path, "outputs[0].shape", found, f"{shape}, {_OUTPUTS[spec.head.task]}")
     if not (np.isfinite(spec.tolerance) and spec.tolerance > 0):
         raise BundleError(path, "tolerance", spec.tolerance, "a positive number")
 

@@ -1,4 +1,4 @@
-"""What a model's outputs mean: logits to predictions. The trainer's evaluation uses the same."""
+"""What a model's outputs mean: logits to predictions, metres, channels. The trainer's evaluation uses the same."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import ConfigurationError, EngineError
 from .spec import HeadSpec
-from .types import NO_SIGNAL, UNKNOWN, Prediction, Tensor, Tile
+from .types import NO_SIGNAL, UNKNOWN, ChannelEstimate, PositionEstimate, Prediction, Tensor, Tile
 
 
 def softmax(logits: Tensor) -> np.ndarray:
@@ -43,14 +44,7 @@ class ClassificationHead:
 
     def predict(self, logits: Tensor, tiles: Sequence[Tile]) -> list[Prediction]:
         """One prediction for each tile from logits [B, L]; EngineError for a wrong shape or values not finite."""
-        if logits.shape != (len(tiles), len(self.labels)):
-            expected = f"{(len(tiles), len(self.labels))}"
-            raise EngineError("classification head", "logits shape", logits.shape, expected)
-        if not np.isfinite(logits).all():
-            bad = np.count_nonzero(~np.isfinite(logits).all(axis=1))
-            raise EngineError(
-                "classification head", "logits", f"NaN or infinity for {bad} of {len(tiles)} tiles", "finite values"
-            )
+        _check(logits, "classification head", "logits", (len(tiles), len(self.labels)))
         return [self._prediction(row, tile) for row, tile in zip(softmax(logits), tiles, strict=True)]
 
     def no_signal(self, tile: Tile) -> Prediction:
@@ -80,3 +74,74 @@ class ClassificationHead:
             bundle_id=self._bundle_id,
             n_nonfinite=tile.n_nonfinite,
         )
+
+
+class PositionHead:
+    """Outputs in [-1, 1] to metres, linearly; what lies outside is taken as it is."""
+
+    def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
+        self.axes = spec.axes
+        self._bundle_id = bundle_id
+        self._low_m = np.array(spec.low_m, np.float64)
+        self._high_m = np.array(spec.high_m, np.float64)
+
+    def predict(self, outputs: Tensor, tiles: Sequence[object]) -> list[PositionEstimate]:
+        """One estimate for each tile from outputs [B, D]; EngineError for a wrong shape or values not finite."""
+        _check(outputs, "position head", "outputs", (len(tiles), len(self.axes)))
+        rows = self.positions_m(outputs).tolist()
+        return [PositionEstimate(tuple(row), self.axes, self._bundle_id) for row in rows]
+
+    def positions_m(self, outputs: Tensor) -> NDArray[np.float64]:
+        """Metres, float64 [B, D], for outputs [B, D]; EngineError as in `predict`."""
+        _check(outputs, "position head", "outputs", (len(outputs), len(self.axes)))
+        return self._low_m + (outputs.astype(np.float64) + 1.0) / 2.0 * (self._high_m - self._low_m)
+
+
+class ChannelHead:
+    """Real and imaginary parts to complex channels, times the spec's scale."""
+
+    def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
+        self.grid = spec.grid
+        self._shape = spec.output_shape
+        self._scale = np.float32(spec.scale)
+        self._bundle_id = bundle_id
+
+    def predict(self, outputs: Tensor, tiles: Sequence[object]) -> list[ChannelEstimate]:
+        """One estimate for each tile from outputs [B, 2, antennas, symbols * subcarriers], symbol after symbol.
+
+        EngineError for a wrong shape or values not finite.
+        """
+        _check(outputs, "channel head", "outputs", (len(tiles), *self._shape))
+        return [ChannelEstimate(channel, self._bundle_id) for channel in self.channels(outputs)]
+
+    def channels(self, outputs: Tensor) -> NDArray[np.complex64]:
+        """complex64 [B, antennas, symbols, subcarriers]; EngineError as in `predict`."""
+        _check(outputs, "channel head", "outputs", (len(outputs), *self._shape))
+        channels = np.empty((len(outputs), *self.grid), np.complex64)
+        parts = (outputs.astype(np.float32) * self._scale).reshape(len(outputs), 2, *self.grid)
+        channels.real, channels.imag = parts[:, 0], parts[:, 1]
+        return channels
+
+
+Head = ClassificationHead | PositionHead | ChannelHead
+
+
+def make_head(spec: HeadSpec, bundle_id: str, threshold: float | None = None) -> Head:
+    """The head of the spec's task; threshold: None for the bundle's own, and None for a task that has none.
+
+    Raises ConfigurationError for a threshold out of range or of another task.
+    """
+    if spec.task == "classification":
+        return ClassificationHead(spec, bundle_id, threshold)
+    if threshold is not None:
+        raise ConfigurationError(f"{spec.task} head", "threshold", threshold, "none: only classification has one")
+    return PositionHead(spec, bundle_id) if spec.task == "position" else ChannelHead(spec, bundle_id)
+
+
+def _check(outputs: Tensor, head: str, name: str, shape: tuple[int, ...]) -> None:
+    if outputs.shape != shape:
+        raise EngineError(head, f"{name} shape", outputs.shape, f"{shape}")
+    finite = np.isfinite(outputs)
+    if not finite.all():
+        bad = np.count_nonzero(~finite.reshape(len(outputs), -1).all(axis=1))
+        raise EngineError(head, name, f"NaN or infinity for {bad} of {len(outputs)} tiles", "finite values")

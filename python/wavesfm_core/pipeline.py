@@ -1,4 +1,4 @@
-"""Tiles in, predictions out: gate, engine, head. No threads, no GNU Radio."""
+"""Tiles or arrays in, what the model says of them out: gate, engine, head. No threads, no GNU Radio."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from .bundle import Bundle, bundle_inputs, replay_golden
 from .engines import Engine, open_engine
 from .errors import ConfigurationError, InputError
 from .gate import DEFAULT_GATE_DB, PowerGate
-from .heads import ClassificationHead
+from .heads import ClassificationHead, Head, make_head
 from .iqfile import Recording, check_rate
-from .preprocess import TileStream
-from .types import Prediction, Samples, Tile
+from .preprocess import TileStream, prepare
+from .spec import SpectrogramSpec
+from .types import Estimate, Prediction, Samples, Tensor, Tile
 
 log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """A bundle ready to classify one stream of tiles; used by one thread at a time.
+    """A bundle ready to classify one stream of tiles, or to estimate from arrays; used by one thread at a time.
 
-    bundle, engine, head, gate: its parts; `head.threshold` and `gate.gate_db` may be set while running.
+    A bundle of spectrograms takes IQ (`predict`, `classify`, `classify_recording`), a bundle of images takes arrays
+    (`estimate`); the other kind is refused with ConfigurationError.
+    bundle, engine, head, gate: its parts; `head.threshold` (of classification) and `gate.gate_db` may be set while
+    running. The gate holds back no arrays.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, head: ClassificationHead, gate: PowerGate) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, head: Head, gate: PowerGate) -> None:
         self.bundle = bundle
         self.engine = engine
         self.head = head
@@ -45,30 +49,61 @@ class Pipeline:
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
 
-        device, threads, precision: see `open_engine`; gate_db: None for no power gate; threshold: None for the
-        bundle's. Raises BundleError, EngineError or ConfigurationError.
+        device, threads, precision: see `open_engine`; gate_db: None for no power gate, nothing to a bundle of images;
+        threshold: None for the bundle's. Raises BundleError, EngineError or ConfigurationError.
         """
         bundle = Bundle.open(path)
-        head = ClassificationHead(bundle.spec.head, bundle.id, threshold)
-        gate = PowerGate(gate_db, bundle.spec.preprocess)
+        head = make_head(bundle.spec.head, bundle.id, threshold)
+        preprocess = bundle.spec.preprocess
+        gate = PowerGate(gate_db, preprocess if isinstance(preprocess, SpectrogramSpec) else None)
         engine = open_engine(bundle, device, threads, precision)
         if replay:
             replay_golden(bundle, engine)
         return cls(bundle, engine, head, gate)
 
+    @property
+    def stream_spec(self) -> SpectrogramSpec:
+        """How IQ becomes this bundle's tiles; ConfigurationError for a bundle of images, which takes no IQ."""
+        return self._streaming()[0]
+
+    def _streaming(self) -> tuple[SpectrogramSpec, ClassificationHead]:
+        spec = self.bundle.spec
+        if isinstance(spec.preprocess, SpectrogramSpec) and isinstance(self.head, ClassificationHead):
+            return spec.preprocess, self.head
+        found = f"a model for {spec.head.task} from arrays of {spec.preprocess.tile_shape[0]} channels"
+        raise ConfigurationError(self.bundle.path, "preprocess", found, "one for spectrograms, since IQ is to be read")
+
     def predict(self, tiles: Sequence[Tile]) -> list[Prediction]:
         """One prediction for each tile, in order; the gate keeps quiet tiles from the engine. Raises EngineError."""
+        _, head = self._streaming()
         passed = [self.gate.passes(tile) for tile in tiles]
         loud = [tile for tile, passes in zip(tiles, passed, strict=True) if passes]
-        inferred = iter(self._infer(loud) if loud else [])
-        return [
-            next(inferred) if passes else self.head.no_signal(tile) for tile, passes in zip(tiles, passed, strict=True)
-        ]
+        inferred = iter(head.predict(self._infer(loud), loud) if loud else [])
+        return [next(inferred) if passes else head.no_signal(tile) for tile, passes in zip(tiles, passed, strict=True)]
 
-    def _infer(self, tiles: list[Tile]) -> list[Prediction]:
+    def _infer(self, tiles: Sequence[Tile]) -> Tensor:
         spec = self.bundle.spec
         inputs = bundle_inputs(spec, np.stack([tile.data for tile in tiles]), [tile.rate_hz for tile in tiles])
-        return self.head.predict(self.engine.run(inputs)[spec.outputs[0].name], tiles)
+        return self.engine.run(inputs)[spec.outputs[0].name]
+
+    def estimate(self, arrays: Sequence[Tensor], batch_tiles: int = 8) -> list[Estimate]:
+        """What the model says of each array float32 [C, rows, columns], in order; for bundles of images.
+
+        Predictions (whose places in a stream are 0), PositionEstimates or ChannelEstimates, by the bundle's task.
+        Raises InputError naming the array (the first is 0), EngineError, and ConfigurationError for a bundle of
+        spectrograms.
+        """
+        preprocess = self.bundle.spec.preprocess
+        if isinstance(preprocess, SpectrogramSpec):
+            expected = "one for images, since arrays are to be read"
+            raise ConfigurationError(self.bundle.path, "preprocess", "a model for spectrograms", expected)
+        _check_batch(batch_tiles)
+        estimates: list[Estimate] = []
+        for first in range(0, len(arrays), batch_tiles):
+            batch = arrays[first : first + batch_tiles]
+            tiles = [Tile(prepare(a, preprocess, f"array {first + i}"), 0, 0) for i, a in enumerate(batch)]
+            estimates += self.head.predict(self._infer(tiles), tiles)
+        return estimates
 
     def classify(
         self, samples: Samples, rate_hz: float = 0.0, centre_hz: float | None = None, batch_tiles: int = 8
@@ -81,8 +116,9 @@ class Pipeline:
         if samples.ndim != 1 or samples.dtype != np.complex64:
             raise InputError("samples", "type", f"{samples.dtype} {samples.shape}", "complex64 [n]")
         rate_hz = check_rate("samples", rate_hz)
+        spec = self.stream_spec
         self.gate.reset()
-        stream = TileStream(self.bundle.spec.preprocess, rate_hz, centre_hz)
+        stream = TileStream(spec, rate_hz, centre_hz)
         tiles = stream.push(samples) + stream.finish()
         self._refuse_none(len(tiles), "samples", samples.size)
         return list(self._in_batches(iter(tiles), batch_tiles))
@@ -100,11 +136,10 @@ class Pipeline:
         self._refuse_none(count, recording.path, recording.n_samples)
 
     def _tiles(self, recording: Recording) -> Iterator[Tile]:
+        spec = self.stream_spec
         starts = [segment.start_sample for segment in recording.segments]
         for segment, stop in zip(recording.segments, [*starts[1:], recording.n_samples], strict=True):
-            stream = TileStream(
-                self.bundle.spec.preprocess, recording.rate_hz, segment.centre_hz, segment.time, segment.start_sample
-            )
+            stream = TileStream(spec, recording.rate_hz, segment.centre_hz, segment.time, segment.start_sample)
             for block in recording.blocks(start=segment.start_sample, stop=stop):
                 yield from stream.push(block)
             yield from stream.finish()
@@ -116,8 +151,7 @@ class Pipeline:
                 )
 
     def _in_batches(self, tiles: Iterator[Tile], batch_tiles: int) -> Iterator[Prediction]:
-        if batch_tiles < 1:
-            raise ConfigurationError("pipeline", "batch_tiles", batch_tiles, "1 or more")
+        _check_batch(batch_tiles)
         batch: list[Tile] = []
         for tile in tiles:
             batch.append(tile)
@@ -129,5 +163,10 @@ class Pipeline:
 
     def _refuse_none(self, count: int, where: object, n_samples: int) -> None:
         if count == 0:
-            least = self.bundle.spec.preprocess.min_samples
+            least = self.stream_spec.min_samples
             raise InputError(where, "length", f"{n_samples} samples", f"at least {least}, this model's shortest tile")
+
+
+def _check_batch(batch_tiles: int) -> None:
+    if batch_tiles < 1:
+        raise ConfigurationError("pipeline", "batch_tiles", batch_tiles, "1 or more")

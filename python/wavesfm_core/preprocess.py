@@ -1,4 +1,4 @@
-"""The only door from samples to prepared tiles, for training and for live streams."""
+"""The only door from samples or arrays to prepared tiles, for training and for live streams."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .spec import SpectrogramSpec
+from .image import image_tile
+from .spec import ImageSpec, Preprocess, SpectrogramSpec
 from .spectrogram import make_tiler
 from .types import Samples, StreamTime, Tensor, Tile
 
 
-def prepare(samples: NDArray[Any], spec: SpectrogramSpec) -> Tensor:
-    """One tile of `samples`, which may be fewer than a full tile needs.
+def prepare(samples: NDArray[Any], spec: Preprocess, where: str = "prepare") -> Tensor:
+    """One tile, float32 [C, height, width], of samples or of an array, as the spec says.
 
-    samples: complex64 [n] (complex128 is rounded) with spec.min_samples <= n <= spec.tile_samples. Returns float32
-    [1, height, width]. What is left over after the last whole frame is not used. Raises InputError for another
-    type, shape or count of samples.
+    SpectrogramSpec: complex64 [n] (complex128 is rounded) with spec.min_samples <= n <= spec.tile_samples; C = 1. What
+    is left over after the last whole frame is not used.
+    ImageSpec: float32 [channels, rows, columns] (float64 is rounded), finite; C = channels; see `ImageSpec`.
+    where: what the samples are, for errors. Raises InputError for another type, shape, count or size.
     """
-    samples = _as_samples(samples, "prepare")
+    if isinstance(spec, ImageSpec):
+        return image_tile(samples, spec, where)
+    samples = _as_samples(samples, where)
     if not spec.min_samples <= samples.size <= spec.tile_samples:
         expected = f"{spec.min_samples} to {spec.tile_samples}, what one tile is made of"
-        raise InputError("prepare", "samples", samples.size, expected)
+        raise InputError(where, "samples", samples.size, expected)
     tiler = make_tiler(spec)
     tiles = tiler.push(samples)
     made = tiles[0] if tiles else tiler.flush()

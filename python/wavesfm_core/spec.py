@@ -7,16 +7,26 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from .errors import BundleError
 
 T = TypeVar("T")
+PreprocessT = TypeVar("PreprocessT", "SpectrogramSpec", "ImageSpec")
 
 WINDOWS = ("hann", "hamming", "blackman", "rectangular")
 REFERENCES = ("median", "full_scale")
 SOURCES = ("tile", "log10_rate")
-TASKS = ("classification",)
+TASK_FIELDS = {  # of HeadSpec, which hold for one task only
+    "classification": ("labels", "threshold"),
+    "position": ("axes", "low_m", "high_m"),
+    "channel": ("grid", "scale"),
+}
+TASKS = tuple(TASK_FIELDS)
+SIDE_LIMIT = 4096  # of a prepared tile
+CHANNELS_LIMIT = 64
+VALUES_LIMIT = 1 << 26  # of a prepared image with all its channels: 256 MiB
+GRID_LIMIT = 1 << 24  # elements of a channel matrix
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class SpectrogramSpec:
         the tile's 99.9 % quantile down to high_db; "full_scale" subtracts nothing.
     low_db, high_db: after the reference, clipped and mapped to [0, 1]; mean, std: then standardised.
     """
+
+    kind: ClassVar[str] = "spectrogram"
 
     fft_size: int = 512
     hop_samples: int = 512
@@ -58,16 +70,19 @@ class SpectrogramSpec:
             "rows_per_tile": (1 <= self.rows_per_tile <= 65536, "1 to 65536"),
             "min_rows": (1 <= self.min_rows <= self.rows_per_tile, "1 to rows_per_tile"),
             "floor_db": (math.isfinite(self.floor_db), "a finite number"),
-            "height": (1 <= self.height <= 4096, "1 to 4096"),
-            "width": (1 <= self.width <= 4096, "1 to 4096"),
+            "height": (1 <= self.height <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
+            "width": (1 <= self.width <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
             "reference": (self.reference in REFERENCES, f"one of {', '.join(REFERENCES)}"),
             "high_db": (math.isfinite(self.low_db) and self.low_db < self.high_db < math.inf, "more than low_db"),
             "mean": (math.isfinite(self.mean), "a finite number"),
             "std": (math.isfinite(self.std) and self.std > 0, "a positive number"),
         }
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise BundleError("preprocess", name, getattr(self, name), expected)
+        _refuse_broken("preprocess", self, rules)
+
+    @property
+    def tile_shape(self) -> tuple[int, int, int]:
+        """Channels (one), height and width of a prepared tile."""
+        return 1, self.height, self.width
 
     @property
     def frames_per_tile(self) -> int:
@@ -91,11 +106,79 @@ class SpectrogramSpec:
 
 
 @dataclass(frozen=True)
+class ImageSpec:
+    """How an array of CSI, pilots or powers becomes a tile: decibels where asked for, resize, range, standardise.
+
+    An array is float32 [channels, rows, columns] of any rows and columns; a tile is float32 [channels, height, width].
+    decibel_floor: None, or x becomes 10 log10(x + decibel_floor) first (x: powers, none negative; 1e-12 in the paper).
+    height, width: bicubic antialiased resize.
+    low, high: mapped to range_low and range_high, without clipping: the extremes of the training data, so that other
+        data may lie a little outside.
+    mean, std: then subtracted and divided by, one of each for each channel.
+
+    All but the decibels is affine and the resize's weights sum to 1, so the orders in which the paper has the steps
+    (the range before the resize in pre-training, after it in most tasks; the resize last of all for channel
+    estimation) give the same numbers but for rounding: this one order is implemented for all.
+    """
+
+    kind: ClassVar[str] = "image"
+
+    channels: int
+    low: float
+    high: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    range_low: float = 0.0
+    range_high: float = 1.0
+    decibel_floor: float | None = None
+    height: int = 224
+    width: int = 224
+
+    def __post_init__(self) -> None:
+        each = f"{self.channels} finite numbers, one for each channel"
+        rules = {
+            "channels": (1 <= self.channels <= CHANNELS_LIMIT, f"1 to {CHANNELS_LIMIT}"),
+            "low": (math.isfinite(self.low), "a finite number"),
+            "high": (self.low < self.high < math.inf, "more than low"),
+            "mean": (len(self.mean) == self.channels and all(map(math.isfinite, self.mean)), each),
+            "std": (
+                len(self.std) == self.channels and all(math.isfinite(std) and std > 0 for std in self.std),
+                f"{self.channels} positive numbers, one for each channel",
+            ),
+            "range_low": (math.isfinite(self.range_low), "a finite number"),
+            "range_high": (self.range_low < self.range_high < math.inf, "more than range_low"),
+            "decibel_floor": (
+                self.decibel_floor is None or 0 < self.decibel_floor < math.inf,
+                "a positive number, or null for no decibels",
+            ),
+            "height": (1 <= self.height <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
+            "width": (1 <= self.width <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
+            "tile_shape": (math.prod(self.tile_shape) <= VALUES_LIMIT, f"at most {VALUES_LIMIT} values"),
+        }
+        _refuse_broken("preprocess", self, rules)
+
+    @property
+    def tile_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a prepared tile."""
+        return self.channels, self.height, self.width
+
+
+Preprocess = SpectrogramSpec | ImageSpec
+
+
+def unscaled(spec: PreprocessT) -> PreprocessT:
+    """The same preprocessing without its last step (mean 0, std 1): what a cache holds, to standardise later."""
+    if isinstance(spec, ImageSpec):
+        return dataclasses.replace(spec, mean=(0.0,) * spec.channels, std=(1.0,) * spec.channels)
+    return dataclasses.replace(spec, mean=0.0, std=1.0)
+
+
+@dataclass(frozen=True)
 class TensorSpec:
     """One input or output of the model: name and shape, with -1 for the batch; source says what feeds an input.
 
-    source "tile": float32 [B, C, H, W]; "log10_rate": float32 [B, 1], log10 of the sample rate in Hz, 0 when unknown.
-    Outputs leave `source` empty.
+    source "tile": float32 [B, C, H, W]; "log10_rate": float32 [B, 1], log10 of the sample rate in Hz, 0 when unknown
+    (spectrograms only). Outputs leave `source` empty.
     """
 
     name: str
@@ -111,30 +194,77 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What the outputs mean: the task, its labels in order, the confidence below which the answer is "unknown"."""
+    """What the outputs mean: the task, and the fields of that task; those of another task stay as they are by default.
+
+    classification: labels in the order of the logits [B, L]; threshold: confidence below which the answer is "unknown".
+    position: axes, the names of the coordinates in the order of the outputs [B, D]; low_m and high_m, the coordinates
+        in metres that -1 and 1 mean.
+    channel: grid, (antennas, symbols, subcarriers) of the outputs [B, 2, antennas, symbols * subcarriers], which are
+        the real and the imaginary part, symbol after symbol; scale, by which they are multiplied.
+    """
 
     task: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     threshold: float = 0.0
+    axes: tuple[str, ...] = ()
+    low_m: tuple[float, ...] = ()
+    high_m: tuple[float, ...] = ()
+    grid: tuple[int, ...] = ()
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise BundleError("head", "task", self.task, f"one of {', '.join(TASKS)}")
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise BundleError("head", "labels", list(self.labels), "two or more different labels")
-        if not 0 <= self.threshold <= 1:
-            raise BundleError("head", "threshold", self.threshold, "0 to 1")
+        for f in dataclasses.fields(self):
+            if f.name not in ("task", *TASK_FIELDS[self.task]) and getattr(self, f.name) != f.default:
+                expected = f"no such field for {self.task}, which has {', '.join(TASK_FIELDS[self.task])}"
+                raise BundleError("head", f.name, getattr(self, f.name), expected)
+        _refuse_broken("head", self, self._rules())
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of the model's first output, for one tile: (L,), (D,) or (2, antennas, symbols * subcarriers)."""
+        if self.task == "classification":
+            return (len(self.labels),)
+        if self.task == "position":
+            return (len(self.axes),)
+        antennas, symbols, subcarriers = self.grid
+        return 2, antennas, symbols * subcarriers
+
+    def _rules(self) -> dict[str, tuple[bool, str]]:
+        if self.task == "classification":
+            different = len(self.labels) >= 2 and len(set(self.labels)) == len(self.labels)
+            return {
+                "labels": (different, "two or more different labels"),
+                "threshold": (0 <= self.threshold <= 1, "0 to 1"),
+            }
+        if self.task == "position":
+            n = len(self.axes)
+            finite = len(self.low_m) == n and all(map(math.isfinite, self.low_m))
+            more = len(self.high_m) == n and all(a < b < math.inf for a, b in zip(self.low_m, self.high_m))
+            return {
+                "axes": (1 <= n == len(set(self.axes)), "one or more different names"),
+                "low_m": (finite, f"{n} finite numbers, one for each axis"),
+                "high_m": (more, f"{n} numbers, each more than low_m's"),
+            }
+        three = len(self.grid) == 3 and min(self.grid) >= 1 and math.prod(self.grid) <= GRID_LIMIT
+        return {
+            "grid": (three, f"antennas, symbols and subcarriers, each 1 or more and at most {GRID_LIMIT} together"),
+            "scale": (0 < self.scale < math.inf, "a positive number"),
+        }
 
 
 @dataclass(frozen=True)
 class BundleSpec:
     """All of bundle.json but the schema version.
 
-    sha256: of model.onnx; tolerance: of the outputs in float32; rates_hz: the lowest and the highest trained at.
+    preprocess: a "kind" in the file tells which, and without one it is a spectrogram.
+    sha256: of model.onnx; tolerance: of the outputs in float32; rates_hz: the lowest and the highest trained at, 0 and
+    0 for images.
     """
 
     name: str
-    preprocess: SpectrogramSpec
+    preprocess: SpectrogramSpec | ImageSpec
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     head: HeadSpec
@@ -147,14 +277,50 @@ class BundleSpec:
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
-    """Plain types for JSON."""
-    return dataclasses.asdict(spec)
+    """Plain types for JSON, which `from_dict` reads again.
+
+    An ImageSpec says its "kind"; a SpectrogramSpec says none, as in files from before there were images. Of a HeadSpec
+    only the fields of its task.
+    """
+    values = {f.name: _plain(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+    if isinstance(spec, HeadSpec):
+        return {name: values[name] for name in ("task", *TASK_FIELDS[spec.task])}
+    return {"kind": spec.kind, **values} if isinstance(spec, ImageSpec) else values
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_plain, value))
+    return dict(value) if isinstance(value, dict) else value
+
+
+def preprocess_from_dict(values: Any, where: str) -> Preprocess:
+    """The spec that `to_dict` wrote, by its "kind" (none: a spectrogram); raises BundleError."""
+    return _of_kind((SpectrogramSpec, ImageSpec), values, where)
+
+
+def _of_kind(classes: tuple[Any, ...], values: Any, where: str) -> Any:
+    known = {cls.kind: cls for cls in classes}
+    kind = values.get("kind", classes[0].kind) if isinstance(values, dict) else classes[0].kind
+    if not isinstance(kind, str) or kind not in known:
+        raise BundleError(where, "kind", repr(kind)[:60], f"one of {', '.join(known)}")
+    return from_dict(known[kind], values, where)
 
 
 def from_dict(cls: type[T], values: Any, where: str) -> T:
-    """Build a spec from JSON, strictly: missing, unknown and mistyped fields are refused by name."""
+    """Build a spec from JSON, strictly: missing, unknown and mistyped fields are refused by name; raises BundleError.
+
+    A "kind" is accepted where the class has one, and must be that.
+    """
     if not isinstance(values, dict):
         raise BundleError(where, cls.__name__, type(values).__name__, "an object")
+    kind = getattr(cls, "kind", None)
+    if kind is not None and "kind" in values:
+        if values["kind"] != kind:
+            raise BundleError(where, "kind", repr(values["kind"])[:60], kind)
+        values = {name: value for name, value in values.items() if name != "kind"}
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
@@ -188,9 +354,18 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
             raise BundleError(where, name, type(value).__name__, "an object")
         return {str(k): _convert(arguments[1], v, where, f"{name}.{k}") for k, v in value.items()}
     if origin in (typing.Union, types.UnionType):
+        if all(map(dataclasses.is_dataclass, arguments)):
+            return _of_kind(arguments, value, f"{where}: {name}")
         return None if value is None else _convert(arguments[0], value, where, name)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise BundleError(where, name, repr(value)[:60], f"{hint.__name__}")
     return value
+
+
+def _refuse_broken(where: str, spec: Any, rules: dict[str, tuple[bool, str]]) -> None:
+    for name, (holds, expected) in rules.items():
+        if not holds:
+            value = getattr(spec, name)
+            raise BundleError(where, name, "nothing" if value == () else value, expected)

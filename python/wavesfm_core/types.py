@@ -1,4 +1,4 @@
-"""The vocabulary that passes between the modules: tiles in, predictions out; shapes, units and dtypes stated once."""
+"""The vocabulary that passes between the modules: tiles in, answers out; shapes, units and dtypes stated once."""
 
 from __future__ import annotations
 
@@ -102,6 +102,34 @@ class Prediction:
             "n_nonfinite": self.n_nonfinite,
             "bundle_id": self.bundle_id,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class PositionEstimate:
+    """Where the model places a transmitter: position_m in metres along `axes`; bundle_id: of the model that said so."""
+
+    position_m: tuple[float, ...]
+    axes: tuple[str, ...]
+    bundle_id: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain types for JSON."""
+        return {"position_m": dict(zip(self.axes, self.position_m)), "bundle_id": self.bundle_id}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelEstimate:
+    """What the model takes the channel to be: complex64 [antennas, symbols, subcarriers]; bundle_id: of the model."""
+
+    channel: NDArray[np.complex64]
+    bundle_id: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain types for JSON: the real and the imaginary parts as nested lists."""
+        return {"real": self.channel.real.tolist(), "imag": self.channel.imag.tolist(), "bundle_id": self.bundle_id}
+
+
+Estimate = Prediction | PositionEstimate | ChannelEstimate
 
 
 @dataclass(slots=True)

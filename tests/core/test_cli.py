@@ -187,7 +187,7 @@ def break_golden(bundle: Path) -> None:
 
 
 BROKEN_BUNDLES = {
-    "key": (break_key, "bundle.json: head: labels: found nothing, expected a value"),
+    "key": (break_key, "bundle.json: head: head.labels: found nothing, expected two or more different labels"),
     "version": (break_version, "bundle.json: schema_version: found 99, expected 1"),
     "hash": (break_hash, "model.onnx: sha256: found "),
     "file": (lambda bundle: (bundle / "golden.npz").unlink(), "golden.npz: file: found nothing"),

@@ -23,6 +23,7 @@ from ..iqfile import Recording, open_recording
 from ..pipeline import Pipeline
 from ..types import Prediction
 from .benchmarks import PEER, bench_engines, bench_spectrogram
+from .description import head_rows, input_rows
 from .parsing import gate_db, hertz
 from .summary import Summary
 
@@ -55,21 +56,16 @@ def setup(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say wha
 
 @app.command()
 def info(bundle: BundlePath) -> None:
-    """Show what a bundle is: model, labels, preprocessing, rates, licence."""
+    """Show what a bundle is: model, task, preprocessing, rates, licence."""
     opened = Bundle.open(bundle)
     spec = opened.spec
     table = Table(show_header=False, title=opened.id, title_justify="left")
-    low, high = spec.rates_hz
     rows = {
-        "task": spec.head.task,
-        "labels": f"{len(spec.head.labels)}: {', '.join(spec.head.labels)}",
-        "threshold": f"{spec.head.threshold:g}",
+        **head_rows(spec.head),
         "model": f"{opened.model_path.stat().st_size / 1e6:.1f} MB, sha256 {spec.sha256}",
         "inputs": "; ".join(f"{t.name} {list(t.shape)}" for t in spec.inputs),
         "outputs": "; ".join(f"{t.name} {list(t.shape)}" for t in spec.outputs),
-        "trained at": f"{low / 1e6:g} to {high / 1e6:g} MS/s",
-        "a tile": f"{spec.preprocess.tile_samples} samples, at least {spec.preprocess.min_samples}",
-        "preprocess": ", ".join(f"{name} {value}" for name, value in vars(spec.preprocess).items()),
+        **input_rows(spec),
         "training data": spec.training_data,
         "licence": spec.licence,
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
@@ -117,7 +113,7 @@ def classify(
     """Name the signals in a recording."""
     console = Console(stderr=json_path == "-")
     with _open(recording, rate, sample_format, centre) as opened:
-        pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision)
+        pipeline = _pipeline(model, device, gate, threshold, threads, precision)
         with _lines(json_path) as lines:
             summary = Summary().add(_written(_followed(pipeline, opened, console), lines))
         console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
@@ -142,7 +138,7 @@ def annotate(
 
     console = Console()
     with _open(recording, rate, sample_format, centre) as opened:
-        pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision)
+        pipeline = _pipeline(model, device, gate, threshold, threads, precision)
         predictions = list(_followed(pipeline, opened, console))
         path = write_annotations(opened, predictions)
     Summary().add(predictions).show(console, opened.path.name)
@@ -170,6 +166,12 @@ def bench(
 def _open(path: Path, rate: str | None, sample_format: str | None, centre: str | None) -> Recording:
     centre_hz = hertz("--centre", centre, allow_negative=True)
     return open_recording(path, hertz("--rate", rate), sample_format, centre_hz)
+
+
+def _pipeline(model: Path, device: str, gate: str, threshold: float | None, threads: int, precision: str) -> Pipeline:
+    pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision)
+    _ = pipeline.stream_spec  # a bundle that takes no IQ is refused before a file is written over
+    return pipeline
 
 
 def _followed(pipeline: Pipeline, recording: Recording, console: Console) -> Iterator[Prediction]:

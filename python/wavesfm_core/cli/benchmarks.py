@@ -35,8 +35,7 @@ def bench_spectrogram(
         ("wavesfm kernel, FFT 1024, mean of 4", spectrogram_rate(PEER_SPEC, seconds)),
         ("GNU Radio blocks, FFT 1024, mean of 4", _peer_rate(peer, seconds)),
     ]
-    if bundle is not None:
-        spec = bundle.spec.preprocess
+    if bundle is not None and isinstance(spec := bundle.spec.preprocess, SpectrogramSpec):
         name = f"wavesfm kernel, {bundle.spec.name}'s tiles (FFT {spec.fft_size}, mean of {spec.frames_averaged})"
         figures.append((name, spectrogram_rate(spec, seconds)))
     base = figures[0][1]
@@ -51,8 +50,13 @@ def bench_spectrogram(
 
 
 def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict[str, object]]:
-    """Times of every installed engine at batch 1 and 8 with 1 and 2 threads; prints a table and returns its rows."""
+    """Times of every installed engine at batch 1 and 8 with 1 and 2 threads; prints a table and returns its rows.
+
+    MS/s only for a bundle that takes IQ.
+    """
     rows: list[dict[str, object]] = []
+    spec = bundle.spec.preprocess
+    stride = spec.stride_samples if isinstance(spec, SpectrogramSpec) else None
     table = Table("engine", "batch", "ms per tile", "tiles/s", "MS/s", title=bundle.id, title_justify="left")
     for name in available_engines():
         for threads in (1, 2):
@@ -61,8 +65,8 @@ def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict
             for engine in {engine.description: engine for engine in engines}.values():
                 for batch in (1, 8):
                     ms = milliseconds_per_tile(engine, bundle, batch, seconds)
-                    msps = bundle.spec.preprocess.stride_samples / ms / 1e3
-                    table.add_row(engine.description, str(batch), f"{ms:.2f}", f"{1e3 / ms:.0f}", f"{msps:.1f}")
+                    msps = "" if stride is None else f"{stride / ms / 1e3:.1f}"
+                    table.add_row(engine.description, str(batch), f"{ms:.2f}", f"{1e3 / ms:.0f}", msps)
                     rows.append({"engine": engine.description, "threads": threads, "batch": batch, "ms_per_tile": ms})
     if not rows:
         raise EngineError("bench", "engines", "none installed", "one: pip install wavesfm-core[onnxruntime]")

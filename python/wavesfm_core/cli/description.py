@@ -1,0 +1,32 @@
+"""What `wavesfm info` says of a bundle's task and of what goes in, by kind."""
+
+from __future__ import annotations
+
+from ..spec import BundleSpec, HeadSpec, SpectrogramSpec
+
+
+def head_rows(head: HeadSpec) -> dict[str, str]:
+    """The task and what belongs to it, by title."""
+    if head.task == "classification":
+        labels = f"{len(head.labels)}: {', '.join(head.labels)}"
+        return {"task": head.task, "labels": labels, "threshold": f"{head.threshold:g}"}
+    if head.task == "position":
+        spans = [f"{a} {low:g} to {high:g} m" for a, low, high in zip(head.axes, head.low_m, head.high_m)]
+        return {"task": head.task, "axes": ", ".join(spans)}
+    antennas, symbols, subcarriers = head.grid
+    grid = f"{antennas} antennas, {symbols} symbols, {subcarriers} subcarriers"
+    return {"task": head.task, "grid": grid, "scale": f"{head.scale:g}"}
+
+
+def input_rows(spec: BundleSpec) -> dict[str, str]:
+    """What one tile is made of, and how, by title."""
+    preprocess = spec.preprocess
+    steps = ", ".join(f"{name} {value}" for name, value in vars(preprocess).items())
+    if isinstance(preprocess, SpectrogramSpec):
+        low, high = spec.rates_hz
+        return {
+            "trained at": f"{low / 1e6:g} to {high / 1e6:g} MS/s",
+            "a tile": f"{preprocess.tile_samples} samples, at least {preprocess.min_samples}",
+            "preprocess": steps,
+        }
+    return {"a tile": f"an array [{preprocess.channels}, rows, columns]", "preprocess": steps}
