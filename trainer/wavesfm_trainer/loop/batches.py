@@ -1,0 +1,217 @@
+"""Data sets as tensors on the device: order from (seed, epoch), batches made, augmented and standardised there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from wavesfm_core.errors import ConfigurationError, InputError
+
+from ..draws import Draws
+from .augment import Augmentation
+
+if TYPE_CHECKING:
+    from ..data.examples import Examples
+
+SHARE_OF_FREE_MEMORY = 0.8  # the rest is for the model, its gradients and its activations
+Batch = dict[str, Tensor]
+
+
+class DeviceExamples:
+    """The examples of one split of one data set as tensors, kept as uint8 or float16 and standardised batch by batch.
+
+    examples: from data.cache.read_cache (image uint8, taken as shares of 255, or float16 [N, C, H, W]); name: for
+    messages and records; augmentation: of training batches; repeats: passes over the examples in one epoch of
+    training, may be a fraction (the paper balances its data sets so: 1, 2 and 3.5); indices: a subset of the
+    examples, all by default.
+
+    `features`, once set, stand for the images, which are then not on the device (see `FinetuneObjective.prepare`).
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        name: str,
+        augmentation: Augmentation | None = None,
+        repeats: float = 1.0,
+        indices: NDArray[np.int64] | None = None,
+    ) -> None:
+        if not 0 < repeats < 1e6:
+            raise ConfigurationError(name, "repeats", repeats, "a positive number")
+        chosen = np.arange(len(examples.image)) if indices is None else np.asarray(indices, np.int64)
+        if not len(chosen):
+            raise InputError(name, "examples", "none", "one or more")
+        self.examples, self.name, self.repeats, self.chosen = examples, name, repeats, chosen
+        self.augmentation = augmentation or Augmentation()
+        self.spec, self.note = examples.spec, examples.note
+        self.device = torch.device("cpu")
+        self.features: Tensor | None = None
+        subset = slice(None) if indices is None else chosen
+        self.host: dict[str, Tensor] = {"image": torch.from_numpy(np.ascontiguousarray(examples.image[subset]))}
+        for key in ("target", "log10_rate", "snr_db"):
+            if (values := getattr(examples, key)) is not None:
+                self.host[key] = torch.from_numpy(np.ascontiguousarray(values[subset]))
+        self.tensors = dict(self.host)
+        shape = (1, -1, 1, 1)
+        self._mean = torch.tensor(self.spec.mean, dtype=torch.float32).reshape(shape)
+        self._std = torch.tensor(self.spec.std, dtype=torch.float32).reshape(shape)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def virtual_length(self) -> int:
+        """Examples that one epoch of training shows, repeats included."""
+        return max(1, round(len(self) * self.repeats))
+
+    def bytes_on_device(self, without_images: bool = False) -> int:
+        """What `to` takes of the device's memory."""
+        return sum(t.nbytes for key, t in self.host.items() if not (without_images and key == "image"))
+
+    def to(self, device: torch.device, without_images: bool = False) -> None:
+        """Move to the device; on the CPU nothing is copied. Whether it fits is `refuse_too_large`'s question."""
+        self.device = device
+        keys = [key for key in self.host if not (without_images and key == "image")]
+        self.tensors = {key: self.host[key].to(device) for key in keys}
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """int64 [virtual_length]: permutations one after the other, the last one cut; by (seed, epoch, name) alone."""
+        n, wanted = len(self), self.virtual_length
+        word = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4], "little")
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, word]).generate_state(1)[0]))
+        passes = [torch.randperm(n, generator=generator) for _ in range(-(-wanted // n))]
+        return torch.cat(passes)[:wanted]
+
+    def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
+        """The examples `index` (int64 [B]), augmented where draws are given.
+
+        tile float32 [B, C, H, W] standardised (or features, as they were kept); target as in the cache; log10_rate
+        [B, 1] and snr_db [B] float32 where the data set has them; index int64 [B], rows of the split.
+        """
+        at = index.to(self.device)
+        batch = {key: t.index_select(0, at) for key, t in self.tensors.items() if key != "image"}
+        batch["index"] = torch.from_numpy(self.chosen)[index.cpu()].to(self.device)
+        if "log10_rate" in batch:
+            batch["log10_rate"] = batch["log10_rate"].reshape(-1, 1)
+            if draws is not None:
+                batch["log10_rate"] = self.augmentation.rate(batch["log10_rate"], draws)
+        if self.features is not None:
+            batch["features"] = self.features.index_select(0, at)
+        else:
+            batch["tile"] = self._tile(at, draws)
+        return batch
+
+    def _tile(self, at: Tensor, draws: Draws | None) -> Tensor:
+        kept = self.tensors["image"].index_select(0, at)
+        image = kept.float() / 255 if kept.dtype == torch.uint8 else kept.float()
+        if draws is not None:
+            image = self.augmentation.image(image, draws)
+        return (image - self._mean) / self._std
+
+    def batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
+        """(number, batch) of all examples in order, not augmented; every world-th of them, from the rank-th on."""
+        for number, start in enumerate(range(0, len(self), batch_size)):
+            if number % world == rank:
+                yield number, self.batch(torch.arange(start, min(len(self), start + batch_size)))
+
+    def describe(self) -> dict[str, Any]:
+        """What a run records of the data set and compares when it is resumed; plain types for JSON."""
+        digest = hashlib.sha256(json.dumps(self.note, sort_keys=True, default=str).encode())
+        digest.update(self.chosen.tobytes())
+        return {
+            "name": self.name,
+            "examples": len(self),
+            "repeats": self.repeats,
+            "augmentation": vars(self.augmentation),
+            "image": list(self.host["image"].shape[1:]),
+            "sha256": digest.hexdigest(),
+        }
+
+
+class Part(NamedTuple):
+    """One batch to be: the data set and which of its examples, those of this process."""
+
+    examples: DeviceExamples
+    index: Tensor
+
+
+@dataclass
+class Loaders:
+    """What a run sees: data sets for training, in turn, and for validation (none: then the last weights are kept).
+
+    The test split has no place here on purpose.
+    """
+
+    training: Sequence[DeviceExamples]
+    validation: Sequence[DeviceExamples] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        for kind in ("training", "validation"):
+            names = [examples.name for examples in getattr(self, kind)]
+            if len(set(names)) != len(names):
+                raise ConfigurationError("data", kind, names, "data sets of different names")
+        if not self.training:
+            raise ConfigurationError("data", "training", "no data set", "one or more")
+
+    @property
+    def all(self) -> list[DeviceExamples]:
+        """Every data set of both kinds."""
+        return [*self.training, *self.validation]
+
+    def plan(self, seed: int, epoch: int, batch_size: int, rank: int = 0, world: int = 1) -> list[Part]:
+        """An epoch's batches, the data sets in turn; one that is used up drops out. Every batch is of one data set.
+
+        A last batch that would be smaller is filled up from the beginning of the same order, so that shapes are
+        constant and all processes have equal parts; a data set smaller than batch_size makes batches of its own size
+        (rounded up to a multiple of world).
+        """
+        if batch_size % world:
+            raise ConfigurationError(
+                "LoopArgs", "batch_size", batch_size, f"a multiple of {world}, the number of processes"
+            )
+        queues = [self._parts(examples, seed, epoch, batch_size, rank, world) for examples in self.training]
+        plan: list[Part] = []
+        for turn in range(max(len(queue) for queue in queues)):
+            plan += [queue[turn] for queue in queues if turn < len(queue)]
+        return plan
+
+    @staticmethod
+    def _parts(examples: DeviceExamples, seed: int, epoch: int, batch_size: int, rank: int, world: int) -> list[Part]:
+        order = examples.order(seed, epoch)
+        size = min(batch_size, -(-len(order) // world) * world)
+        n_batches = -(-len(order) // size)
+        order = order.repeat(2)[: n_batches * size].view(n_batches, world, size // world)
+        return [Part(examples, order[i, rank]) for i in range(n_batches)]
+
+
+def refuse_too_large(needed: int, device: torch.device, what: str, free: int | None = None) -> None:
+    """Raise ConfigurationError naming `what` when `needed` bytes are more than is sensible to take of the free memory.
+
+    free: bytes, asked of the device by default (memory that other processes have taken counts as taken).
+    """
+    free = free_memory(device) if free is None else free
+    if needed > SHARE_OF_FREE_MEMORY * free:
+        raise ConfigurationError(
+            what,
+            f"memory on {device}",
+            f"{needed / 1e9:.2f} GB needed",
+            f"at most {SHARE_OF_FREE_MEMORY * free / 1e9:.2f} GB ({SHARE_OF_FREE_MEMORY:.0%} of the {free / 1e9:.2f} GB"
+            " that are free): use fewer examples or a device with more",
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with open("/proc/meminfo") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return int(fields["MemAvailable"].split()[0]) * 1024

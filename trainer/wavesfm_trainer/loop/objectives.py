@@ -1,0 +1,404 @@
+"""What is minimised and what is watched: masked wireless modelling, and the tasks that follow it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from wavesfm_core.errors import ConfigurationError, InputError
+from wavesfm_core.spec import HeadSpec, to_dict
+
+from ..draws import Draws
+from ..mae import MaskedAutoencoder
+from ..task_model import TaskModel
+from ..vit import draw_patches
+from . import losses
+from .args import RunError
+from .batches import Batch, DeviceExamples, Loaders, refuse_too_large
+
+log = logging.getLogger(__name__)
+VALIDATION_MASKS_STEP = 2**31  # a "step" that no training step reaches, so that the validation's masks are its own
+FEATURE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+LOSSES = {"classification": ("cross_entropy",), "position": ("mse",), "channel": ("snr_mse", "mse")}
+Reduce = Callable[[Tensor], Tensor]  # sum over the processes
+
+
+class Named(NamedTuple):
+    """A validation batch: of which data set, the how manieth of it, and the batch."""
+
+    name: str
+    number: int
+    batch: Batch
+
+
+class Objective(Protocol):
+    """What `fit` needs.
+
+    model: what is trained and kept; betas: of AdamW; watched, mode: the validation figure that chooses the weights,
+    and whether it should be "min" or "max"; progress: share of the run that is done, set by the loop before every
+    step.
+    """
+
+    model: nn.Module
+    betas: tuple[float, float]
+    watched: str
+    mode: str
+    progress: float
+
+    def prepare(
+        self, loaders: Loaders, autocast: Callable[[], AbstractContextManager[Any]], device: torch.device
+    ) -> None:
+        """Before the first step, with the model on the device: refuse data that do not fit, move them there."""
+
+    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
+        """Mean loss of a batch; randomness from draws only."""
+
+    def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+        """Optimiser groups of what trains."""
+
+    def validate(self, batches: Iterable[Named], reduce: Reduce) -> dict[str, float]:
+        """Figures over the batches of all processes; each has its own, and `reduce` adds a tensor up over them."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a run records and compares when it is resumed; plain types."""
+
+    def extra(self, loaders: Loaders) -> dict[str, Any]:
+        """What goes into the weights file beside the model's own args; plain types."""
+
+
+class PretrainObjective:
+    """Masked wireless modelling (eq. 13) over one or several data sets, each batch of one modality.
+
+    Validation masks are the same each time, whatever the number of processes.
+    """
+
+    betas = (0.9, 0.95)
+    watched, mode = "val_loss", "min"
+
+    def __init__(self, model: MaskedAutoencoder, seed: int = 0) -> None:
+        self.model, self.seed, self.progress = model, seed, 0.0
+
+    def prepare(
+        self, loaders: Loaders, autocast: Callable[[], AbstractContextManager[Any]], device: torch.device
+    ) -> None:
+        known = self.model.args.channels
+        for examples in loaders.all:
+            _check_image(examples, known, self.model.args.image)
+        move(loaders.all, device)
+
+    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
+        self.model.set_draws(draws)
+        return self.model(batch["tile"], batch.get("log10_rate")).loss
+
+    def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(lr, weight_decay, layer_decay)
+
+    def validate(self, batches: Iterable[Named], reduce: Reduce) -> dict[str, float]:
+        """val_loss: mean over the data sets of their mean losses; these as val_loss_NAME when they are several."""
+        names = self.validation_names
+        sums = torch.zeros(len(names), 2, dtype=torch.float64)
+        for name, number, batch in batches:
+            tile = batch["tile"]
+            draws = Draws(self.seed, VALIDATION_MASKS_STEP + number, device=tile.device)
+            noise = draws.rand(len(tile), self.model.args.n_patches)
+            loss = self.model(tile, batch.get("log10_rate"), noise, reconstruct=False).loss
+            sums[names.index(name)] += torch.tensor([float(loss) * len(tile), len(tile)], dtype=torch.float64)
+        sums = reduce(sums)
+        each = (sums[:, 0] / sums[:, 1]).tolist()
+        figures = {"val_loss": float(np.mean(each))}
+        return figures | ({f"val_loss_{n}": v for n, v in zip(names, each)} if len(names) > 1 else {})
+
+    validation_names: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "pretraining", "model": asdict(self.model.args) | self.model.config()}
+
+    def extra(self, loaders: Loaders) -> dict[str, Any]:
+        return {"data": {e.name: {"preprocess": to_dict(e.spec)} for e in loaders.training}}
+
+
+@dataclass(frozen=True)
+class FinetuneArgs:
+    """How a task is learnt.
+
+    loss: "cross_entropy" (eq. 17, 18), "mse" (eq. 19), "snr_mse" (eq. 20, 21); "": the head's usual one.
+    label_smoothing: theta of eq. 17; class_weights: beta of eq. 18, one over the share in the training split.
+    elements: "sum" over coordinates or coefficients as eq. 19 and 21 print it, or their "mean".
+    cache_prefix: what frozen, deterministic blocks make of the data is computed once and kept in feature_dtype (one
+        of FEATURE_DTYPES): "on", "off", or "auto", where that is possible (nothing augmented) and fits the memory.
+    keep: (share of the run, share of patches) stages that look at some patches only while training
+        (vit.draw_patches), in order, the last until 1.0; empty: all patches always.
+    """
+
+    loss: str = ""
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+    elements: str = "sum"
+    cache_prefix: str = "auto"
+    feature_dtype: str = "float16"
+    keep: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        until = [stage[0] for stage in self.keep]
+        stages = not until or (until == sorted(until) and until[0] > 0 and until[-1] == 1.0)
+        usual = {name for names in LOSSES.values() for name in names}
+        entropy = self.loss in ("", "cross_entropy")
+        rules = {
+            "loss": (self.loss in ("", *usual), f"one of {', '.join(sorted(usual))}"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "0 to below 1"),
+            "elements": (self.elements in losses.ELEMENTS, f"one of {', '.join(losses.ELEMENTS)}"),
+            "cache_prefix": (self.cache_prefix in ("auto", "on", "off"), "auto, on or off"),
+            "feature_dtype": (self.feature_dtype in FEATURE_DTYPES, f"one of {', '.join(FEATURE_DTYPES)}"),
+            "keep": (stages and all(0 < share <= 1 for _, share in self.keep), "stages in order that end at 1.0"),
+        }
+        rules |= {
+            name: (entropy or not getattr(self, name), "none, or loss cross_entropy")
+            for name in ("label_smoothing", "class_weights")
+            if rules.get(name, (True, ""))[0]
+        }
+        if self.cache_prefix == "on" and self.keep:
+            rules["cache_prefix"] = (False, "off with keep, which looks at other patches in each step")
+        for name, (holds, expected) in rules.items():
+            if not holds:
+                raise ConfigurationError("FinetuneArgs", name, getattr(self, name), expected)
+
+
+class FinetuneObjective:
+    """A task on a TaskModel: its loss, its validation figures, and the frozen part computed once where possible.
+
+    head: what the outputs mean (the bundle will hold the same). Position targets in metres become -1 to 1 between the
+    head's low_m and high_m; channel targets are divided by its scale.
+    """
+
+    betas = (0.9, 0.999)
+
+    def __init__(self, model: TaskModel, head: HeadSpec, args: FinetuneArgs | None = None) -> None:
+        self.model, self.head, self.args = model, head, args or FinetuneArgs()
+        self.loss_name = self.args.loss or LOSSES[head.task][0]
+        if self.loss_name not in LOSSES[head.task]:
+            expected = f"one of {', '.join(LOSSES[head.task])} for {head.task}"
+            raise ConfigurationError("FinetuneArgs", "loss", self.loss_name, expected)
+        if (self.args.label_smoothing or self.args.class_weights) and self.loss_name != "cross_entropy":
+            raise ConfigurationError("FinetuneArgs", "label_smoothing, class_weights", "set", f"off for {head.task}")
+        if self.args.keep and model.task_args.head == "block":
+            raise ConfigurationError("FinetuneArgs", "keep", self.args.keep, "nothing with head 'block'")
+        self.watched, self.mode = _WATCHED[head.task]
+        self.progress = 0.0
+        self.cached = False
+        self.class_weights: Tensor | None = None
+        self._low, self._high = torch.tensor(head.low_m), torch.tensor(head.high_m)
+
+    def prepare(
+        self, loaders: Loaders, autocast: Callable[[], AbstractContextManager[Any]], device: torch.device
+    ) -> None:
+        for examples in loaders.all:
+            _check_image(examples, self.model.encoder_args.channels, self.model.encoder_args.image)
+            self._check_targets(examples)
+        if self.args.class_weights:
+            self.class_weights = self._weights_of_classes(loaders).to(device)
+        self._low, self._high = self._low.to(device), self._high.to(device)
+        if not self._may_cache(loaders, device):
+            move(loaders.all, device)
+            return
+        cache_prefix(self.model, loaders.all, autocast, device, FEATURE_DTYPES[self.args.feature_dtype])
+        self.cached = True
+
+    def _weights_of_classes(self, loaders: Loaders) -> Tensor:
+        """From the targets that are really trained on: a subset's own, and each data set as often as it is repeated."""
+        shown = [
+            e.host["target"].numpy()[e.order(0, 0).numpy() if e.repeats != 1 else slice(None)] for e in loaders.training
+        ]
+        names = ", ".join(e.name for e in loaders.training)
+        return losses.class_weights(np.concatenate(shown), self.head.labels, names)
+
+    def _may_cache(self, loaders: Loaders, device: torch.device) -> bool:
+        reasons = {
+            "off": self.args.cache_prefix == "off",
+            "no frozen, deterministic block": self.model.prefix_depth() == 0,
+            "augmentation": any(e.augmentation.active for e in loaders.training),
+            "keep": bool(self.args.keep),
+        }
+        reason = next((name for name, holds in reasons.items() if holds), None)
+        if reason and self.args.cache_prefix == "on":
+            raise ConfigurationError("FinetuneArgs", "cache_prefix", f"on with {reason}", "off, or that changed")
+        if reason or self.args.cache_prefix == "on":
+            return not reason
+        try:
+            needed = prefix_bytes(self.model, loaders.all, FEATURE_DTYPES[self.args.feature_dtype])
+            refuse_too_large(needed, device, "features of the frozen blocks")
+        except ConfigurationError as error:
+            log.warning("the frozen blocks are computed at each step: %s", error)
+            return False
+        return True
+
+    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
+        self.model.set_draws(draws)
+        keep = None
+        share = next((share for until, share in self.args.keep if self.progress <= until), 1.0)
+        if share < 1:
+            args = self.model.encoder_args
+            keep = draw_patches(batch["tile"], args.patch, max(1, int(args.n_patches * share)), draws)
+        return self.loss(self.outputs(batch, keep), batch)
+
+    def outputs(self, batch: Batch, keep: Tensor | None = None) -> Tensor:
+        """The model's outputs, float32, from the features where they are kept."""
+        if "features" in batch:
+            features = batch["features"]
+            return self.model.from_prefix(features.float()).float()
+        return self.model(batch["tile"], batch.get("log10_rate"), keep).float()
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Scalar loss of a batch."""
+        if self.head.task == "classification":
+            return losses.cross_entropy(outputs, batch["target"], self.args.label_smoothing, self.class_weights)
+        target = self._scaled_target(batch["target"])
+        if self.loss_name == "snr_mse":
+            return losses.snr_weighted_squared_error(outputs, target, batch["snr_db"], self.args.elements)
+        return losses.squared_error(outputs, target, self.args.elements)
+
+    def _scaled_target(self, target: Tensor) -> Tensor:
+        if self.head.task == "position":
+            return 2 * (target[:, : len(self.head.axes)] - self._low) / (self._high - self._low) - 1
+        return target / self.head.scale
+
+    def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(lr, weight_decay, layer_decay)
+
+    def validate(self, batches: Iterable[Named], reduce: Reduce) -> dict[str, float]:
+        """val_loss, and val_class_accuracy | val_mean_error_m | val_mse and val_nmse_db, over all examples."""
+        n_labels = len(self.head.labels)
+        sums = torch.zeros(4 + n_labels * n_labels, dtype=torch.float64)  # loss, examples, two of the task's, confusion
+        for _, _, batch in batches:
+            outputs, n = self.outputs(batch), len(batch["target"])
+            sums[:2] += torch.tensor([float(self.loss(outputs, batch)) * n, n], dtype=torch.float64)
+            if n_labels:
+                pair = batch["target"] * n_labels + outputs.argmax(1)
+                sums[4:] += torch.bincount(pair, minlength=n_labels**2).cpu()
+            else:
+                sums[2:4] += self._error_sums(outputs, batch["target"]).cpu()
+        sums = reduce(sums)
+        figures = {"val_loss": float(sums[0] / sums[1])}
+        if n_labels:
+            return figures | {"val_class_accuracy": _mean_class_accuracy(sums[4:].view(n_labels, n_labels))}
+        mean = float(sums[2] / sums[1])
+        if self.head.task == "position":
+            return figures | {"val_mean_error_m": mean}
+        return figures | {"val_mse": mean, "val_nmse_db": 10 * float(torch.log10(sums[2] / sums[3]))}
+
+    def _error_sums(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Sum over the batch of the error (metres, or mean |h^ - h|^2 over the coefficients) and of the power."""
+        if self.head.task == "position":
+            metres = self._low + (outputs + 1) / 2 * (self._high - self._low)
+            error = (metres - target[:, : len(self.head.axes)]).norm(dim=1)
+            return torch.stack([error.double().sum(), error.new_zeros((), dtype=torch.float64)])
+        error = (outputs * self.head.scale - target).square().sum(1).flatten(1).mean(1)
+        power = target.square().sum(1).flatten(1).mean(1)
+        return torch.stack([error.double().sum(), power.double().sum()])
+
+    def _check_targets(self, examples: DeviceExamples) -> None:
+        target = examples.host.get("target")
+        if target is None:
+            raise InputError(examples.name, "target", "nothing", f"targets for {self.head.task}")
+        shape = list(target.shape[1:])
+        right = {
+            "classification": target.ndim == 1 and target.dtype == torch.int64,
+            "position": target.ndim == 2 and target.shape[1] >= len(self.head.axes),
+            "channel": target.ndim == 4 and tuple(shape) == self.head.output_shape,
+        }[self.head.task]
+        if not right:
+            raise InputError(examples.name, "target", f"{target.dtype} of {shape}", f"{self.head.task} targets")
+        if self.head.task == "classification" and not 0 <= int(target.min()) <= int(target.max()) < len(
+            self.head.labels
+        ):
+            found = f"{int(target.min())} to {int(target.max())}"
+            raise InputError(examples.name, "target", found, f"0 to {len(self.head.labels) - 1}, as there are labels")
+        if self.loss_name == "snr_mse":
+            snr = examples.host.get("snr_db")
+            if snr is None or not bool(torch.isfinite(snr).all()):
+                found = "nothing" if snr is None else f"{int((~torch.isfinite(snr)).sum())} that are not finite"
+                raise InputError(examples.name, "snr_db", found, "the SNR of every example (loss snr_mse needs it)")
+
+    def describe(self) -> dict[str, Any]:
+        model = {"encoder": asdict(self.model.encoder_args), **self.model.config()}
+        return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args)}
+
+    def extra(self, loaders: Loaders) -> dict[str, Any]:
+        return {"head": to_dict(self.head), "preprocess": to_dict(loaders.training[0].spec)}
+
+
+_WATCHED = {
+    "classification": ("val_class_accuracy", "max"),
+    "position": ("val_mean_error_m", "min"),
+    "channel": ("val_mse", "min"),
+}
+
+
+def _mean_class_accuracy(confusion: Tensor) -> float:
+    """Mean over the classes that are there of the share that was right; rows are targets."""
+    there = confusion.sum(1) > 0
+    return float((confusion.diag()[there] / confusion.sum(1)[there]).mean())
+
+
+def _check_image(examples: DeviceExamples, channels: tuple[int, ...], side: int) -> None:
+    found = tuple(examples.host["image"].shape[1:])
+    if found[0] not in channels or found[1:] != (side, side):
+        expected = f"{' or '.join(map(str, channels))} x {side} x {side}, as the model takes"
+        raise InputError(examples.name, "image", " x ".join(map(str, found)), expected)
+
+
+def move(sets: list[DeviceExamples], device: torch.device, without_images: bool = False) -> None:
+    """Move all to the device, after asking whether they fit; on the CPU they are where they are."""
+    if device.type != "cpu":
+        names = ", ".join(f"{e.name} ({e.bytes_on_device(without_images) / 1e9:.2f} GB)" for e in sets)
+        refuse_too_large(sum(e.bytes_on_device(without_images) for e in sets), device, names)
+    for examples in sets:
+        examples.to(device, without_images)
+
+
+def prefix_bytes(model: TaskModel, sets: list[DeviceExamples], dtype: torch.dtype) -> int:
+    """Bytes that the features of all examples take, found from one example."""
+    device = next(model.parameters()).device
+    tile = torch.zeros(1, *sets[0].host["image"].shape[1:], device=device)
+    one = model.prefix(tile, torch.zeros(1, 1, device=device))
+    return one[0].numel() * dtype.itemsize * sum(len(e) for e in sets)
+
+
+def cache_prefix(
+    model: TaskModel,
+    sets: list[DeviceExamples],
+    autocast: Callable[[], AbstractContextManager[Any]],
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int = 64,
+) -> None:
+    """Compute what the frozen blocks make of every example, once, and keep that on the device in place of the images.
+
+    Raises ConfigurationError when it does not fit, RunError when a feature leaves the range of dtype (float16:
+    65504).
+    """
+    names = ", ".join(e.name for e in sets)
+    refuse_too_large(prefix_bytes(model, sets, dtype), device, f"{names}: features of the frozen blocks")
+    was_training = model.training
+    model.eval()
+    for examples in sets:
+        examples.to(torch.device("cpu"))  # the images go through batch by batch and never lie on the device as a whole
+        features: Tensor | None = None
+        with autocast():
+            for start in range(0, len(examples), batch_size):
+                batch = examples.batch(torch.arange(start, min(len(examples), start + batch_size)))
+                rate = batch["log10_rate"].to(device) if "log10_rate" in batch else None
+                made = model.prefix(batch["tile"].to(device), rate).to(dtype)
+                if features is None:
+                    features = torch.empty(len(examples), *made.shape[1:], dtype=dtype, device=device)
+                features[start : start + len(made)] = made
+        if not bool(torch.isfinite(features).all()):
+            raise RunError(examples.name, "features", "values that are not finite", f"values in the range of {dtype}")
+        examples.features = features
+        examples.to(device, without_images=True)
+    model.train(was_training)

@@ -1,0 +1,226 @@
+"""The run directory: config.json, metrics.csv, split.json, TensorBoard, and the refusal to mix two runs in one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from .args import FREE_TO_CHANGE, LoopArgs, RunError
+from .batches import DeviceExamples, Loaders
+from .state import StateDirectory, write_json, write_tensors
+
+log = logging.getLogger(__name__)
+COMPARED = ("args", "objective", "data")
+VERSIONS = ("torch", "lightning", "numpy", "wavesfm-trainer", "wavesfm-core")
+
+
+class RunDirectory:
+    """One run on disk. Only the process with rank 0 writes; all read, so several hosts need a file system in common.
+
+    Raises RunError where the directory holds a run and `resume` is False, or a run of other options, model or data.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], resume: bool, writes: bool) -> None:
+        self.path, self.writes = Path(path), writes
+        self.state = StateDirectory(self.path / "state")
+        self.config = config
+        self.resumed = self.state.load()
+        there = self.path / "config.json"
+        if there.exists() and not resume:
+            raise RunError(self.path, "config.json", "a run", "an empty directory, or resume")
+        if self.resumed is not None:
+            self._compare(there)
+
+    def start(self, loaders: Loaders) -> None:
+        """Write what is known beforehand, and cut metrics.csv back to where the kept state is."""
+        if not self.writes:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.resumed is None:
+            write_json(self.path / "config.json", self.config)
+            write_json(self.path / "split.json", {e.name: _split(e) for e in loaders.all})
+            (self.path / "metrics.csv").unlink(missing_ok=True)
+        else:
+            self._rewind(int(self.resumed[0]["epoch"]))
+
+    def _compare(self, path: Path) -> None:
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(path, "contents", error, "the config.json of the run to resume") from None
+        now = json.loads(json.dumps(self.config))
+        for part in COMPARED:
+            old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
+            for name in sorted(old.keys() | new.keys()):
+                if name.removeprefix("args.") not in FREE_TO_CHANGE and old.get(name) != new.get(name):
+                    found = f"{old.get(name)} in the run that is there"
+                    raise RunError(path, name, found, f"{new.get(name)} as asked for now, or another run directory")
+
+    def _rewind(self, epoch: int) -> None:
+        """Rows of epochs after the kept state were written by the killed process and will come again."""
+        path = self.path / "metrics.csv"
+        if path.exists():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                rows = [row for row in reader if None not in row.values() and int(row["epoch"]) <= epoch]
+            _write_rows(path, list(reader.fieldnames or []), rows)
+
+    def row(self, values: Mapping[str, float | int]) -> None:
+        """Add a row to metrics.csv and sync it; a figure that was never there before gets a column."""
+        if not self.writes:
+            return
+        path = self.path / "metrics.csv"
+        rows: list[Mapping[str, Any]] = []
+        columns: list[str] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                rows, columns = list(reader), list(reader.fieldnames or [])
+        new = [name for name in values if name not in columns]
+        if rows and not new:
+            _append_row(path, columns, values)
+        else:
+            _write_rows(path, columns + new, [*rows, values])
+
+    def keep_batch(self, batch: Mapping[str, Tensor], step: int, rank: int) -> Path:
+        """Write the batch whose loss was not finite; whichever process had it."""
+        path = self.path / f"nonfinite-step-{step}-rank-{rank}.safetensors"
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, batch, {"step": str(step)})
+        return path
+
+
+class Points:
+    """TensorBoard points of a run; on a resumed run those after the kept step are forgotten. Does nothing when off."""
+
+    def __init__(self, path: Path, on: bool, step: int) -> None:
+        self.writer = None
+        if on:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not always wanted
+
+            self.writer = SummaryWriter(str(path / "tensorboard"), purge_step=step)
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Points at an optimiser step."""
+        for name, value in values.items() if self.writer else ():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush."""
+        if self.writer:
+            self.writer.close()
+
+
+@contextmanager
+def progress_bar(on: bool, total: int, done: int):
+    """Yields advance(n, text); a bar where `on` and standard error is a terminal, silence elsewhere."""
+    if not (on and sys.stderr.isatty()):
+        yield lambda n, text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda n, text: bar.update(task, advance=n, description=text)
+
+
+def make_config(
+    args: LoopArgs, objective: Mapping[str, Any], loaders: Loaders, more: Mapping[str, Any], processes: int
+) -> dict[str, Any]:
+    """config.json: what `runs_format` asks for; options, model and data, which resuming compares; commit; versions."""
+    usual = {"name": "", "command": "", "recipe": "", "task": "", "method": "", "pretrained": ""}
+    data = {
+        "training": {e.name: e.describe() for e in loaders.training},
+        "validation": {e.name: e.describe() for e in loaders.validation},
+    }
+    return {
+        **usual,
+        **more,
+        "seed": args.seed,
+        "args": asdict(args),
+        "objective": dict(objective),
+        "data": data,
+        "processes": processes,
+        "git_commit": git_commit(Path.cwd()),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
+    }
+
+
+def git_commit(directory: Path) -> str | None:
+    """Commit that is checked out where `directory` is, "-dirty" where files differ; None outside of a repository."""
+    command = ["git", "-C", str(directory), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except ImportError:
+        return None
+
+
+def _split(examples: DeviceExamples) -> dict[str, Any]:
+    """Which examples a run saw: how they were split, and which file each is from."""
+    note = examples.note if isinstance(examples.note, dict) else {}
+    everything = len(examples) == len(examples.examples.image)
+    target = examples.host.get("target")
+    counts = np.bincount(target.numpy()).tolist() if target is not None and target.ndim == 1 else None
+    return {
+        "split": note.get("split"),
+        "examples": len(examples),
+        "examples_per_class": counts,
+        "rows": "all" if everything else examples.chosen.tolist(),
+        "sources": [examples.examples.source[i] for i in examples.chosen] if examples.examples.source else None,
+    }
+
+
+def _flat(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}").items()}
+
+
+def _write_rows(path: Path, columns: list[str], rows: list[Mapping[str, Any]]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise RunError(path, "writing", error, "room on the disk and the right to write") from error
+
+
+def _append_row(path: Path, columns: list[str], values: Mapping[str, Any]) -> None:
+    line = io.StringIO()
+    csv.DictWriter(line, columns, restval="").writerow(values)
+    try:
+        with path.open("a", newline="") as file:
+            file.write(line.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(path, "writing", error, "room on the disk and the right to write") from error
