@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -162,18 +162,19 @@ def labelled(paths: Sequence[Path], root: Path, labels: Sequence[str]) -> dict[P
     return found
 
 
-def sessions(paths: Sequence[Path]) -> dict[Path, str]:
-    """Group of every path: recordings whose names end in Unix seconds less than SESSION_GAP_S apart are one session.
+def sessions(targets: Mapping[Path, int | None]) -> dict[Path, str]:
+    """Group of every path: recordings of one target whose names end in Unix seconds under SESSION_GAP_S apart.
 
-    Parts of one session hold the same room, person and receiver gain, so they belong on one side of a split. A
-    name without a time is a session of its own.
+    Pieces of one activity cut apart hold the same person at the same place, so they belong on one side of a split. A
+    name without a time is a group of its own.
     """
-    groups = {path: path.stem for path in paths}
-    timed = sorted((int(m[1]), path) for path in paths if (m := _UNIX_SECONDS.search(path.stem + path.suffix)))
-    previous_s, group = -SESSION_GAP_S, ""
-    for start_s, path in timed:
+    groups = {path: path.stem for path in targets}
+    timed = [(int(found[1]), path) for path in targets if (found := _UNIX_SECONDS.search(path.stem))]
+    last: dict[int | None, tuple[int, str]] = {}
+    for start_s, path in sorted(timed):
+        previous_s, group = last.get(targets[path], (-SESSION_GAP_S, ""))
         if start_s - previous_s >= SESSION_GAP_S:
-            group = f"session {start_s}"
+            group = path.stem
         groups[path] = group
-        previous_s = start_s
+        last[targets[path]] = start_s, group
     return groups

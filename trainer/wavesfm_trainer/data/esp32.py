@@ -100,8 +100,9 @@ def _parse(line: dict[str, str | None]) -> tuple[str, int, NDArray[np.float32]] 
 class Esp32:
     """Windows float32 [1, 51, W] of amplitudes, every packet scaled to root mean square 1 (its gain is not recorded).
 
-    Target: the label of the task in the file's folder or name (see `labelled`), none in pre-training. Group: recordings
-    made within a minute of each other, where names tell the time. task.options may set fields of `Windows`.
+    Target: the label of the task in the file's folder or name (see `labelled`), none in pre-training. Group:
+    recordings of one target made within a minute of each other, where names tell the time. task.options may set
+    fields of `Windows`.
     """
 
     name: str = "esp32"
@@ -113,7 +114,7 @@ class Esp32:
             raise InputError(root, "channels", task.channels, "1, the antenna of an ESP32")
         paths = recordings(root, ".csv")
         targets = labelled(paths, root, task.labels) if task.kind == "classification" else dict.fromkeys(paths)
-        groups = sessions(paths)
+        groups = sessions(targets)
         cutter, n_windows = with_options(self.windows, task), 0
         for path, target in targets.items():
             capture = read_capture(path)

@@ -123,9 +123,10 @@ class Intel5300:
     """Windows float32 [n_tx * n_rx, 30, W] of scaled amplitudes, the receive antennas of a transmit stream together.
 
     Target: the label of the task in the file's folder or name (see `labelled`), none in pre-training, which takes every
-    file. Group: recordings made within a minute of each other. task.channels is n_tx * n_rx; reports of another number
-    are left out with a warning, a labelled file that fills no window is an InputError. task.options may set fields of
-    `Windows`.
+    file. Group: recordings of one target made within a minute of each other. task.channels is n_tx * n_rx; reports of
+    another number are left out with a warning, a labelled file that fills no window is an InputError. A card that hears
+    with two of its three antennas may change the pair; a channel is then the first or the second of the pair.
+    task.options may set fields of `Windows`.
     """
 
     name: str = "intel5300"
@@ -135,7 +136,7 @@ class Intel5300:
         """Every window under root; see the class."""
         paths = recordings(root, ".dat")
         targets = labelled(paths, root, task.labels) if task.kind == "classification" else dict.fromkeys(paths)
-        groups = sessions(paths)
+        groups = sessions(targets)
         cutter, n_windows = with_options(self.windows, task), 0
         for path, target in targets.items():
             for i, window in enumerate(self._windows(path, cutter, task.channels, target is not None)):
