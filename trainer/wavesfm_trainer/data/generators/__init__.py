@@ -1,8 +1,8 @@
 """Generators of the published raw layouts, for places where the data sets themselves cannot be had.
 
-Each module has `generate(directory, count, seed, ...) -> None`: it writes `count` examples in the layout of one data set
-(file names, keys, shapes and dtypes) and, last of all, `generator.json`, which says what made them. An example is a
-function of (seed, index) alone. What a real set has and these have not is said in each module's docstring: they stand
+Each module has `generate(directory, count, seed, ...) -> None`: it writes `count` examples in the layout of one data
+set (file names, keys, shapes and dtypes) and, last of all, `generator.json`, which says what made them. An example is
+a function of (seed, index) alone. What a real set has and these have not is said in each module's docstring: they stand
 in for the sets' structure and physics, and figures got with them are no figures of the published sets.
 """
 

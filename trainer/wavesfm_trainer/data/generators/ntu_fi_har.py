@@ -1,7 +1,8 @@
 """NTU-Fi HAR: six activities beside a WiFi link, four seconds each.
 
-Layout: `NTU-Fi_HAR/{train_amp,test_amp}/<activity>/<activity><n>.mat`, MATLAB 5, key `CSIamp` float64 (342, 2000): three
-antennas of 114 subcarriers in dB, 500 packets a second. 22 % of each activity are test, as published (264 of 1,200).
+Layout: `NTU-Fi_HAR/{train_amp,test_amp}/<activity>/<activity><n>.mat`, MATLAB 5, key `CSIamp` float64 (342, 2000):
+three antennas of 114 subcarriers in dB, 500 packets a second. 22 % of each activity are test, as published (264 of
+1,200).
 Unlike the published set, who moved and where is known: the note names person and room of every file, so that a split
 by person is possible.
 """

@@ -1,4 +1,4 @@
-"""What every generator does around its examples: an empty directory, one stream of draws per example, a note at the end."""
+"""What every generator does around its examples: an empty directory, draws for each of them, a note at the end."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class GridBatch:
 
 
 class UplinkSimulator:
-    """Sionna's chain from bits to the received grid, built once; `batch(rng, snr_db)` simulates as many as snr_db has."""
+    """Sionna's chain from bits to the received grid, built once, for batches of any size."""
 
     def __init__(self) -> None:
         try:
@@ -64,7 +64,10 @@ class UplinkSimulator:
         self._fill = ofdm.ResourceGridMapper(self._grid)
 
     def batch(self, rng: np.random.Generator, snr_db: NDArray[np.float32]) -> GridBatch:
-        """Simulate one batch; Sionna's own generators are seeded from `rng`, so the same draws give the same batch."""
+        """Simulate as many examples as snr_db [B] has.
+
+        Sionna's own generators are seeded from `rng`: the same draws give the same batch.
+        """
         import torch
         from sionna.phy import config
 

@@ -1,0 +1,67 @@
+"""RF pictures: coloured waterfalls of twenty kinds of signal, as somebody at a receiver would save them.
+
+Layout: one folder of `<label>_<n>.png`, RGB, 256 x 256, time down and frequency rightwards; labels as published,
+capitals included. The classes are imbalanced by up to ten to one; the published counts per class are not known, and
+these shares are made up. The pictures come from `wavesfm_trainer.signals` by way of its channel and of the core's own
+preprocessing; `published_signals` says which labels are served by what. Each is a recording of its own: unlike the
+published set, no two pictures are of one capture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+from wavesfm_core.preprocess import prepare
+from wavesfm_core.spec import SpectrogramSpec
+
+from ...signals.dataset import make_example
+from .output import draws, finish, for_each, start
+from .published_signals import SIGNALS
+
+# mean 0 and std 1: tiles in [0, 1], for the colour map
+SPEC = SpectrogramSpec(
+    frames_averaged=1, rows_per_tile=256, height=256, width=256, low_db=-15.0, high_db=45.0, mean=0.0, std=1.0
+)
+COLOURS = np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
+SNR_DB = (3.0, 35.0)
+SHARES = {
+    "ads-b": 6, "airband": 8, "ais": 4, "automatic-picture-transmission": 3, "bluetooth": 10, "cellular": 10,
+    "digital-audio-broadcasting": 4, "digital-speech-decoder": 6, "fm": 10, "lora": 5, "morse": 4, "on-off-keying": 6,
+    "packet": 4, "pocsag": 4, "Radioteletype": 3, "remote-keyless-entry": 5, "RS41-Radiosonde": 3, "sstv": 2, "vor": 1,
+    "wifi": 10,
+}  # fmt: skip
+
+
+def counts(count: int) -> dict[str, int]:
+    """Pictures of each label: by SHARES, at least one, `count` in all (count >= 20)."""
+    spare, total = count - len(SHARES), sum(SHARES.values())
+    edges = np.floor(np.cumsum([0, *SHARES.values()]) * (spare / total) + 1e-9).astype(int)
+    return {label: 1 + int(n) for label, n in zip(SHARES, np.diff(edges), strict=True)}
+
+
+def picture(seed: int, label: str, number: int) -> np.ndarray:
+    """Picture `number` of a label: uint8 [256, 256, 3]."""
+    rng = draws(seed, tuple(SHARES).index(label), number)
+    signal = SIGNALS[label]
+    snr_db = float(rng.uniform(*SNR_DB))
+    longest = max(SPEC.tile_samples, int(signal.shortest_s * signal.views[0].low_hz))
+    example = make_example(rng, signal, SPEC.tile_samples, snr_db, most_samples=longest)
+    tile = prepare(example.iq[: SPEC.tile_samples], SPEC)[0]
+    return COLOURS[np.clip(np.rint(tile * 255), 0, 255).astype(np.uint8)]
+
+
+def _write(directory: Path, seed: int, label: str, number: int) -> None:
+    Image.fromarray(picture(seed, label, number)).save(directory / f"{label}_{number}.png")
+
+
+def generate(directory: Path, count: int, seed: int, jobs: int = 1) -> None:
+    """Write `count` pictures (20 or more; about 3,620 as published); ConfigurationError as for all generators."""
+    directory = start(directory, count, len(SHARES), "one of each label")
+    wanted = counts(count)
+    for_each(_write, ((directory, seed, label, n) for label, of in wanted.items() for n in range(of)), jobs)
+    settings = {"count": count, "per_label": wanted, "snr_db": list(SNR_DB), "preprocess": asdict(SPEC)}
+    finish(directory, "rf_images", seed, settings)
