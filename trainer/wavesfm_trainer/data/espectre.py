@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wavesfm_core.errors import InputError
 
 from .csi_windows import Windows, name_below, recordings, unit_power, with_options
+from .npz import read_npz
 from .raw import Raw, label_index
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BINS = 64
-MAX_BYTES = 1 << 28
 # used subcarriers of a 20 MHz HT channel; 0 carries nothing and the ESP32 writes something else over 0 and 1
 SUBCARRIERS = np.r_[-28:0, 2:29]
 _GUARD = np.arange(30, 35)
@@ -77,17 +77,9 @@ def read_capture(path: Path) -> Capture:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:  # sizes first: a small file may unpack into a large one
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_BYTES:
-            raise InputError(path, "size", f"{size} bytes unpacked", f"at most {MAX_BYTES}")
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in _KEYS if key not in file.files]
-            if missing:
-                raise InputError(path, "keys", ", ".join(file.files), ", ".join(missing) + " among them")
-            values = {key: file[key] for key in _KEYS}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise InputError(path, "file", f"{type(error).__name__} ({error})", "an .npz without objects") from None
+        values: dict[str, Any] = read_npz(path, _KEYS)
+    except TokenError as error:  # of numpy's parser of an array's header
+        raise InputError(path, "contents", f"unreadable ({error})", "a whole .npz file") from None
     for key in _KEYS[1:]:
         if values[key].size != 1:
             raise InputError(path, key, f"shape {list(values[key].shape)}", "one value")
