@@ -312,12 +312,12 @@ def _of_kind(classes: tuple[Any, ...], values: Any, where: str) -> Any:
 def from_dict(cls: type[T], values: Any, where: str) -> T:
     """Build a spec from JSON, strictly: missing, unknown and mistyped fields are refused by name; raises BundleError.
 
-    A "kind" is accepted where the class has one, and must be that.
+    A "kind" is accepted where the class itself has one (beside its fields), and must be that.
     """
     if not isinstance(values, dict):
         raise BundleError(where, cls.__name__, type(values).__name__, "an object")
     kind = getattr(cls, "kind", None)
-    if kind is not None and "kind" in values:
+    if kind is not None and "kind" in values and "kind" not in {f.name for f in dataclasses.fields(cls)}:  # type: ignore[arg-type]
         if values["kind"] != kind:
             raise BundleError(where, "kind", repr(values["kind"])[:60], kind)
         values = {name: value for name, value in values.items() if name != "kind"}

@@ -1,4 +1,4 @@
-"""The supervised loop on Lightning: tiles in memory, Muon and AdamW, cosine with warm-up, patch dropping, averaged weights."""
+"""The supervised loop on Lightning: tiles in memory, Muon and AdamW, cosine, patch dropping, averaged weights."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class Together(torch.optim.Optimizer):
 def muon(model: ViT, lr: float, weight_decay: float) -> Together:
     """Muon for the matrices of the blocks, AdamW for the rest; no weight decay where there is one dimension only.
 
-    At equal time on a CPU Muon (K. Jordan et al., 2024), scaled to the update size of AdamW, learns these signals far faster.
+    Muon (K. Jordan et al., 2024), scaled to the update size of AdamW, learns these signals far faster in equal time.
     """
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
     taken = {id(p) for p in matrices}

@@ -14,6 +14,8 @@ from rich.table import Table
 from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
 from wavesfm_core.spec import SpectrogramSpec
 
+from . import data, learning
+
 if TYPE_CHECKING:
     from wavesfm_core.pipeline import Pipeline
 
@@ -24,6 +26,9 @@ app = typer.Typer(
     help="Train, evaluate and export WavesFM models.",
 )
 console = Console()
+app.add_typer(data.app, name="data")
+app.command()(learning.pretrain)
+app.command()(learning.finetune)
 
 
 @app.command()
@@ -36,9 +41,9 @@ def tiles(
     drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; all when empty.")] = "",
 ) -> None:
     """Make prepared tiles of the signal generator and cache them; resumes."""
-    from .signals import LABELS
-    from .signals.dataset import SignalDataset
-    from .tiles import write_cache
+    from ..signals import LABELS
+    from ..signals.dataset import SignalDataset
+    from ..tiles import write_cache
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     spec = SpectrogramSpec()
@@ -65,8 +70,8 @@ def train(
     processes: Annotated[int, typer.Option(help="On this machine's CPU; set OMP_NUM_THREADS=1 with it.")] = 1,
 ) -> None:
     """Train a ViT on cached tiles."""
-    from .training import TrainArgs
-    from .training import train as run_training
+    from ..training import TrainArgs
+    from ..training import train as run_training
 
     try:
         stages = tuple((float(until), float(share)) for until, share in (s.split(":") for s in keep.split(",")))
@@ -98,7 +103,7 @@ def evaluate(
     from wavesfm_core.bundle import SPEC
     from wavesfm_core.pipeline import Pipeline
 
-    from .export import run_pipeline
+    from ..export import run_pipeline
 
     is_bundle = (model / SPEC).is_file()
     pipeline = Pipeline.open(model, device=device) if is_bundle else run_pipeline(model)
@@ -112,15 +117,15 @@ def evaluate(
 
 
 def _evaluate_tiles(pipeline: Pipeline, cache: Path, max_tiles: int | None) -> dict[str, Any]:
-    from .evaluation import predict_tiles, synthetic_report
-    from .metrics import format_confusion
-    from .tiles import read_cache, read_note
+    from ..evaluation import predict_tiles, synthetic_report
+    from ..metrics import format_confusion
+    from ..tiles import read_cache, read_note
 
     spec, labels = pipeline.bundle.spec.preprocess, pipeline.bundle.spec.head.labels
     if (found := read_note(cache)["labels"]) != list(labels):
         raise InputError(cache, "labels", found, f"{list(labels)}, the model's")
-    data = read_cache(cache, max_tiles)
-    report = synthetic_report(predict_tiles(pipeline.engine, data, spec), data, labels, spec.rows_per_tile)
+    held_back = read_cache(cache, max_tiles)
+    report = synthetic_report(predict_tiles(pipeline.engine, held_back, spec), held_back, labels, spec.rows_per_tile)
     console.print_json(json.dumps({name: value for name, value in report.items() if name != "confusion_10db"}))
     _print_wide(format_confusion(np.array(report["confusion_10db"]), labels))
     return report
@@ -129,8 +134,8 @@ def _evaluate_tiles(pipeline: Pipeline, cache: Path, max_tiles: int | None) -> d
 def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
     from wavesfm_core.types import NO_SIGNAL
 
-    from .metrics import format_confusion
-    from .recordings import judge, read_manifest, recordings_report
+    from ..metrics import format_confusion
+    from ..recordings import judge, read_manifest, recordings_report
 
     labels = pipeline.bundle.spec.head.labels
     report = recordings_report([judge(pipeline, row) for row in read_manifest(manifest)], labels, manifest.parent)
@@ -156,12 +161,40 @@ def geometry(
     seed: int = 11,
 ) -> None:
     """Compare tile geometries with a small network on the same recordings."""
-    from .geometry import compare
+    from ..geometry import compare
 
     table = Table("geometry", "mean class accuracy")
     for name, accuracy in compare(train_count, test_count, epochs, seed).items():
         table.add_row(name, f"{accuracy:.3f}")
     console.print(table)
+
+
+@app.command("import")
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint (.pth).")],
+    out: Annotated[Path, typer.Argument(help="The weights file to write (.safetensors).")],
+    heads: Annotated[int, typer.Option(help="Attention heads of the encoder; 0: as published for its size.")] = 0,
+    pooling: Annotated[str, typer.Option(help="Of a fine-tuned head: token or avg.")] = "token",
+    lora_alpha: Annotated[float, typer.Option(help="Factor on the adapters of a fine-tuned checkpoint.")] = 0.0,
+) -> None:
+    """Read a checkpoint of the paper's authors into a weights file, and say what became of every key."""
+    from ..import_authors import ImportOptions, import_checkpoint
+
+    options = ImportOptions(heads=heads, pooling=pooling, lora_alpha=lora_alpha)
+    for line in import_checkpoint(checkpoint, out, options).lines():
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="Folder with the runs of a study.")],
+    page: Annotated[Path | None, typer.Option(help="HTML file; report.html in the folder when left out.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for every figure as PDF.")] = None,
+) -> None:
+    """Gather the runs below a folder into one page with tables and figures."""
+    from ..report import write_report
+
+    console.print(write_report(directory, page, figures), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -172,7 +205,7 @@ def export(
     training_data: Annotated[str, typer.Option(help="For bundle.json, where the run's seed does not say all.")] = "",
 ) -> None:
     """Write a bundle; refused unless ONNX equals torch and batch 1 equals batch N. A model card there is kept."""
-    from .export import export_bundle
+    from ..export import export_bundle
 
     made = export_bundle(run, bundle, name, training_data)
     console.print(f"{made.id} in {made.path}", highlight=False)

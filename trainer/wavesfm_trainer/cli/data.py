@@ -1,0 +1,76 @@
+"""`wavesfm-train data`: raw files made, read and prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="Generate, prepare and look at data sets.")
+console = Console()
+
+
+@app.command()
+def generate(
+    name: Annotated[str, typer.Argument(help="A layout, as `data layouts` lists them.")],
+    directory: Path,
+    count: Annotated[int, typer.Option(min=1, help="Examples to make.")],
+    seed: int = 0,
+) -> None:
+    """Write generated examples in the raw layout of a published data set."""
+    from ..data.generators import generator
+
+    generator(name)(directory, count, seed)
+    console.print(f"{count} examples of {name} in {directory}", highlight=False)
+
+
+@app.command()
+def layouts() -> None:
+    """List the tasks, the layout that each reads, and what can be generated."""
+    from ..data.generators import GENERATORS
+    from ..tasks import read_task, task_names
+
+    table = Table("task", "kind", "layout", "generated", "description")
+    for name in task_names():
+        task = read_task(name)
+        made = task.reader if task.reader in GENERATORS else {"rfs": "rfs_captures"}.get(task.reader, "")
+        table.add_row(name, task.kind, task.reader, made, task.description)
+    console.print(table)
+
+
+@app.command()
+def prepare(
+    task: Annotated[str, typer.Argument(help="A task's name or file.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the raw files.")],
+    out: Annotated[Path, typer.Argument(help="The cache to write, TASK.h5.")],
+    split: Annotated[str | None, typer.Option(help="published, random or group; the task's when left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Take so many examples, evenly.")] = None,
+    reader: Annotated[str | None, typer.Option(help="Another layout, e.g. authors_cache for the authors' .h5.")] = None,
+) -> None:
+    """Read a data set, split it, take statistics of the training part, and write one prepared file."""
+    from ..data.prepare import prepare_dataset
+
+    with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:
+        line = bar.add_task(task)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(line, completed=done, total=total)
+
+        note = prepare_dataset(task, root, out, split, seed, limit, advance, reader)
+    sizes = note["split"].get("sizes", {})
+    console.print(f"{out}: {note['split']['method']} split, {sizes}", highlight=False)
+
+
+@app.command()
+def info(cache: Path) -> None:
+    """Say what a prepared file holds."""
+    import json
+
+    from ..data.cache import read_note
+
+    console.print_json(json.dumps(read_note(cache)))

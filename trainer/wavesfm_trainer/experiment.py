@@ -1,0 +1,208 @@
+"""From a recipe and prepared data to a run: the data, the model and the objective put together for the loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from wavesfm_core.errors import ConfigurationError, InputError
+from wavesfm_core.spec import HeadSpec
+
+from . import weights
+from .data.cache import read_cache
+from .data.examples import Examples
+from .loop import fit
+from .loop.augment import Augmentation
+from .loop.batches import DeviceExamples, Loaders
+from .loop.objectives import FinetuneObjective, PretrainObjective
+from .mae import MaskedAutoencoder
+from .recipes import Recipe
+from .task_model import TaskArgs, TaskModel
+from .tasks import Task, read_task
+
+log = logging.getLogger(__name__)
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Where:
+    """Devices of a run, as lightning.fabric has them."""
+
+    devices: int | str = 1
+    accelerator: str = "auto"
+    num_nodes: int = 1
+
+
+def cache_of(data: Path, task: str) -> Path:
+    """The prepared data of a task below `data`: TASK.h5, or a folder TASK of tile shards; `data` itself if it is one.
+
+    Raises InputError when there is neither.
+    """
+    if data.is_file() or (data / "cache.json").is_file() or (data / "train" / "cache.json").is_file():
+        return data
+    for path in (data / f"{task}.h5", data / task):
+        if path.exists():
+            return path
+    raise InputError(data / f"{task}.h5", "file", "nothing", "what wavesfm-train data prepare leaves")
+
+
+def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, resume: bool = True) -> dict[str, Any]:
+    """Masked wireless modelling on all data sets of the recipe; see loop.fit for what is left and returned."""
+    _refuse_command(recipe, "pretrain")
+    training, validation, channels = [], [], []
+    for name, use in recipe.data.items():
+        cache = cache_of(data, name)
+        examples = read_cache(cache, "train")
+        channels.append(examples.image.shape[1])
+        training.append(DeviceExamples(examples, name, _rated(use.augmentation, examples), use.repeats))
+        watched = _validation(cache)
+        if watched is not None:
+            validation.append(DeviceExamples(watched, name))
+    torch.manual_seed(recipe.loop.seed)
+    args = replace(recipe.model, channels=tuple(sorted(set(channels))))
+    model = MaskedAutoencoder(args, recipe.masking.ratio, recipe.masking.cls_in_pretraining)
+    objective = PretrainObjective(model, recipe.loop.seed)
+    return _fit(recipe, objective, Loaders(training, validation), out, where, resume, method="", pretrained="")
+
+
+def finetune(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    pretrained: Path | None = None,
+    where: Where | None = None,
+    resume: bool = True,
+) -> dict[str, Any]:
+    """Learn the recipe's task; pretrained: a run directory or a weights file of a pre-training."""
+    _refuse_command(recipe, "finetune")
+    if recipe.pretrained != (pretrained is not None):
+        expected = "a run or a weights file" if recipe.pretrained else "nothing: the recipe starts from scratch"
+        raise ConfigurationError(recipe.name, "--pretrained", pretrained or "nothing", expected)
+    task = read_task(recipe.task)
+    cache = cache_of(data, task.name)
+    examples, watched = read_cache(cache, "train"), _validation(cache)
+    head = head_of(task, examples.note, cache)
+    torch.manual_seed(recipe.loop.seed)
+    model = _task_model(recipe, task, head, examples, pretrained)
+    learning = replace(
+        recipe.learning,
+        loss=recipe.learning.loss or task.loss,
+        label_smoothing=recipe.learning.label_smoothing or task.label_smoothing,
+        class_weights=recipe.learning.class_weights or task.class_weights,
+    )
+    objective = FinetuneObjective(model, head, learning)
+    loaders = Loaders(
+        [DeviceExamples(examples, task.name, _rated(recipe.augmentation, examples))],
+        [] if watched is None else [DeviceExamples(watched, task.name)],
+    )
+    source = "" if pretrained is None else name_of(pretrained)
+    return _fit(recipe, objective, loaders, out, where, resume, method=recipe.method.trainable, pretrained=source)
+
+
+def head_of(task: Task, note: dict[str, Any], where: Path) -> HeadSpec:
+    """What the task's outputs mean for this prepared data; InputError where the data are another task's."""
+    if note["kind"] != task.kind:
+        raise InputError(where, "kind", note["kind"], f"{task.kind}, as task {task.name} has it")
+    if task.kind == "classification":
+        if tuple(note["labels"]) != task.labels:
+            raise InputError(where, "labels", note["labels"], f"{list(task.labels)}, those of task {task.name}")
+        return HeadSpec("classification", labels=task.labels)
+    if task.kind == "position":
+        n = len(task.axes)
+        low, high = tuple(note["target_low"][:n]), tuple(note["target_high"][:n])
+        return HeadSpec("position", axes=task.axes, low_m=low, high_m=high)
+    if task.kind == "channel":
+        return HeadSpec("channel", grid=task.grid)
+    raise ConfigurationError(task.name, "kind", task.kind, "a task to learn, not one to pre-train on")
+
+
+def name_of(pretrained: Path) -> str:
+    """What the report calls pre-trained weights: the recipe that made them, or the file's name."""
+    config = weights_file(pretrained).with_name("config.json")
+    if config.is_file():
+        from .runs_format import read_object
+
+        made = read_object(config)
+        if made.get("name"):
+            return str(made["name"])
+    return pretrained.stem
+
+
+def weights_file(path: Path) -> Path:
+    """The weights of a run directory, or the file itself."""
+    return path / WEIGHTS if path.is_dir() else path
+
+
+def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, pretrained: Path | None) -> TaskModel:
+    method = vars(recipe.method) | {"pooling": recipe.method.pooling or task.pooling}
+    output = {"classification": "logits", "position": "position", "channel": "channel"}[task.kind]
+    grid = task.grid if task.head == "block" else ()
+    n_outputs = 0 if grid else int(head.output_shape[0])
+    args = TaskArgs(head=task.head, n_outputs=n_outputs, grid=grid, output=output, **method)
+    channels = (examples.image.shape[1],)
+    if pretrained is None:
+        return TaskModel(replace(recipe.model, channels=channels), args)
+    given = weights.read(weights_file(pretrained))
+    encoder = replace(weights.encoder_args(given), channels=channels, drop_path=recipe.model.drop_path)
+    model = TaskModel(encoder, args)
+    loaded = model.load_pretrained(given)
+    log.info("%s: %d tensors taken, new: %s", pretrained, len(loaded.taken), ", ".join(loaded.new) or "none")
+    return model
+
+
+def _rated(augmentation: Augmentation, examples: Examples) -> Augmentation:
+    """Rates are hidden only where there are rates."""
+    return augmentation if examples.log10_rate is not None else replace(augmentation, rate_hidden=0.0)
+
+
+def _validation(cache: Path) -> Examples | None:
+    """The validation part; None, and said, where the data have none."""
+    try:
+        return read_cache(cache, "validation")
+    except InputError as error:
+        if "validation" not in str(error):
+            raise
+        log.warning("%s: no validation part, so that the last weights are kept", cache)
+        return None
+
+
+def _refuse_command(recipe: Recipe, command: str) -> None:
+    if recipe.command != command:
+        raise ConfigurationError(recipe.name, "command", recipe.command, f"a recipe for {command}")
+
+
+def _fit(
+    recipe: Recipe,
+    objective: PretrainObjective | FinetuneObjective,
+    loaders: Loaders,
+    out: Path,
+    where: Where | None,
+    resume: bool,
+    **said: str,
+) -> dict[str, Any]:
+    where = where or Where()
+    config = {"name": recipe.name, "command": recipe.command, "recipe": recipe.name, "task": recipe.task, **said}
+    return fit(
+        objective,
+        loaders,
+        recipe.loop,
+        out,
+        resume,
+        where.devices,
+        accelerator=where.accelerator,
+        num_nodes=where.num_nodes,
+        config=config,
+    )
+
+
+def each_run(
+    recipe: Recipe, out: Path, run: Callable[[Recipe, Path], dict[str, Any]], runs: Sequence[tuple[str, Recipe]]
+):
+    """Run every (suffix, recipe), each in a folder of its own where there are several; yields (folder, result)."""
+    for suffix, one in runs:
+        folder = out / suffix if suffix else out
+        yield folder, run(one, folder)

@@ -1,0 +1,219 @@
+"""Recipes as data: what a run is, read from recipes/*.yml; options of the command line change single keys."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from wavesfm_core.errors import ConfigurationError, WavesfmError
+from wavesfm_core.spec import from_dict
+
+from .loop.args import LoopArgs
+from .loop.augment import Augmentation
+from .loop.objectives import FinetuneArgs
+from .vit import EncoderArgs
+
+T = TypeVar("T")
+RECIPES = Path(__file__).parent / "recipes"
+COMMANDS = ("pretrain", "finetune")
+LIMIT = 1 << 20  # bytes of a recipe
+MOST_RUNS = 1000
+
+
+@dataclass(frozen=True)
+class DataUse:
+    """How pre-training uses a data set: passes over it in an epoch, and what is done to its batches."""
+
+    repeats: float = 1.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Masked wireless modelling (section IV.A): gamma, and whether the CLS token is pre-trained too."""
+
+    ratio: float = 0.75
+    cls_in_pretraining: bool = True
+
+
+@dataclass(frozen=True)
+class Method:
+    """What of a pre-trained model trains (Algorithm 2); fields as in task_model.TaskArgs.
+
+    pooling: "" for the task's own.
+    """
+
+    trainable: str = "last"
+    last_blocks: int = 2
+    lora_rank: int = 50
+    lora_alpha: float = 8.0
+    trainable_reading: str = "paper"
+    pooling: str = ""
+    squash: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe file; a key that is not one of these is refused by name.
+
+    command: "pretrain" with `data` (task name -> DataUse) and `masking`; or "finetune" with `task`, `method`,
+        `learning` and `augmentation`.
+    pretrained: a fine-tuning starts from pre-trained weights, which the command names (False: from scratch, ViT-SL).
+    model: of a pre-training, or from scratch; a fine-tuning takes the encoder of its weights, but for drop_path.
+    loop: options of the loop. seeds: one run for each. sweep: "section.key" -> values, one run for each combination.
+    """
+
+    name: str
+    command: str
+    description: str = ""
+    task: str = ""
+    pretrained: bool = True
+    data: dict[str, DataUse] = field(default_factory=dict)
+    masking: Masking = field(default_factory=Masking)
+    method: Method = field(default_factory=Method)
+    learning: FinetuneArgs = field(default_factory=FinetuneArgs)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    model: EncoderArgs = field(default_factory=EncoderArgs)
+    loop: LoopArgs = field(default_factory=LoopArgs)
+    seeds: tuple[int, ...] = (0,)
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+
+
+SECTIONS: dict[str, type] = {
+    "masking": Masking,
+    "method": Method,
+    "learning": FinetuneArgs,
+    "augmentation": Augmentation,
+    "model": EncoderArgs,
+    "loop": LoopArgs,
+}
+ONLY = {"pretrain": ("data", "masking"), "finetune": ("task", "pretrained", "method", "learning", "augmentation")}
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship."""
+    return sorted(path.stem for path in RECIPES.glob("*.yml"))
+
+
+def read_recipe(name_or_path: str | Path, changes: Iterable[str] = ()) -> Recipe:
+    """The recipe of a .yml file, or of a name that `recipes/` has, with `changes` ("section.key=value", value in YAML).
+
+    Raises ConfigurationError naming file and key: no such recipe, a key that is unknown, of the wrong type, or that
+    contradicts another.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yml", ".yaml"):
+        path = RECIPES / f"{name_or_path}.yml"
+    if not path.is_file():
+        raise ConfigurationError(
+            name_or_path, "recipe", "nothing", f"a .yml file or one of {', '.join(recipe_names())}"
+        )
+    values = _read_yaml(path)
+    for change in changes:
+        _apply(values, change)
+    return _build(values, str(path))
+
+
+def runs_of(values: Recipe, path: str = "recipe") -> list[tuple[str, Recipe]]:
+    """(suffix, recipe) of every run: the combinations of `sweep` times `seeds`; "" where there is a single one."""
+    combinations = list(itertools.product(*values.sweep.values()))
+    if len(combinations) * len(values.seeds) > MOST_RUNS:
+        raise ConfigurationError(path, "sweep", f"{len(combinations) * len(values.seeds)} runs", f"at most {MOST_RUNS}")
+    runs = []
+    for combination in combinations:
+        chosen = dict(zip(values.sweep, combination))
+        for seed in values.seeds:
+            parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items()]
+            parts += [f"seed-{seed}"] if len(values.seeds) > 1 or combination else []
+            runs.append(("_".join(parts), _with(values, {**chosen, "loop.seed": seed}, path)))
+    return runs
+
+
+def _with(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe with single keys of its sections changed, checked as a whole again."""
+    from dataclasses import replace
+
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        part = getattr(recipe, section, None)
+        if section not in SECTIONS or name not in {f.name for f in fields(SECTIONS[section])}:
+            raise ConfigurationError(where, key, "a key that is not known", f"SECTION.KEY of {', '.join(SECTIONS)}")
+        recipe = replace(recipe, **{section: replace(part, **{name: value})})
+    return recipe
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > LIMIT:
+        raise ConfigurationError(path, "size", f"{path.stat().st_size} bytes", f"at most {LIMIT}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(path, "contents", " ".join(str(error).split())[:200], "YAML") from None
+    if not isinstance(values, dict):
+        raise ConfigurationError(path, "contents", type(values).__name__, "keys and values")
+    return values
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        equals, value = "", None
+    if not equals or not key:
+        raise ConfigurationError("--set", "change", repr(change), "SECTION.KEY=VALUE")
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigurationError("--set", key, f"{part} is no section", "SECTION.KEY=VALUE")
+    values[last] = value
+
+
+def _build(values: dict[str, Any], where: str) -> Recipe:
+    command = values.get("command")
+    if command not in COMMANDS:
+        raise ConfigurationError(where, "command", repr(command), f"one of {', '.join(COMMANDS)}")
+    other = next(c for c in COMMANDS if c != command)
+    for name in ONLY[other]:
+        if name in values:
+            raise ConfigurationError(where, name, "a value", f"none with command {command}")
+    seeds, sweep = values.pop("seeds", [0]), values.pop("sweep", {})
+    if not _are_seeds(seeds):
+        raise ConfigurationError(where, "seeds", seeds, "one or more different whole numbers")
+    if not isinstance(sweep, dict) or not all(isinstance(v, list) and v for v in sweep.values()):
+        raise ConfigurationError(where, "sweep", sweep, "SECTION.KEY: [values]")
+    data = values.pop("data", {})
+    if not isinstance(data, dict):
+        raise ConfigurationError(where, "data", data, "task: {repeats, augmentation}")
+    recipe = _strictly(Recipe, values, where)
+    uses = {name: _strictly(DataUse, use or {}, f"{where}: data.{name}") for name, use in data.items()}
+    recipe = Recipe(**{**vars(recipe), "data": uses, "seeds": tuple(seeds), "sweep": sweep})
+    if command == "pretrain" and not uses:
+        raise ConfigurationError(where, "data", "nothing", "one or more pre-training tasks")
+    if command == "finetune" and not recipe.task:
+        raise ConfigurationError(where, "task", "nothing", "the task to learn")
+    if not recipe.pretrained and recipe.method.trainable != "all":
+        raise ConfigurationError(where, "method.trainable", recipe.method.trainable, "all, when not pretrained")
+    runs_of(recipe, where)  # what a sweep would run into is said before the first run
+    return recipe
+
+
+def _are_seeds(seeds: Any) -> bool:
+    whole = isinstance(seeds, list) and all(isinstance(s, int) and not isinstance(s, bool) for s in seeds)
+    return whole and len(seeds) > 0 and len(set(seeds)) == len(seeds)
+
+
+def _strictly(cls: type[T], values: Any, where: str) -> T:
+    try:
+        return from_dict(cls, values, where)
+    except WavesfmError as error:
+        expected = str(error).rpartition(", expected ")[2]
+        field_name = (
+            error.field if error.where == where else f"{str(error.where).removeprefix(where + ': ')}.{error.field}"
+        )
+        raise ConfigurationError(where, field_name, error.found, expected) from None
