@@ -216,5 +216,5 @@ def main() -> None:
     try:
         app()
     except WavesfmError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False)
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None

@@ -1,0 +1,187 @@
+"""Every recipe that ships, run at toy size through the command line; and what a wrong recipe is told."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.spec import SpectrogramSpec
+from wavesfm_trainer import cli, tiles, weights
+from wavesfm_trainer.data.cache import write_cache
+from wavesfm_trainer.data.raw import Raw
+from wavesfm_trainer.recipes import read_recipe, recipe_names, runs_of
+from wavesfm_trainer.signals.dataset import SignalDataset
+from wavesfm_trainer.tasks import read_task
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
+TOY = {"size": "custom", "depth": 1, "width": 32, "heads": 2, "decoder_depth": 1, "decoder_width": 16}
+PAPER_TASKS = ("human-activity", "rf-classification", "positioning", "channel-estimation")
+PRETRAINING = ("rf-spectrograms", "wifi-csi", "csi-5g")
+
+
+def call(*arguments):
+    """Exit code of the command, run in this process."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["wavesfm-train", *map(str, arguments)])
+        cli.main()
+    return ended.value.code or 0
+
+
+def target_of(task, index, rng):
+    if task.kind == "classification":
+        return index % len(task.labels)
+    if task.kind == "position":
+        return rng.uniform(0, 30, 3).astype(np.float32)
+    antennas, symbols, subcarriers = task.grid or (1, 1, 1)
+    channel = rng.standard_normal((2, antennas, symbols * subcarriers)).astype(np.float32)
+    return channel if task.kind == "channel" else None
+
+
+def raws(task, count):
+    rng = np.random.default_rng(count)
+    for index in range(count):
+        array = rng.uniform(0.1, 1, (task.channels, 9, 12)).astype(np.float32)
+        published = ("train", "test")[index >= count // 2] if task.split == "published" else ""
+        yield Raw(
+            array, target_of(task, index, rng), f"file{index}", f"group{index}", published, snr_db=float(index % 20)
+        )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with a prepared file for each task of the recipes."""
+    root = tmp_path_factory.mktemp("data")
+    for name in (*PAPER_TASKS, *PRETRAINING):
+        task = read_task(name)
+        write_cache(root / f"{name}.h5", task, list(raws(task, 240 if name == "rf-classification" else 60)))
+    spec = SpectrogramSpec(rows_per_tile=8)
+    for part, seed in (("train", 1), ("validation", 2), ("test", 3)):
+        dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples)
+        tiles.write_cache(root / "rf20" / part, dataset, spec, 20)
+    return root
+
+
+def toy(*, model=True):
+    changes = ["loop.batch_size=10", "loop.tensorboard=false", "loop.precision=32-true"]
+    changes += [f"model.{name}={value}" for name, value in {**TOY, "decoder_heads": 2}.items()] if model else []
+    return ["--epochs", 1, "--seed", 3, *(part for change in changes for part in ("--set", change))]
+
+
+@pytest.fixture(scope="module")
+def pretrained(data, tmp_path_factory):
+    """Runs of every pre-training recipe."""
+    root = tmp_path_factory.mktemp("pretrained")
+    for name in recipe_names():
+        if read_recipe(name).command == "pretrain":
+            assert call("pretrain", name, "--data", data, "--out", root / name, *toy()) == 0
+    return root
+
+
+def test_the_papers_experiments_are_there():
+    pretrainings = {"vit-all", "vit-rfs", "vit-wifi", "vit-5g", "vit-rfs-wifi", "rf20-pretrain"}
+    tasks = {*PAPER_TASKS, *(f"{name}-sl" for name in PAPER_TASKS), "lora-grid", "rf20"}
+    assert {*recipe_names()} == pretrainings | tasks
+
+
+@pytest.mark.parametrize("name", [n for n in recipe_names() if read_recipe(n).command == "pretrain"])
+def test_pretraining_recipes_run(pretrained, name):
+    config = json.loads((pretrained / name / "config.json").read_text())
+    assert (config["name"], config["command"], config["seed"]) == (name, "pretrain", 3)
+    assert set(config["data"]["training"]) == set(read_recipe(name).data)
+    model = weights.load(pretrained / name / "weights.safetensors")
+    channels = {read_task(task).channels for task in read_recipe(name).data}
+    assert set(model.args.channels) == channels and model.args.rate_input == (name == "rf20-pretrain")
+
+
+@pytest.mark.parametrize("name", [n for n in recipe_names() if read_recipe(n).command == "finetune"])
+def test_finetuning_recipes_run(data, pretrained, tmp_path, name):
+    recipe = read_recipe(name)
+    options = toy(model=not recipe.pretrained)
+    if recipe.pretrained:
+        options += ["--pretrained", pretrained / ("rf20-pretrain" if name == "rf20" else "vit-all")]
+    if recipe.method.trainable == "last":
+        options += ["--set", "method.last_blocks=1"]
+    if recipe.sweep:
+        options += ["--set", "sweep={method.lora_rank: [1, 2], method.lora_alpha: [4.0]}"]
+    assert call("finetune", name, "--data", data, "--out", tmp_path / "run", *options) == 0
+    made = [path.parent for path in sorted((tmp_path / "run").rglob("config.json"))]
+    assert len(made) == (2 if recipe.sweep else 1)
+    config = json.loads((made[0] / "config.json").read_text())
+    assert config["method"] == recipe.method.trainable and config["task"] == recipe.task
+    assert config["pretrained"] == ("" if not recipe.pretrained else "rf20-pretrain" if name == "rf20" else "vit-all")
+    model = weights.load(made[0] / "weights.safetensors")
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained and (recipe.method.trainable == "all") == (trained == {n for n, _ in model.named_parameters()})
+
+
+def test_a_sweep_is_every_combination_with_every_seed():
+    recipe = read_recipe("lora-grid")
+    runs = runs_of(recipe)
+    assert len(runs) == 8 * 4 * 3 and len({suffix for suffix, _ in runs}) == len(runs)
+    found = {(one.method.lora_rank, one.method.lora_alpha, one.loop.seed) for _, one in runs}
+    assert len(found) == len(runs) and (50, 8.0, 2) in found
+
+
+def test_changes_reach_the_recipe():
+    recipe = read_recipe("positioning", ["loop.lr=0.002", "method.last_blocks=3", "model={size: nano}"])
+    assert (recipe.loop.lr, recipe.method.last_blocks, recipe.model.size) == (0.002, 3, "nano")
+    assert recipe.loop.epochs == 200  # what was not changed
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "expected"),
+    [
+        ("loop.epoch=3", "loop.epoch", "one of epochs"),
+        ("loop.epochs=many", "loop.epochs", "int"),
+        ("loop.warmup_epochs=300", "warmup_epochs", "0 to below epochs"),
+        ("method.trainable=some", "trainable", "one of probe"),
+        ("pretrained=false", "method.trainable", "all, when not pretrained"),
+        ("data={wifi-csi: {}}", "data", "none with command finetune"),
+        ("task=''", "task", "the task to learn"),
+        ("sweep={loop.x: [1]}", "loop.x", "SECTION.KEY"),
+        ("seeds=[1, 1]", "seeds", "different whole numbers"),
+        ("command=train", "command", "one of pretrain, finetune"),
+        ("loop", "change", "SECTION.KEY=VALUE"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(change, field, expected):
+    with pytest.raises(ConfigurationError) as caught:
+        recipe = read_recipe("positioning", [change])
+        runs_of(recipe)
+        from wavesfm_trainer.task_model import TaskArgs
+
+        TaskArgs(n_outputs=3, **{**vars(recipe.method), "pooling": "token"})
+    assert field in str(caught.value) and expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_recipe(tmp_path):
+    path = tmp_path / "list.yml"
+    for text, expected in (
+        ("- 1", "keys and values"),
+        ("a: [", "YAML"),
+        ("command: pretrain\nname: x", "pre-training"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigurationError, match=expected):
+            read_recipe(path)
+    with pytest.raises(ConfigurationError, match=r"\.yml file or one of .*vit-all"):
+        read_recipe("vit-everything")
+
+
+def test_weights_and_data_must_fit_the_recipe(data, pretrained, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert call("finetune", "positioning", "--data", data, "--out", run, *toy(model=False)) == 2
+    assert "--pretrained" in capsys.readouterr().err
+    scratch = ("finetune", "positioning-sl", "--data", data, "--out", run, "--pretrained", pretrained / "vit-all")
+    assert call(*scratch, *toy()) == 2
+    assert "from scratch" in capsys.readouterr().err
+    assert call("finetune", "positioning-sl", "--data", tmp_path, "--out", run, *toy()) == 2
+    assert "positioning.h5" in capsys.readouterr().err
+    other = ("finetune", "positioning-sl", "--data", data / "human-activity.h5", "--out", run)
+    assert call(*other, *toy()) == 2
+    assert "found classification, expected position" in capsys.readouterr().err
+    assert call("pretrain", "positioning", "--data", data, "--out", run, *toy()) == 2
+    assert not run.exists()
