@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
+import math
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
+from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess import prepare
 from wavesfm_core.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict, unscaled
 
@@ -24,10 +25,10 @@ from .examples import FORMAT, Examples
 from .hdf5_rows import open_hdf5
 from .raw import Raw
 from .splits import SIDES, TRAIN, groups_on_two_sides, split_examples
-from .tile_shards import read_tile_shards
 
 log = logging.getLogger(__name__)
-SPARE_BYTES = 1 << 20
+SPARE_BYTES = 1 << 20  # for HDF5's own structures
+COLUMNS = {"split": "uint8", "log10_rate": "float32", "snr_db": "float32", "source": "text", "group": "text"}
 Progress = Callable[[int, int], None]
 
 
@@ -89,10 +90,13 @@ def write_cache(
         "sources": {"examples": len(listed), **(sources or {})},
     }
     note = json.loads(json.dumps(note))
-    _check_space(path, len(listed) * (2 * np.prod(spec.tile_shape) + 4 * targets.size))
-    with _whole_file(path) as partial, h5py.File(partial, "w") as file:
+    columns = _columns(listed, sides)
+    n_bytes = len(listed) * (2 * math.prod(spec.tile_shape) + 8 * targets.size)
+    n_bytes += sum(column.nbytes for column in columns.values()) + len(json.dumps(note)) + SPARE_BYTES
+    with _whole_file(path, n_bytes) as partial, h5py.File(partial, "r+") as file:
         file.attrs["note"] = json.dumps(note)
-        _write_columns(file, listed, sides)
+        for name, column in columns.items():
+            file.create_dataset(name, data=column)
         _write_examples(file, listed, targets, spec, count)
     return note
 
@@ -167,13 +171,14 @@ class _Counter:
             self.progress(self.done, self.total)
 
 
-def _write_columns(file: h5py.File, raws: Sequence[Raw], sides: NDArray[np.uint8]) -> None:
-    text = h5py.string_dtype()
-    file.create_dataset("split", data=sides)
-    file.create_dataset("log10_rate", data=np.array([raw.log10_rate for raw in raws], np.float32))
-    file.create_dataset("snr_db", data=np.array([raw.snr_db for raw in raws], np.float32))
-    file.create_dataset("source", data=[raw.source for raw in raws], dtype=text)
-    file.create_dataset("group", data=[raw.group for raw in raws], dtype=text)
+def _columns(raws: Sequence[Raw], sides: NDArray[np.uint8]) -> dict[str, NDArray]:
+    return {
+        "split": sides,
+        "log10_rate": np.array([raw.log10_rate for raw in raws], np.float32),
+        "snr_db": np.array([raw.snr_db for raw in raws], np.float32),
+        "source": np.char.encode([raw.source for raw in raws], "utf-8"),
+        "group": np.char.encode([raw.group or " " for raw in raws], "utf-8"),  # HDF5 has no text of length 0
+    }
 
 
 def _write_examples(
@@ -196,25 +201,25 @@ def _write_examples(
         count()
 
 
-def _check_space(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < needed + SPARE_BYTES:
-        raise InputError(path, "disk", f"{free} bytes free", f"{needed + SPARE_BYTES} bytes")
-
-
 @contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` when all went well, and is removed when not."""
+def _whole_file(path: Path, n_bytes: int) -> Iterator[Path]:
+    """An empty HDF5 file beside `path`; it becomes `path` when all went well, and is removed when not.
+
+    Its bytes are reserved before HDF5 opens it: the library crashes where a disk fills up under it.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    empty = io.BytesIO()
+    h5py.File(empty, "w").close()
     try:
+        with partial.open("wb", buffering=0) as file:
+            file.write(empty.getvalue())
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except WavesfmError:
-        raise
-    except (OSError, RuntimeError) as error:  # h5py has both for a full disk
-        raise InputError(path, "file", " ".join(str(error).split())[:160], "room to write it") from None
+    except OSError as error:
+        raise InputError(path, "disk", error.strerror or error, f"room for {n_bytes} bytes") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -230,6 +235,8 @@ def read_cache(path: Path, split: str | None = None) -> Examples:
     if split is not None and split not in SIDES:
         raise ConfigurationError(path, "split", repr(split), f"one of {', '.join(SIDES)}")
     if path.is_dir():
+        from .tile_shards import read_tile_shards  # with it come the signals, which files of other data sets do without
+
         return read_tile_shards(path, split)
     with open_hdf5(path) as file:
         note = _read_note(file, path)
@@ -285,18 +292,17 @@ def _check_shapes(file: h5py.File, path: Path, note: dict[str, Any], spec: Image
     tile = spec.tile_shape if isinstance(spec, ImageSpec) else (1, spec.height, spec.width)
     expected: dict[str, tuple[tuple[int, ...] | None, str]] = {
         "image": ((count, *tile), "float16"),
-        **{name: ((count,), kind) for name, kind in (("split", "uint8"), ("log10_rate", "float32"),
-                                                     ("snr_db", "float32"), ("source", "object"),
-                                                     ("group", "object"))},
-    }  # fmt: skip
+        **{name: ((count,), kind) for name, kind in COLUMNS.items()},
+    }
     if note["kind"] != "pretraining":
         shape = None if "target" not in file else (count, *file["target"].shape[1:])
         expected["target"] = (shape, "int64" if note["kind"] == "classification" else "float32")
     for name, (shape, dtype) in expected.items():
         if name not in file or shape is None:
             raise InputError(path, name, "nothing", "a data set")
-        if file[name].shape != shape or file[name].dtype != dtype or not count:
-            found = f"{file[name].dtype} {list(file[name].shape)}"
+        found_dtype = "text" if file[name].dtype.kind == "S" else str(file[name].dtype)
+        if file[name].shape != shape or found_dtype != dtype or not count:
+            found = f"{found_dtype} {list(file[name].shape)}"
             raise InputError(path, name, found, f"{dtype} {list(shape)}, at least one")
     claimed = sum(file[name].nbytes for name in ("image", "target") if name in file)
     if claimed > os.path.getsize(path):
@@ -318,5 +324,5 @@ def _rows_of(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray:
 
 
 def _texts(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> list[str]:
-    texts = dataset.asstr(errors="replace")[:]
-    return [str(texts[row]) for row in rows]
+    texts = dataset[:]
+    return [texts[row].decode("utf-8", "replace").rstrip() for row in rows]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,13 @@ class Raw:
 
     def load(self, channels: int) -> Array:
         """The array; raises InputError unless it is [channels, R, W] of finite real numbers."""
-        array = np.asarray(self.array() if callable(self.array) else self.array)
+        array = np.asarray(self._loaded(self.array))
         if array.ndim != 3 or array.shape[0] != channels or not array.size:
             raise InputError(self.source, "shape", list(array.shape), f"[{channels}, rows, columns]")
         if array.dtype.kind not in "fiu":
             raise InputError(self.source, "numbers", array.dtype, "real numbers")
-        array = array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # infinite then, and refused below
+            array = array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
             raise InputError(self.source, "values", f"{bad} of {array.size} not finite in float32", "finite numbers")
@@ -53,7 +54,13 @@ class Raw:
 
     def load_target(self) -> int | NDArray | None:
         """The target, loaded where it is a function."""
-        return self.target() if callable(self.target) else self.target
+        return self._loaded(self.target)
+
+    def _loaded(self, value: Any) -> Any:
+        try:
+            return value() if callable(value) else value
+        except OSError as error:  # a file that vanished since it was listed, or a bad disk
+            raise InputError(self.source, "file", error.strerror or error, "a file that can be read") from None
 
 
 class Reader(Protocol):
