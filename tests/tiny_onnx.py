@@ -63,6 +63,44 @@ def model(
     return _number(1, 8) + _field(2, b"wavesfm tests") + _field(7, graph) + _field(8, opset)
 
 
+def image_weights(channels: int, n_outputs: int) -> np.ndarray:
+    """[channels * GRID * GRID, n_outputs], float32: any numbers, the same each time."""
+    return np.random.default_rng(5).normal(0, 0.1, (channels * GRID * GRID, n_outputs)).astype(np.float32)
+
+
+def image_oracle(tiles: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
+    """The image model's output [B, *output_shape] for tiles [B, C, H, W]."""
+    batch, channels, height, width = tiles.shape
+    cells = tiles.reshape(batch, channels, GRID, height // GRID, GRID, width // GRID).mean((3, 5), dtype=np.float64)
+    outputs = cells.reshape(batch, -1) @ image_weights(channels, int(np.prod(output_shape)))
+    return outputs.reshape(batch, *output_shape).astype(np.float32)
+
+
+def image_model(
+    tile_shape: tuple[int, int, int], output_shape: tuple[int, ...], output: str, scale: float = 1.0
+) -> bytes:
+    """The ONNX file of a model for images: reshape(flatten(average_pool_4x4(tile)) @ weights), the batch dynamic."""
+    channels, height, width = tile_shape
+    kernel = [height // GRID, width // GRID]
+    nodes = [
+        _node("AveragePool", ["tile"], ["pooled"], kernel_shape=kernel, strides=kernel),
+        _node("Flatten", ["pooled"], ["flat"], axis=1),
+        _node("MatMul", ["flat", "weights"], ["product"]),
+        _node("Reshape", ["product", "shape"], [output]),
+    ]
+    weights = scale * image_weights(channels, int(np.prod(output_shape)))
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, b"tiny image")
+    graph += _field(5, _tensor("weights", weights)) + _field(5, _shape_tensor("shape", [-1, *output_shape]))
+    graph += _field(11, _value("tile", [None, *tile_shape])) + _field(12, _value(output, [None, *output_shape]))
+    opset = _field(1, b"") + _number(2, 17)
+    return _number(1, 8) + _field(2, b"wavesfm tests") + _field(7, graph) + _field(8, opset)
+
+
+def _shape_tensor(name: str, sizes: Sequence[int]) -> bytes:
+    values = struct.pack(f"<{len(sizes)}q", *sizes)
+    return _number(1, len(sizes)) + _number(2, 7) + _field(8, name.encode()) + _field(9, values)
+
+
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:

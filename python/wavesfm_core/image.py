@@ -13,6 +13,7 @@ from .spec import ImageSpec
 from .types import Tensor
 
 SIDE_LIMIT = 65536  # of an array that comes in
+VALUES_LIMIT = 1 << 28  # of all its channels: 1 GiB
 
 
 def image_tile(array: NDArray[Any], spec: ImageSpec, where: str) -> Tensor:
@@ -52,6 +53,8 @@ def _as_image(array: NDArray[Any], spec: ImageSpec, where: str) -> Tensor:
     for name, size in zip(("rows", "columns"), array.shape[1:]):
         if not 1 <= size <= SIDE_LIMIT:
             raise InputError(where, name, size, f"1 to {SIDE_LIMIT}")
+    if array.size > VALUES_LIMIT:
+        raise InputError(where, "values", array.size, f"at most {VALUES_LIMIT}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
         image = array.astype(np.float32, copy=False)
     finite = np.isfinite(image)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_bundles
 from wavesfm_core import cli
 from wavesfm_core.cli.parsing import gate_db, hertz
 from wavesfm_core.cli.summary import Summary
@@ -332,3 +333,43 @@ def test_summary_takes_the_highest_mean_probability_of_tiles_that_were_heard() -
     assert summary.label == "b"
     assert summary.probabilities == pytest.approx({"a": 0.4, "b": 0.6})
     assert summary.counts == {"a": 2, "b": 1, NO_SIGNAL: 1}
+
+
+INFO = {
+    "classification": ("3: run, walk, fall", "threshold", "an array [3, rows, columns]"),
+    "position": ("x 0 to 80 m, y -10 to 60 m, z 1 to 2 m", "channels 3"),
+    "channel": ("2 antennas, 3 symbols, 4 subcarriers", "channel [-1, 2, 2, 12]"),
+}
+
+
+@pytest.mark.parametrize("task", INFO)
+def test_info_and_check_of_images(wavesfm: Callable[..., Result], tmp_path: Path, task: str) -> None:
+    bundle = tiny_bundles.make_image_bundle(tmp_path / "b", task)
+    result = wavesfm("info", bundle)
+    assert result.code == 0
+    assert all(text in result.out for text in (*INFO[task], f"tiny-{task}@", task))
+    assert "MS/s" not in result.out
+    result = wavesfm("check", bundle)
+    assert result.code == 0
+    assert "the bundle is whole" in result.out
+
+
+@pytest.mark.parametrize("command", ["classify", "annotate"])
+def test_images_do_not_classify_recordings(
+    wavesfm: Callable[..., Result], tmp_path: Path, recording: Path, command: str
+) -> None:
+    bundle = tiny_bundles.make_image_bundle(tmp_path / "b", "classification")
+    kept = tmp_path / "earlier.jsonl"
+    kept.write_text("kept")
+    line = refused(wavesfm(command, recording, "--model", bundle, *(["--json", kept] if command == "classify" else [])))
+    assert "found a model for classification from arrays of 3 channels, expected one for spectrograms" in line
+    assert kept.read_text() == "kept"
+
+
+def test_bench_of_images_times_the_engines_only(wavesfm: Callable[..., Result], tmp_path: Path) -> None:
+    bundle = tiny_bundles.make_image_bundle(tmp_path / "b", "position")
+    options = ("--seconds", "0.01", "--peer", tmp_path / "none.py", "--json", tmp_path / "bench.json")
+    assert wavesfm("bench", "--model", bundle, *options).code == 0
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert len(figures["spectrogram"]) == 2
+    assert all(row["ms_per_tile"] > 0 for row in figures["engines"])

@@ -1,4 +1,4 @@
-"""Logits to predictions."""
+"""Logits to predictions, outputs to metres and to channels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 from wavesfm_core.errors import ConfigurationError, EngineError
-from wavesfm_core.heads import ClassificationHead, softmax
+from wavesfm_core.heads import ChannelHead, ClassificationHead, PositionHead, make_head, softmax
 from wavesfm_core.spec import HeadSpec
-from wavesfm_core.types import NO_SIGNAL, UNKNOWN, StreamTime, Tile
+from wavesfm_core.types import NO_SIGNAL, UNKNOWN, PositionEstimate, StreamTime, Tile
 
 SPEC = HeadSpec("classification", ("a", "b", "c"), 0.5)
 TILE = Tile(np.zeros((1, 2, 2), np.float32), 100, 50, 1e6, 2e9, StreamTime(7, 0.5), True, n_nonfinite=3)
@@ -70,3 +70,55 @@ def test_no_signal_and_latency() -> None:
     assert (prediction.label, prediction.confidence, dict(prediction.probabilities)) == (NO_SIGNAL, None, {})
     assert prediction.gated
     assert 10 <= prediction.latency_s < 100
+
+
+POSITION = HeadSpec("position", axes=("x", "z"), low_m=(0.0, -10.0), high_m=(80.0, 30.0))
+CHANNEL = HeadSpec("channel", grid=(2, 3, 4), scale=2.0)
+
+
+def test_positions_in_metres_also_outside_the_range() -> None:
+    head = PositionHead(POSITION, "m@1")
+    outputs = np.array([[-1, -1], [1, 1], [0, 0.5], [1.5, -2]], np.float32)
+    metres = [(0, -10), (80, 30), (40, 20), (100, -30)]
+    assert head.predict(outputs, [TILE] * 4) == [
+        PositionEstimate(tuple(map(float, m)), ("x", "z"), "m@1") for m in metres
+    ]
+    np.testing.assert_array_equal(head.positions_m(outputs), np.array(metres, np.float64))
+    assert head.predict(outputs, [TILE] * 4)[2].as_dict() == {"position_m": {"x": 40.0, "z": 20.0}, "bundle_id": "m@1"}
+
+
+def test_channels_symbol_after_symbol() -> None:
+    antenna, symbol, subcarrier = np.indices((2, 3, 4))
+    outputs = np.zeros((2, 2, 2, 12), np.float32)
+    outputs[1, 0] = (100 * antenna + 10 * symbol + subcarrier).reshape(2, 12)
+    outputs[1, 1] = -outputs[1, 0] - 1
+    silent, estimate = ChannelHead(CHANNEL, "m@1").predict(outputs, [TILE, TILE])
+    assert (estimate.channel.dtype, estimate.channel.shape, estimate.bundle_id) == (np.complex64, (2, 3, 4), "m@1")
+    assert estimate.channel[1, 2, 3] == 2 * (123 - 124j)
+    assert estimate.as_dict()["imag"][0][1][2] == -26
+    assert set(np.unique(silent.channel)) == {0}
+
+
+def test_make_head_makes_the_tasks() -> None:
+    made = [make_head(spec, "m") for spec in (SPEC, POSITION, CHANNEL)]
+    assert [type(head) for head in made] == [ClassificationHead, PositionHead, ChannelHead]
+    assert make_head(SPEC, "m", 0.25).threshold == 0.25
+
+
+@pytest.mark.parametrize("spec", [POSITION, CHANNEL], ids=["position", "channel"])
+def test_a_threshold_belongs_to_classification(spec: HeadSpec) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{spec.task} head: threshold: found 0.5, expected none"):
+        make_head(spec, "m", 0.5)
+
+
+@pytest.mark.parametrize("spec", [POSITION, CHANNEL], ids=["position", "channel"])
+def test_outputs_of_another_shape_or_not_finite_are_refused(spec: HeadSpec) -> None:
+    head = make_head(spec, "m")
+    outputs = np.zeros((2, *spec.output_shape), np.float32)
+    with pytest.raises(EngineError, match=rf"{spec.task} head: outputs shape: found \(2, .*expected \(1, "):
+        head.predict(outputs, [TILE])
+    with pytest.raises(EngineError, match=rf"{spec.task} head: outputs shape"):
+        head.predict(outputs[..., 1:], [TILE, TILE])
+    outputs.flat[-1] = np.nan
+    with pytest.raises(EngineError, match=rf"{spec.task} head: outputs: found NaN or infinity for 1 of 2 tiles"):
+        head.predict(outputs, [TILE, TILE])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_bundles
 import tiny_onnx
 from wavesfm_core.bundle import Bundle, bundle_inputs, replay_golden
 from wavesfm_core.engines import ENGINES, Engine, available_engines, open_engine
@@ -188,3 +189,18 @@ def test_timing_runs_batches_of_golden_tiles(bundle: Bundle) -> None:
     assert milliseconds_per_tile(fake, bundle, 5, seconds=0.01) >= 1 / 5
     assert set(fake.calls) == {5}
     assert len(fake.calls) >= 4
+
+
+@pytest.mark.parametrize("task", tiny_bundles.HEADS)
+@pytest.mark.parametrize("name", ENGINES)
+def test_images_of_every_task(name: str, task: str, tmp_path: Path) -> None:
+    if name not in available_engines():
+        pytest.skip(f"{name} is not installed")
+    bundle = Bundle.open(tiny_bundles.make_image_bundle(tmp_path / "b", task))
+    engine = open_engine(bundle, name, threads=1, precision="f32")
+    assert replay_golden(bundle, engine).tiles == 2
+    tiles = np.random.default_rng(2).normal(size=(3, *tiny_bundles.SPEC.tile_shape)).astype(np.float32)
+    outputs = engine.run(bundle_inputs(bundle.spec, tiles, np.zeros(3)))
+    assert list(outputs) == [tiny_bundles.OUTPUTS[task]]
+    expected = tiny_onnx.image_oracle(tiles, tiny_bundles.HEADS[task].output_shape)
+    np.testing.assert_allclose(outputs[tiny_bundles.OUTPUTS[task]], expected, rtol=0, atol=1e-5)

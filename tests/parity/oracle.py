@@ -7,6 +7,7 @@ Tolerances, each with its reason:
   resize              2e-4 dB   sums of up to some hundred float32 products of values near 100 dB
   prepared tile       2e-4      the above, divided by a range of tens of dB and by std
   floor_db, peak_db   1e-3 dB   the same values, picked by rank
+  image tile          2e-5      the resize's products, relative to the range that is mapped to 1 and divided by std
   sample conversion   0         one exactly rounded float32 operation or two
   chunking            0         the same operations on the same frames in the same order
 """
@@ -14,12 +15,13 @@ Tolerances, each with its reason:
 from __future__ import annotations
 
 import numpy as np
-from wavesfm_core.spec import SpectrogramSpec
+from wavesfm_core.spec import ImageSpec, SpectrogramSpec
 
 ROWS_DB = 1e-3
 RESIZE_DB = 2e-4
 TILE = 2e-4
 LEVELS_DB = 1e-3
+IMAGE = 2e-5
 
 SMALLEST_POWER = float(np.finfo(np.float32).tiny)
 
@@ -90,6 +92,20 @@ def tile(x: np.ndarray, spec: SpectrogramSpec) -> tuple[np.ndarray, float, float
     reference = max(floor_db, peak_db - spec.high_db) if spec.reference == "median" else 0.0
     ranged = np.clip((resized - reference - spec.low_db) / (spec.high_db - spec.low_db), 0, 1)
     return ((ranged - spec.mean) / spec.std)[None], floor_db, peak_db
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """float64 [C, height, width] of [C, rows, columns]."""
+    return resize_matrix(image.shape[1], height) @ image.astype(np.float64) @ resize_matrix(image.shape[2], width).T
+
+
+def image_tile(array: np.ndarray, spec: ImageSpec) -> np.ndarray:
+    """float64 [C, height, width], in the order of the paper's pre-training: decibels, range, resize, standardise."""
+    x = array.astype(np.float64)
+    x = x if spec.decibel_floor is None else 10 * np.log10(x + spec.decibel_floor)
+    x = spec.range_low + (x - spec.low) / (spec.high - spec.low) * (spec.range_high - spec.range_low)
+    x = resized(x, spec.height, spec.width)
+    return (x - np.array(spec.mean)[:, None, None]) / np.array(spec.std)[:, None, None]
 
 
 def to_complex64(raw: bytes, sample_format: str) -> np.ndarray:

@@ -1,0 +1,22 @@
+"""A bundle of images has no place in a flowgraph of samples: the block says so when it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_bundles
+from gnuradio import wavesfm
+from wavesfm_core.errors import ConfigurationError
+
+
+@pytest.mark.parametrize("task", tiny_bundles.HEADS)
+def test_the_classifier_refuses_it_at_construction(tmp_path: Path, task: str) -> None:
+    bundle = tiny_bundles.make_image_bundle(tmp_path / "b", task)
+    with pytest.raises(ConfigurationError) as refused:
+        wavesfm.classifier(str(bundle))
+    expected = (
+        f"{bundle}: preprocess: found a model for {task} from arrays of 3 channels, expected one for spectrograms"
+    )
+    assert str(refused.value).startswith(expected)
+    assert "\n" not in str(refused.value)
