@@ -31,8 +31,8 @@ def amplitudes(seed: int, index: int) -> tuple[np.ndarray, str, str, int]:
     person = draw_person(draws(seed, _PERSONS, number))
     dressed = replace(person, build=person.build * CONDITIONS[condition])
     rng = draws(seed, _EXAMPLES, index)
-    place = room.place + rng.uniform(-0.3, 0.3, 2)
-    heading = float(np.deg2rad(rng.choice([90.0, 270.0]) + rng.uniform(-15, 15)))
+    place = room.place + rng.uniform(-0.1, 0.1, 2)  # everybody walks the same way across the link
+    heading = float(np.deg2rad(90 + rng.uniform(-4, 4)))
     track = walk(rng, person, TIME_S)
     csi = logged_amplitudes(rng, room, moving_response(room, dressed, track, place, heading))
     return csi, PERSONS[number], condition, room_number
