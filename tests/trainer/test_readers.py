@@ -598,6 +598,24 @@ def test_prepare_channel_estimation_and_pretraining(tmp_path: Path) -> None:
     assert read_cache(tmp_path / "5g.h5", "train").image.shape == (5, 4, 16, 16)
 
 
+def test_what_a_generator_noted_is_kept(tmp_path: Path) -> None:
+    root = har(tmp_path / "raw", 4)
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.mat"))
+    about = {name: {"person": int(Path(name).stem[-1])} for name in files}
+    note = {"generator": "ntu_fi_har", "seed": 7, "settings": {"persons": 4}, "examples": about}
+    (root / "generator.json").write_text(json.dumps(note))
+    task = replace(small("human-activity"), shares=(0.5, 0.25, 0.25))
+    made = prepare_dataset(task, root, tmp_path / "has.h5", split="group")
+    assert made["sources"] == {"root": "raw", "found": 48, "examples": 48, "generator": "ntu_fi_har", "seed": 7,
+                               "settings": {"persons": 4}}  # fmt: skip
+    persons = [set(read_cache(tmp_path / "has.h5", name).group) for name in ("train", "validation", "test")]
+    assert [len(group) for group in persons] == [2, 1, 1]
+    assert set.union(*persons) == {f"person {i}" for i in range(1, 5)}
+    (root / "generator.json").write_text("[]")
+    with pytest.raises(InputError, match=r"generator\.json: examples"):
+        read(task, root)
+
+
 def test_a_limit_takes_from_every_class(tmp_path: Path) -> None:
     har(tmp_path / "raw", 4)
     note = prepare_dataset(small("human-activity"), tmp_path / "raw", tmp_path / "has.h5", limit=24)

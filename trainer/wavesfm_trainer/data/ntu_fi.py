@@ -11,7 +11,7 @@ from wavesfm_core.errors import InputError
 
 from ..tasks import Task
 from .matlab import read_variable
-from .raw import Array, Raw, files_below, label_index, published_split
+from .raw import Array, Raw, files_below, generator_note, label_index, published_split
 
 SUBCARRIERS = 114
 _LABEL = re.compile(r"([A-Za-z]+)")
@@ -34,7 +34,10 @@ class ActivityReader:
     name = "ntu_fi_har"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Examples with published splits; groups are empty, since the files do not say who moved where."""
+        """Examples with published splits. Group: the person where a generator's note says who it was; the published
+        files do not say, and have none.
+        """
+        folder, note = generator_note(root)
         for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HAR"):
             letters = _LABEL.match(path.stem)
             if letters is None:
@@ -44,7 +47,9 @@ class ActivityReader:
             if path.parent.name.casefold() in known and label_index(task, path.parent.name, path) != label:
                 raise InputError(path, "label", f"{letters.group()} in a folder {path.parent.name}", "one of the two")
             array = partial(read_amplitudes, path, task.channels)
-            yield Raw(array, label, str(path), published_split=published_split(path, root))
+            about = note.get("examples", {}).get(path.relative_to(folder).as_posix(), {}) if note else {}
+            group = f"person {about['person']}" if "person" in about else ""
+            yield Raw(array, label, str(path), group, published_split(path, root))
 
 
 class PersonReader:

@@ -12,7 +12,7 @@ from wavesfm_core.errors import ConfigurationError
 
 from ..tasks import Task, read_task
 from .cache import Progress, write_cache
-from .raw import Raw
+from .raw import Raw, generator_note
 from .readers import open_reader
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ def prepare_dataset(
         raise ConfigurationError("data prepare", "limit", limit, "1 or more")
     raws = list(open_reader(task.reader, f"task {task.name}").read(root, task))
     sources: dict[str, Any] = {"root": root.resolve().name, "found": len(raws)}
+    made_by = generator_note(root)[1]
+    sources.update({key: made_by[key] for key in ("generator", "seed", "settings") if key in made_by})
     if limit is not None and limit < len(raws):
         log.info("%s: %d of %d examples taken, evenly", root, limit, len(raws))
         raws = _evenly(raws, limit)

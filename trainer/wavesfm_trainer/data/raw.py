@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from wavesfm_core.errors import InputError
 from ..tasks import Task
 
 Array = NDArray[np.float32]
+NOTE = "generator.json"
+NOTE_LIMIT_BYTES = 64 << 20
 
 
 @dataclass
@@ -101,3 +104,22 @@ def files_below(root: Path, suffixes: tuple[str, ...], expected: str) -> list[Pa
     if not paths:
         raise InputError(root, "files", f"none that end in {', '.join(suffixes)}", expected)
     return paths
+
+
+def generator_note(root: Path) -> tuple[Path, dict[str, Any]]:
+    """What a generator wrote of its files: their folder, `root` or the one above, and the note; {} for real data.
+
+    Raises InputError for a note that is not JSON as `generators.output.finish` writes it.
+    """
+    for folder in (root, root.parent):
+        path = folder / NOTE
+        if not path.is_file():
+            continue
+        try:
+            note = json.loads(path.read_bytes()) if path.stat().st_size <= NOTE_LIMIT_BYTES else None
+        except (ValueError, RecursionError) as error:
+            raise InputError(path, "contents", str(error)[:160], "JSON") from None
+        if not isinstance(note, dict) or not isinstance(note.get("examples"), dict):
+            raise InputError(path, "examples", "nothing", "what is true of every file")
+        return folder, note
+    return root, {}
