@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,11 @@ from wavesfm_core.engines.base import Engine
 from wavesfm_core.errors import InputError
 from wavesfm_core.spec import SpectrogramSpec, from_dict
 
-from .metrics import class_accuracy, confusion_matrix
 from .model import SIZES, ViT
+from .synthetic import synthetic_report
 from .tiles import Tiles
+
+__all__ = ["TorchEngine", "Trained", "load_run", "predict_tiles", "synthetic_report"]
 
 
 @dataclass(frozen=True)
@@ -67,36 +68,3 @@ def predict_tiles(engine: Engine, tiles: Tiles, spec: SpectrogramSpec, batch: in
         rate = tiles.log10_rate[first : first + batch, None]
         parts.append(engine.run({"tile": tile, "log10_rate": rate})["logits"])
     return np.concatenate(parts)
-
-
-def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], rows_per_tile: int) -> dict:
-    """Mean class accuracy over all tiles, at 10 dB and better, by SNR and by length, with the confusion at 10 dB.
-
-    None stands where there are no tiles.
-    """
-    predicted = logits.argmax(1)
-
-    def accuracy(where: NDArray[np.bool_]) -> float | None:
-        if not where.any():
-            return None
-        confusion = confusion_matrix(tiles.label[where], predicted[where], len(labels))
-        return round(float(np.nanmean(class_accuracy(confusion))), 4)
-
-    clear = tiles.snr_db >= 10
-    confusion = confusion_matrix(tiles.label[clear], predicted[clear], len(labels))
-    edges = [-5, 0, 5, 10, 20, 30, 61]
-    return {
-        "n_tiles": len(tiles),
-        "mean_class_accuracy": accuracy(np.ones(len(tiles), bool)),
-        "mean_class_accuracy_10db": accuracy(clear),
-        "mean_class_accuracy_10db_full_tiles": accuracy(clear & (tiles.rows == rows_per_tile)),
-        "mean_class_accuracy_10db_partial": accuracy(clear & (tiles.rows < rows_per_tile)),
-        "by_snr_db": {
-            f"{low}..{high}": accuracy((tiles.snr_db >= low) & (tiles.snr_db < high)) for low, high in pairwise(edges)
-        },
-        "class_accuracy_10db": {
-            label: None if np.isnan(recall) else round(float(recall), 4)
-            for label, recall in zip(labels, class_accuracy(confusion), strict=True)
-        },
-        "confusion_10db": confusion.tolist(),
-    }

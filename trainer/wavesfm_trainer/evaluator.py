@@ -1,0 +1,240 @@
+"""A trained run on a split of a prepared data set: evaluation.json and predictions.npz, in the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from wavesfm_core.errors import ConfigurationError, InputError
+from wavesfm_core.heads import ChannelHead, PositionHead, make_head
+from wavesfm_core.spec import HeadSpec, ImageSpec, Preprocess
+
+from .data.cache import read_cache
+from .data.examples import Examples
+from .data.splits import SIDES
+from .draws import Draws
+from .mae import MaskedAutoencoder
+from .metrics import channel_errors
+from .runs_format import Curves, Evaluation, write_evaluation
+from .trained import TrainedEncoder, TrainedTask, open_device, read_run
+
+STATISTICS = ("low", "high", "mean", "std")  # of a spec: measured on the training split, so the run's own are taken
+RATIOS = (0.7, 0.8, 0.9)  # of masked patches in the reconstructions that are kept (figure 5 of the paper)
+DRAWN_TILES = 4
+MASKS_SEED, MASKS_STEP, DRAWN_STEP = 0, 2**31 + 2**20, 2**31 + 2**21  # no training or validation step has these draws
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def evaluate_run(
+    run: Path | str,
+    cache: Path | str,
+    split: str = "test",
+    device: str = "cpu",
+    batch_size: int = 64,
+    output: Path | str | None = None,
+    baselines: Curves | None = None,
+) -> Evaluation:
+    """What a run makes of a split of a cache, written by `runs_format.write_evaluation` and returned.
+
+    run: a run directory or a weights file. cache: a file of data.cache or a directory of tile shards. Preprocessing
+    statistics and head are the run's own, whatever the cache measured; the model computes in float32, and its outputs
+    become metres and channels through core's heads. device: "auto" or torch's name of one. output: where the two files
+    go, the run directory by default. baselines: curves of other estimators on the same samples (channel).
+    A pre-trained run is measured by eq. 13 on each tile, with masks that are the same each time, and leaves
+    reconstructions of a few tiles at 70, 80 and 90 %.
+    Raises WeightsError and InputError, the latter also for a cache of another kind, other labels, axes, grid or
+    channels, or prepared otherwise, before anything is computed; ConfigurationError for an option.
+    """
+    if batch_size < 1:
+        raise ConfigurationError("evaluate", "batch_size", batch_size, "1 or more")
+    trained, examples = read_run(run), read_cache(Path(cache), split)
+    if isinstance(trained, TrainedEncoder):
+        spec, kind = _spec_of_encoder(trained, examples, Path(cache)), "pretraining"
+    else:
+        spec, kind = trained.preprocess, trained.head.task
+        check_task(trained, examples, Path(cache))
+    place = open_device(device)
+    trained.model.to(place)
+    batches = Batches(examples, spec, batch_size, place)
+    if isinstance(trained, TrainedEncoder):
+        arrays = _pretraining(trained.model, batches)
+        labels, axes = (), ()
+    else:
+        arrays = _task(trained, batches)
+        labels, axes = trained.head.labels, trained.head.axes
+    arrays |= _provenance(examples, Path(cache), split)
+    task = str(trained.config.get("task") or examples.note["task"])
+    directory = Path(output) if output is not None else trained.directory
+    return write_evaluation(directory, kind, task, split, arrays, labels, axes, baselines)
+
+
+class Batches:
+    """The examples of a split as the run takes them: (rows, tile [B, C, H, W], log10_rate [B, 1] or None), in order.
+
+    Cached values are relative to the statistics of the data set they were prepared with; `spec` says what the run
+    expects, and both are linear in the array's own values (or decibels), so one is had from the other.
+    """
+
+    def __init__(self, examples: Examples, spec: Preprocess, batch_size: int, device: torch.device) -> None:
+        self.examples, self.spec, self.batch_size, self.device = examples, spec, batch_size, device
+        self._mean, self._std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (spec.mean, spec.std))
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def image(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [n, C, H, W] in the range of the run's preprocessing, not standardised."""
+        image = self.examples.image[rows].astype(np.float32)
+        if self.examples.image.dtype == np.uint8:
+            image /= 255
+        ours, theirs = self.spec, self.examples.spec
+        if not isinstance(ours, ImageSpec) or not isinstance(theirs, ImageSpec):
+            return image  # the range of a spectrogram is no statistic
+        if (ours.low, ours.high) != (theirs.low, theirs.high):
+            step = (theirs.high - theirs.low) / (ours.high - ours.low)
+            shift = (theirs.low - ours.low) / (ours.high - ours.low) * (ours.range_high - ours.range_low)
+            image = (image - np.float32(ours.range_low)) * np.float32(step) + np.float32(ours.range_low + shift)
+        return image
+
+    def tile(self, rows: slice | NDArray[np.int64]) -> Tensor:
+        """Standardised, on the device."""
+        return torch.from_numpy((self.image(rows) - self._mean) / self._std).to(self.device)
+
+    def image_of(self, tile: Tensor) -> NDArray[np.float32]:
+        """A standardised tile back in the range."""
+        return tile.float().cpu().numpy() * self._std + self._mean
+
+    def rate(self, rows: slice | NDArray[np.int64]) -> Tensor | None:
+        """log10 of the sample rates [n, 1], on the device; None where the data set has none."""
+        if self.examples.log10_rate is None:
+            return None
+        return torch.from_numpy(self.examples.log10_rate[rows].reshape(-1, 1)).to(self.device)
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+        for start in range(0, len(self), self.batch_size):
+            rows = slice(start, min(len(self), start + self.batch_size))
+            yield rows, self.tile(rows), self.rate(rows)
+
+
+def check_task(trained: TrainedTask, examples: Examples, where: Path) -> None:
+    """Raise InputError unless the examples ask what the run answers, and were prepared as its own were."""
+    head, note = trained.head, examples.note
+    if note["kind"] != head.task or examples.target is None:
+        raise InputError(where, "kind", note["kind"], f"{head.task}, which the run was trained for")
+    meanings = {"classification": "labels", "position": "axes", "channel": "grid"}
+    name = meanings[head.task]
+    ours, theirs = tuple(getattr(head, name)), tuple(note.get(name) or ())
+    theirs = theirs[: len(ours)] if head.task == "position" else theirs  # a run may have learnt the first axes only
+    if ours != theirs:
+        raise InputError(where, name, list(theirs), f"{list(ours)}, the run's")
+    check_preprocess(trained.preprocess, examples.spec, where)
+
+
+def check_preprocess(ours: Preprocess, theirs: Preprocess, where: Path) -> None:
+    """Raise InputError for the first field, statistics aside, in which data were prepared otherwise than a run's."""
+    if ours.kind != theirs.kind:
+        raise InputError(where, "preprocess", theirs.kind, f"{ours.kind}, as the run was trained on")
+    for field in fields(ours):
+        found, expected = getattr(theirs, field.name), getattr(ours, field.name)
+        if field.name not in STATISTICS and found != expected:
+            raise InputError(where, f"preprocess.{field.name}", found, f"{expected}, as the run was trained on")
+
+
+def _spec_of_encoder(trained: TrainedEncoder, examples: Examples, where: Path) -> Preprocess:
+    """That of the data set which the run has seen and these examples are like: the same, else the only one."""
+    fitting: dict[str, Preprocess] = {}
+    reason: InputError | None = None
+    for name, spec in trained.preprocess.items():
+        try:
+            check_preprocess(spec, examples.spec, where)
+            fitting[name] = spec
+        except InputError as error:
+            reason = reason or error
+    if examples.spec in fitting.values():
+        return examples.spec
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    if fitting:
+        expected = f"the statistics of one of them: {', '.join(fitting)} were all prepared so"
+        raise InputError(where, "preprocess", "statistics of none of the run's data sets", expected)
+    seen = ", ".join(f"{name} ({' x '.join(map(str, s.tile_shape))})" for name, s in trained.preprocess.items())
+    found = " x ".join(map(str, examples.spec.tile_shape))
+    if len(trained.preprocess) == 1 and reason is not None:
+        raise reason
+    raise InputError(where, "preprocess", found, f"data like one of the run's: {seen or 'it names none'}")
+
+
+@torch.inference_mode()
+def _task(trained: TrainedTask, batches: Batches) -> Arrays:
+    parts = [
+        _answers(trained.head, trained.model(tile, rate).float().cpu().numpy(), batches.examples.target[rows])
+        for rows, tile, rate in batches
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _answers(head: HeadSpec, outputs: NDArray[np.float32], target: NDArray) -> Arrays:
+    """predictions.npz's arrays of a batch, through core's heads; EngineError for outputs that are not finite."""
+    reader = make_head(head, "run")
+    if isinstance(reader, PositionHead):
+        axes = len(head.axes)
+        return {"target_m": target[:, :axes], "predicted_m": reader.positions_m(outputs).astype(np.float32)}
+    if isinstance(reader, ChannelHead):
+        parts = target.reshape(len(target), 2, *head.grid)
+        error, power = channel_errors(reader.channels(outputs), parts[:, 0] + 1j * parts[:, 1])
+        return {"squared_error": error, "power": power}
+    return {"target": target.astype(np.int64), "logits": outputs}
+
+
+@torch.inference_mode()
+def _pretraining(model: MaskedAutoencoder, batches: Batches) -> Arrays:
+    noise = Draws(MASKS_SEED, MASKS_STEP).rand(len(batches), model.args.n_patches)
+    losses = [tile_losses(model, tile, rate, noise[rows]) for rows, tile, rate in batches]
+    return {"loss": np.concatenate(losses)} | _reconstructions(model, batches)
+
+
+def tile_losses(model: MaskedAutoencoder, tile: Tensor, rate: Tensor | None, noise: Tensor) -> NDArray[np.float64]:
+    """Eq. 13 of each tile, float64 [B]: what the model's own loss is the mean of."""
+    out = model(tile, rate, noise, reconstruct=True)
+    assert out.prediction is not None
+    error = (out.prediction.double() - model.encoder.patchify(tile).double()).square()
+    patch = error.sum(dim=-1) if model.args.reading == "paper" else error.mean(dim=-1)
+    return ((patch * out.mask).sum(dim=1) / out.mask.sum(dim=1)).cpu().numpy()
+
+
+def _reconstructions(model: MaskedAutoencoder, batches: Batches) -> Arrays:
+    """A few tiles, evenly from the split, with what comes back at each ratio: see `runs_format`."""
+    rows = np.unique(np.linspace(0, len(batches) - 1, DRAWN_TILES).round().astype(np.int64))
+    tile, rate = batches.tile(rows), batches.rate(rows)
+    noise = Draws(MASKS_SEED, DRAWN_STEP).rand(len(rows), model.args.n_patches)
+    arrays: Arrays = {"original": batches.image(rows), "ratio": np.array(RATIOS, np.float32)}
+    for i, ratio in enumerate(RATIOS):
+        other = MaskedAutoencoder(model.args, ratio, model.cls_in_pretraining)
+        other.load_state_dict(model.state_dict(), assign=True)
+        out = other.to(tile.device).eval()(tile, rate, noise, reconstruct=True)
+        arrays[f"reconstruction_{i}"] = batches.image_of(model.unpatchify(out.prediction))
+        arrays[f"hidden_{i}"] = out.mask.cpu().numpy()
+    return arrays
+
+
+def _provenance(examples: Examples, cache: Path, split: str) -> Arrays:
+    """Which samples these are: rows of the cache, groups, SNR."""
+    arrays: Arrays = {}
+    if cache.is_file():
+        with h5py.File(cache) as file:
+            arrays["index"] = np.flatnonzero(file["split"][:] == SIDES.index(split))
+    if any(examples.group):  # a sample that nothing ties to another is a group of its own
+        arrays["group"] = np.array([group or f"sample {i}" for i, group in enumerate(examples.group)])
+    if examples.snr_db is not None:
+        arrays["snr_db"] = examples.snr_db
+    elif examples.note["kind"] == "channel":
+        arrays["snr_db"] = np.full(len(examples), np.nan, np.float32)
+    return arrays
