@@ -301,6 +301,19 @@ def test_table_three_has_a_row_for_each_model_and_columns_for_each_task(study_di
     assert len(best) == 3
 
 
+def test_digits_follow_the_spread_where_the_scale_is_open(tmp_path):
+    for seed, factor in enumerate((1.0, 1.01, 1.02)):
+        evaluate_channel(make_run(tmp_path, f"a-{seed}", seed, task="ce"), factor)
+    (row,) = table_three(read_study(tmp_path)).rows
+    assert re.fullmatch(r"0\.9\d\d \u00b1 0\.0\d\d", row[2]) or re.fullmatch(r"1\.\d{3} \u00b1 0\.0\d\d", row[2])
+
+
+def test_variants_stand_in_the_order_of_their_numbers(tmp_path):
+    for rank in (50, 8, 100):
+        make_run(tmp_path, f"r{rank}", args={"lora_rank": rank}, method="lora")
+    assert [g.variant for g in read_study(tmp_path).groups] == ["lora_rank=8", "lora_rank=50", "lora_rank=100"]
+
+
 def test_markdown_has_a_line_for_each_row(study_dir):
     table = table_three(read_study(study_dir))
     lines = table.markdown().splitlines()
@@ -341,7 +354,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_has_everything_names_what_is_broken_and_loads_nothing(study_dir, tmp_path):
-    path = write_report(study_dir, tmp_path / "out" / "page.html", figures_dir=tmp_path / "figures")
+    path = write_report(study_dir, tmp_path / "out" / "page.html")
     page = Page(path.read_text())
     assert page.open == []
     text = "".join(page.words)
@@ -359,8 +372,14 @@ def test_the_page_has_everything_names_what_is_broken_and_loads_nothing(study_di
     assert not [
         tag for tag, attrs in page.tags if tag in ("script", "link") or attrs.get("href") or attrs.get("srcset")
     ]
-    assert len(list((tmp_path / "figures").glob("*.pdf"))) == len(images)
     assert not list(path.parent.glob("*.partial"))
+
+
+def test_figures_are_also_kept_as_files(tmp_path):
+    make_run(tmp_path, "a")
+    write_report(tmp_path, figures_dir=tmp_path / "figures")
+    (figure,) = (tmp_path / "figures").iterdir()
+    assert figure.name == "01-has-over-epochs.pdf" and figure.read_bytes().startswith(b"%PDF")
 
 
 def test_words_of_a_run_are_escaped(tmp_path):

@@ -83,7 +83,7 @@ def render(study: Study, sections: list[Section]) -> str:
         title=f"Study {study.directory.resolve().name}",
         summary=f"{len(runs)} runs in {len(study.groups)} groups that differ only in the seed; {n_seeds} seeds.",
         n_runs=len(runs),
-        refused=study.refused,
+        refused=[r.reason.removeprefix(f"{study.directory}/") for r in study.refused],
         waiting=[str(run.path.relative_to(study.directory)) for run in runs if run.evaluation is None],
         remarks=[f"{g.task or g.command}, {g.label}: {remark}" for g in study.groups for remark in g.remarks],
         sections=sections,

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +214,9 @@ def group_runs(runs: Iterable[Run]) -> tuple[Group, ...]:
         for m in members.values()
     ]
     named = [Group(g.runs, g.model, _variant(g, groups), g.remarks) for g in groups]
-    return tuple(sorted(named, key=lambda g: (g.command, g.task, g.model == SCRATCH, g.model, g.method, g.variant)))
+    return tuple(
+        sorted(named, key=lambda g: (g.command, g.task, g.model == SCRATCH, g.model, g.method, _natural(g.variant)))
+    )
 
 
 def trend(group: Group, column: str) -> tuple[NDArray, NDArray]:
@@ -337,6 +340,11 @@ def _variant(group: Group, groups: list[Group]) -> str:
     names = [n for n in names if n not in ("recipe", "pretrained")] or names
     shown = {f"{name.rsplit('.', 1)[-1]}={own[name]}": None for name in names if own.get(name) is not None}
     return " ".join(shown) or f"{group.runs[0].trainable_parameters} parameters"
+
+
+def _natural(text: str) -> list[tuple[float, str]]:
+    """A sort key by which 8 comes before 50."""
+    return [(float(n), word) if n else (-1.0, word) for n, word in re.findall(r"(\d+\.?\d*)|([^\d]+)", text)]
 
 
 def _remarks(runs: list[Run]) -> tuple[str, ...]:

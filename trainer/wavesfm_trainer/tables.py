@@ -38,7 +38,10 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells. heads: (title, number of columns below); columns: titles; rows: cells; best: cells (row, column)."""
+    """Text cells. heads: (title, number of columns below); columns: titles; rows: cells; best: cells (row, column).
+
+    words: columns that are read and not compared, so that they stand to the left.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -46,6 +49,7 @@ class Table:
     heads: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
     best: frozenset[tuple[int, int]] = frozenset()
+    words: frozenset[int] = frozenset({0})
 
     def markdown(self) -> str:
         """The table for a document in Markdown; heads are put before the titles of their columns."""
@@ -83,8 +87,12 @@ def plus_minus(interval: Interval | None, metric: str) -> str:
     """`mean +- half`, the mean alone where one value says nothing of spread."""
     if interval is None:
         return NONE
-    mean = number(interval.mean, metric)
-    return mean if not math.isfinite(interval.half) else f"{mean} {PLUS_MINUS} {number(interval.half, metric)}"
+    if not math.isfinite(interval.half):
+        return number(interval.mean, metric)
+    _, _, factor, decimals = _shown(metric)
+    if decimals is None:  # two digits of the spread, and the mean as far as it is known
+        decimals = max(0, 1 - math.floor(math.log10(interval.half * factor))) if interval.half > 0 else 4
+    return f"{interval.mean * factor:.{decimals}f} {PLUS_MINUS} {interval.half * factor:.{decimals}f}"
 
 
 def task_title(group: Group) -> str:
@@ -123,7 +131,7 @@ def table_three(study: Study) -> Table | None:
     if any("[" in cell for row in rows for cell in row[2:]):
         notes.append(ONE_SEED)
     best = _best(tasks, list(names), titles)
-    return Table("Results", tuple(titles), tuple(rows), tuple(heads), tuple(notes), best)
+    return Table("Model by task", tuple(titles), tuple(rows), tuple(heads), tuple(notes), best, frozenset({0, 1}))
 
 
 def _task_columns(groups: list[Group], names: list[tuple]) -> list[tuple[str, list[str]]]:
@@ -202,14 +210,14 @@ def against_scratch(groups: list[Group]) -> Table | None:
         f"Against {reference.label}; 95 % interval of the difference (Welch's t), not corrected for the number of rows."
     )
     columns = ("model", title_of(metric), "verdict")
-    return Table("Against training from scratch", columns, tuple(rows), notes=(note,))
+    return Table("Against training from scratch", columns, tuple(rows), notes=(note,), words=frozenset({0, 2}))
 
 
 def runs_table(study: Study) -> Table:
     """Every run by its directory, with what was found of it; also those not evaluated."""
     columns = ("run", "task", "model", "seed", "trainable parameters", "headline", "best epoch", "commit")
     rows = [_run_row(study, group, run) for group in study.groups for run in group.runs]
-    return Table("Runs", columns, tuple(rows))
+    return Table("Runs", columns, tuple(rows), words=frozenset({0, 1, 2, 5, 7}))
 
 
 def _run_row(study: Study, group: Group, run: Run) -> tuple[str, ...]:
