@@ -148,9 +148,9 @@ def test_unpatchify_undoes_patchify():
 
 def test_it_learns_to_reconstruct():
     model = toy(depth=1, decoder_depth=1).train()
-    rows = torch.sin(torch.arange(32) / 3)[:, None].expand(1, 1, 32, 32)
-    optimizer = torch.optim.AdamW(model.parameter_groups(3e-3, 0.05))
-    for step in range(40):
+    rows = torch.sin(torch.arange(32) / 3)[:, None].repeat(4, 1, 1, 32)
+    optimizer = torch.optim.AdamW(model.parameter_groups(1e-2, 0.05))
+    for step in range(110):
         model.set_draws(Draws(0, step))
         loss = model(rows).loss
         optimizer.zero_grad()

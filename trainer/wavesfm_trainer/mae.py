@@ -109,7 +109,7 @@ class MaskedAutoencoder(nn.Module):
         """Encoder tokens -> decoder tokens [B, (CLS +) N, D], visible before masked (eq. 10)."""
         table = self.decoder_positions[0]
         x = self.decoder_embed(x)
-        mask_token = self.mask_token.to(x.dtype).expand(len(x), self.n_masked, -1)
+        mask_token = self.mask_token.to(x.dtype).expand(x.shape[0], self.n_masked, -1)
         order = torch.cat([visible, masked], dim=1) + 1
         if self.cls_in_pretraining:
             order = torch.cat([torch.zeros_like(order[:, :1]), order], dim=1)

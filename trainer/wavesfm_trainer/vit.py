@@ -291,9 +291,10 @@ class Encoder(nn.Module):
         else:
             x = x + self.positions[0, 1:].index_select(0, keep.flatten()).view(*keep.shape, -1)
         if self.cls is not None:
-            cls = (self.cls + self.positions[:, :1]).expand(len(patches), -1, -1)
+            # shape[0], not len(): that is a plain int, and an exported graph would hold the example's batch
+            cls = (self.cls + self.positions[:, :1]).expand(patches.shape[0], -1, -1)
             if self.rate is not None:
-                rate = patches.new_zeros(len(patches), 1) if log10_rate is None else log10_rate
+                rate = patches.new_zeros(patches.shape[0], 1) if log10_rate is None else log10_rate
                 cls = cls + self.rate(rate)[:, None]
             x = torch.cat([cls.to(x.dtype), x], dim=1)
         return x if self.film_scale is None else x * self.film_scale + self.film_bias
