@@ -47,14 +47,14 @@ def test_class_weights_are_one_over_the_share():
 
 
 def test_a_class_without_examples_is_named():
-    with pytest.raises(InputError, match="toy: class 'left': found no example"):
+    with pytest.raises(InputError, match="toy: class 'bright': found no example"):
         losses.class_weights(np.array([0, 1, 1]), LABELS, "toy")
 
 
 def test_class_weights_reach_the_loss_through_a_subset(tmp_path):
     """The authors' weights were set on a data set and lost in its subset: here they are the subset's own."""
     made = examples(24)
-    rows = np.array([0, 3, 6, 9, 12, 15, 1, 4, 2])  # 6 of "top", 2 of "bottom", 1 of "left"
+    rows = np.array([0, 3, 6, 9, 12, 15, 1, 4, 2])  # 6 of "dark", 2 of "grey", 1 of "bright"
     args = loop_args()
     objective, _ = finetuning(args, class_weights=True)
     subset = DeviceExamples(made, "toy", indices=rows)

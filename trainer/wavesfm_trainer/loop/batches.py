@@ -215,3 +215,12 @@ def free_memory(device: torch.device) -> int:
     with open("/proc/meminfo") as file:
         fields = dict(line.split(":", 1) for line in file)
     return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def move(sets: list[DeviceExamples], device: torch.device, without_images: bool = False) -> None:
+    """Move all to the device, after asking whether they fit; on the CPU they are where they are."""
+    if device.type != "cpu":
+        names = ", ".join(f"{e.name} ({e.bytes_on_device(without_images) / 1e9:.2f} GB)" for e in sets)
+        refuse_too_large(sum(e.bytes_on_device(without_images) for e in sets), device, names)
+    for examples in sets:
+        examples.to(device, without_images)

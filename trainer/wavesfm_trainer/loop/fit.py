@@ -117,8 +117,6 @@ class _Loop:
         self.fabric, self.objective, self.loaders, self.args = fabric, objective, loaders, args
         self.rank, self.world = fabric.global_rank, fabric.world_size
         self.model = objective.model
-        if loaders.validation and hasattr(objective, "validation_names"):
-            objective.validation_names = tuple(e.name for e in loaders.validation)
         self.per_epoch = len(self._plan(0))
         self.steps_per_epoch = -(-self.per_epoch // args.accumulate)
         self.total_steps = args.epochs * self.steps_per_epoch
@@ -245,6 +243,7 @@ class _Loop:
         step = epoch * self.steps_per_epoch + place // self.args.accumulate + 1
         batch = self._make_batch(self._plan(epoch)[place])
         path = self.directory.keep_batch(batch, step, self.rank) if mine == worst else self.directory.path
+        self.fabric.barrier()  # the first process to end may take the others with it
         raise RunError(
             self.directory.path,
             f"loss at step {step}",

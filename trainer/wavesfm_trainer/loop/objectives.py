@@ -19,12 +19,11 @@ from ..mae import MaskedAutoencoder
 from ..task_model import TaskModel
 from ..vit import draw_patches
 from . import losses
-from .args import RunError
-from .batches import Batch, DeviceExamples, Loaders, refuse_too_large
+from .batches import Batch, DeviceExamples, Loaders, move, refuse_too_large
+from .features import FEATURE_DTYPES, cache_prefix, prefix_bytes
 
 log = logging.getLogger(__name__)
 VALIDATION_MASKS_STEP = 2**31  # a "step" that no training step reaches, so that the validation's masks are its own
-FEATURE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 LOSSES = {"classification": ("cross_entropy",), "position": ("mse",), "channel": ("snr_mse", "mse")}
 Reduce = Callable[[Tensor], Tensor]  # sum over the processes
 
@@ -83,11 +82,13 @@ class PretrainObjective:
 
     def __init__(self, model: MaskedAutoencoder, seed: int = 0) -> None:
         self.model, self.seed, self.progress = model, seed, 0.0
+        self.validation_names: list[str] = []
 
     def prepare(
         self, loaders: Loaders, autocast: Callable[[], AbstractContextManager[Any]], device: torch.device
     ) -> None:
         known = self.model.args.channels
+        self.validation_names = [examples.name for examples in loaders.validation]
         for examples in loaders.all:
             _check_image(examples, known, self.model.args.image)
         move(loaders.all, device)
@@ -113,8 +114,6 @@ class PretrainObjective:
         each = (sums[:, 0] / sums[:, 1]).tolist()
         figures = {"val_loss": float(np.mean(each))}
         return figures | ({f"val_loss_{n}": v for n, v in zip(names, each)} if len(names) > 1 else {})
-
-    validation_names: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "pretraining", "model": asdict(self.model.args) | self.model.config()}
@@ -350,55 +349,3 @@ def _check_image(examples: DeviceExamples, channels: tuple[int, ...], side: int)
     if found[0] not in channels or found[1:] != (side, side):
         expected = f"{' or '.join(map(str, channels))} x {side} x {side}, as the model takes"
         raise InputError(examples.name, "image", " x ".join(map(str, found)), expected)
-
-
-def move(sets: list[DeviceExamples], device: torch.device, without_images: bool = False) -> None:
-    """Move all to the device, after asking whether they fit; on the CPU they are where they are."""
-    if device.type != "cpu":
-        names = ", ".join(f"{e.name} ({e.bytes_on_device(without_images) / 1e9:.2f} GB)" for e in sets)
-        refuse_too_large(sum(e.bytes_on_device(without_images) for e in sets), device, names)
-    for examples in sets:
-        examples.to(device, without_images)
-
-
-def prefix_bytes(model: TaskModel, sets: list[DeviceExamples], dtype: torch.dtype) -> int:
-    """Bytes that the features of all examples take, found from one example."""
-    device = next(model.parameters()).device
-    tile = torch.zeros(1, *sets[0].host["image"].shape[1:], device=device)
-    one = model.prefix(tile, torch.zeros(1, 1, device=device))
-    return one[0].numel() * dtype.itemsize * sum(len(e) for e in sets)
-
-
-def cache_prefix(
-    model: TaskModel,
-    sets: list[DeviceExamples],
-    autocast: Callable[[], AbstractContextManager[Any]],
-    device: torch.device,
-    dtype: torch.dtype,
-    batch_size: int = 64,
-) -> None:
-    """Compute what the frozen blocks make of every example, once, and keep that on the device in place of the images.
-
-    Raises ConfigurationError when it does not fit, RunError when a feature leaves the range of dtype (float16:
-    65504).
-    """
-    names = ", ".join(e.name for e in sets)
-    refuse_too_large(prefix_bytes(model, sets, dtype), device, f"{names}: features of the frozen blocks")
-    was_training = model.training
-    model.eval()
-    for examples in sets:
-        examples.to(torch.device("cpu"))  # the images go through batch by batch and never lie on the device as a whole
-        features: Tensor | None = None
-        with autocast():
-            for start in range(0, len(examples), batch_size):
-                batch = examples.batch(torch.arange(start, min(len(examples), start + batch_size)))
-                rate = batch["log10_rate"].to(device) if "log10_rate" in batch else None
-                made = model.prefix(batch["tile"].to(device), rate).to(dtype)
-                if features is None:
-                    features = torch.empty(len(examples), *made.shape[1:], dtype=dtype, device=device)
-                features[start : start + len(made)] = made
-        if not bool(torch.isfinite(features).all()):
-            raise RunError(examples.name, "features", "values that are not finite", f"values in the range of {dtype}")
-        examples.features = features
-        examples.to(device, without_images=True)
-    model.train(was_training)

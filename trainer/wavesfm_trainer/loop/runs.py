@@ -53,7 +53,8 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.resumed is None:
             write_json(self.path / "config.json", self.config)
-            write_json(self.path / "split.json", {e.name: _split(e) for e in loaders.all})
+            split = {kind: {e.name: _split(e) for e in getattr(loaders, kind)} for kind in ("training", "validation")}
+            write_json(self.path / "split.json", split)
             (self.path / "metrics.csv").unlink(missing_ok=True)
         else:
             self._rewind(int(self.resumed[0]["epoch"]))

@@ -36,6 +36,7 @@ def write_json(path: Path, value: object) -> None:
         partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
         _commit(partial, path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise RunError(path, "writing", error, "room on the disk and the right to write") from error
 
 

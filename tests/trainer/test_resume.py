@@ -1,0 +1,181 @@
+"""A run killed in the middle of an epoch and resumed ends with the weights of one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import loop_toys
+import pytest
+import torch
+from loop_toys import finetuning, loop_args, pretraining
+from safetensors.torch import load_file
+from wavesfm_core.errors import WavesfmError
+from wavesfm_trainer.loop import RunError, fit
+from wavesfm_trainer.loop.fit import _Loop
+
+SETS = {"one": (20, 1), "three": (12, 3)}
+EVERYTHING = {"epochs": 3, "accumulate": 2, "save_every": 1, "ema_decay": 0.9, "optimizer": "muon", "clip": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def rows(run):
+    """metrics.csv without the clock."""
+    found = list(csv.DictReader((run / "metrics.csv").open()))
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
+
+
+def state(run):
+    values = json.loads((run / "state" / "state.json").read_text())
+    return load_file(run / "state" / values["tensors"])
+
+
+def assert_same(one, other):
+    assert rows(one) == rows(other)
+    for a, b in (
+        (state(one), state(other)),
+        (load_file(one / "weights.safetensors"), load_file(other / "weights.safetensors")),
+    ):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert torch.equal(a[name], b[name]), name
+
+
+def stopped_after(monkeypatch, steps):
+    """As if killed then, but this process lives on."""
+    real = _Loop._optimiser_step
+
+    def step(self, group):
+        if self.step == steps:
+            raise KeyboardInterrupt
+        real(self, group)
+
+    monkeypatch.setattr(_Loop, "_optimiser_step", step)
+
+
+def test_kill_9_in_the_middle_of_an_epoch(tmp_path):
+    asked = {"run": str(tmp_path / "killed"), "args": EVERYTHING, "sets": SETS, "kill_after": 5}  # 3 steps an epoch
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run([sys.executable, loop_toys.__file__, json.dumps(asked)], env=environment, timeout=600)
+    assert process.returncode == -signal.SIGKILL
+    kept = json.loads((tmp_path / "killed" / "state" / "state.json").read_text())
+    assert (kept["epoch"], kept["batch"], kept["step"]) == (1, 2, 4)  # step 5 was never kept
+    args = loop_args(**EVERYTHING)
+    resumed = fit(*pretraining(args, SETS), args, tmp_path / "killed")
+    unbroken = fit(*pretraining(args, SETS), args, tmp_path / "unbroken")
+    assert_same(tmp_path / "killed", tmp_path / "unbroken")
+    assert {**resumed, "run": ""} == {**unbroken, "run": ""}
+    assert len(rows(tmp_path / "killed")) == 3
+
+
+def test_killed_between_the_row_and_the_state_of_an_epoch(tmp_path, monkeypatch):
+    """The row, and perhaps better weights, are written, but the state is not: the epoch comes again and counts once."""
+    args = loop_args(epochs=3)
+    with monkeypatch.context() as patch:
+        real = _Loop._save
+
+        def save(self):
+            if self.epoch == 2:
+                raise KeyboardInterrupt
+            real(self)
+
+        patch.setattr(_Loop, "_save", save)
+        with pytest.raises(KeyboardInterrupt):
+            fit(*finetuning(args), args, tmp_path / "killed")
+    assert [row["epoch"] for row in rows(tmp_path / "killed")] == ["1", "2"]
+    fit(*finetuning(args), args, tmp_path / "killed")
+    fit(*finetuning(args), args, tmp_path / "unbroken")
+    assert_same(tmp_path / "killed", tmp_path / "unbroken")
+
+
+def test_killed_while_the_state_was_being_written(tmp_path, monkeypatch):
+    """Tensors of the new state are there, state.json still names the old ones, which are there too."""
+    args = loop_args(epochs=2, save_every=1)
+    with monkeypatch.context() as patch:
+        stopped_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            fit(*finetuning(args), args, tmp_path / "killed")
+    directory = tmp_path / "killed" / "state"
+    (directory / "step-000000005-000001.safetensors").write_bytes(b"half of it")
+    (directory / "step-000000006-000001.safetensors.partial").write_bytes(b"")
+    fit(*finetuning(args), args, tmp_path / "killed")
+    fit(*finetuning(args), args, tmp_path / "unbroken")
+    assert_same(tmp_path / "killed", tmp_path / "unbroken")
+    assert len(list(directory.iterdir())) == 2
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A run that stopped after its first epoch."""
+    args = loop_args()
+    with monkeypatch.context() as patch:
+        stopped_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            fit(*finetuning(args), args, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_another_option_is_refused_by_name(begun):
+    args = loop_args(lr=1e-3)
+    with pytest.raises(RunError, match=r"config.json: args.lr: found 0.003 in the run that is there, expected 0.001"):
+        fit(*finetuning(args), args, begun)
+    args = loop_args()
+    with pytest.raises(RunError, match=r"objective.args.label_smoothing: found 0.0"):
+        fit(*finetuning(args, label_smoothing=0.1), args, begun)
+    with pytest.raises(RunError, match=r"data.training.toy.examples: found 24"):
+        fit(*finetuning(args, n=27), args, begun)
+
+
+def test_what_the_weights_do_not_depend_on_may_change(begun, tmp_path):
+    args = loop_args(save_every=2, log_every=1)
+    assert fit(*finetuning(args), args, begun)["epochs"] == 2
+
+
+def test_a_run_is_not_overwritten(begun):
+    args = loop_args()
+    with pytest.raises(RunError, match=r"config.json: found a run, expected an empty directory, or resume"):
+        fit(*finetuning(args), args, begun, resume=False)
+
+
+def test_a_finished_run_returns_what_came_out(tmp_path, monkeypatch):
+    args = loop_args(epochs=1)
+    first = fit(*finetuning(args), args, tmp_path / "run")
+    stopped_after(monkeypatch, 0)
+    assert fit(*finetuning(args), args, tmp_path / "run") == first
+    assert first["epochs"] == 1
+
+
+def test_a_damaged_state_is_named(begun):
+    args = loop_args()
+    values = json.loads((begun / "state" / "state.json").read_text())
+    tensors = begun / "state" / values["tensors"]
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match=r"step-.*safetensors: contents: found .*, expected a whole safetensors file"):
+        fit(*finetuning(args), args, begun)
+    tensors.write_bytes(whole)
+    (begun / "state" / "state.json").write_text("{")
+    with pytest.raises(RunError, match=r"state.json: contents: found .*, expected JSON"):
+        fit(*finetuning(args), args, begun)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wavesfm_trainer.loop.state.os.fsync", full)
+    args = loop_args()
+    with pytest.raises(WavesfmError, match=r"writing: found .*No space left on device.*, expected room on the disk"):
+        fit(*finetuning(args), args, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.partial"))
