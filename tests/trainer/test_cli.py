@@ -1,4 +1,4 @@
-"""The `wavesfm-train` command from tiles to a bundle, at toy scale, and what it says to wrong input."""
+"""The `wavesfm-train` command from tiles to a bundle and a report, at toy scale, and what it says to wrong input."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ import pytest
 from wavesfm_core.bundle import Bundle
 from wavesfm_core.spec import SpectrogramSpec
 from wavesfm_trainer import cli, tiles
-from wavesfm_trainer.model import SIZES, ViTSize
+from wavesfm_trainer.cli import tiles as tile_commands
 from wavesfm_trainer.signals import LABELS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
+TOY = ("size=custom", "depth=1", "width=32", "heads=2", "decoder_depth=1", "decoder_width=16", "decoder_heads=2")
+QUICK = ("loop.batch_size=10", "loop.precision=32-true", "loop.tensorboard=false")
+CHANGES = [f"--set=model.{change}" for change in TOY] + [f"--set={change}" for change in QUICK]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def toy():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "toy", ViTSize(depth=1, width=32, heads=2))
-        patch.setattr(cli, "SpectrogramSpec", partial(SpectrogramSpec, rows_per_tile=32))
+        patch.setattr(tile_commands, "SpectrogramSpec", partial(SpectrogramSpec, rows_per_tile=32))
         patch.setattr(tiles, "SHARD_TILES", 12)
         yield
 
 
 def call(*arguments):
-    """Exit code of the command, run in this process so that it knows the toy size."""
+    """Exit code of the command, run in this process."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(sys, "argv", ["wavesfm-train", *map(str, arguments)])
         cli.main()
@@ -36,50 +38,87 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def made(toy, tmp_path_factory):
-    """A directory in which all four verbs have been used once."""
+    """A directory in which the verbs have been used once, one after the other."""
     root = tmp_path_factory.mktemp("cli")
-    assert call("tiles", root / "cache", "--count", 20, "--seed", 4) == 0
-    assert call("tiles", root / "val", "--count", 20, "--seed", 5, "--workers", 1) == 0
-    options = ("--size", "toy", "--steps", 3, "--batch", 4, "--keep", "0.5:0.25,1:1")
-    assert call("train", root / "cache", root / "val", root / "run", *options) == 0
-    assert call("export", root / "run", root / "bundle", "--name", "toy") == 0
+    data = root / "data"
+    for part, seed in (("train", 4), ("validation", 5), ("test", 6)):
+        assert call("tiles", data / "rf20" / part, "--count", 20, "--seed", seed) == 0
+    assert (
+        call("pretrain", "rf20-pretrain", "--data", data, "--out", root / "runs" / "mwm", "--epochs", 2, *CHANGES) == 0
+    )
+    options = ("--pretrained", root / "runs" / "mwm", "--epochs", 2, "--seed", 1, *CHANGES)
+    assert call("finetune", "rf20", "--data", data, "--out", root / "runs" / "rf20", *options) == 0
+    assert call("evaluate", root / "runs", "--data", data) == 0
+    assert call("report", root / "runs") == 0
+    assert call("export", root / "runs" / "rf20", root / "toy", "--half-weights") == 0
     return root
 
 
 def test_tiles(made):
-    assert sorted(p.name for p in (made / "cache").iterdir()) == ["cache.json", "shard-00000.npz", "shard-00001.npz"]
-    cache, validation = tiles.read_cache(made / "cache"), tiles.read_cache(made / "val")
+    assert sorted(p.name for p in (made / "data" / "rf20" / "train").iterdir()) == [
+        "cache.json",
+        "shard-00000.npz",
+        "shard-00001.npz",
+    ]
+    cache, validation = (tiles.read_cache(made / "data" / "rf20" / part) for part in ("train", "validation"))
     assert cache.label.tolist() == list(range(20))
     assert not np.array_equal(cache.picture, validation.picture)
-    assert tiles.read_note(made / "cache")["seed"] == 4
+    assert tiles.read_note(made / "data" / "rf20" / "train")["seed"] == 4
 
 
-def test_train(made):
-    config = json.loads((made / "run" / "config.json").read_text())
-    assert config["labels"] == list(LABELS)
-    assert config["args"]["keep"] == [[0.5, 0.25], [1.0, 1.0]]
-    assert config["spec"]["rows_per_tile"] == 32
-    assert (made / "run" / "metrics.csv").stat().st_size > 0
+def test_runs(made):
+    config = json.loads((made / "runs" / "rf20" / "config.json").read_text())
+    assert (config["command"], config["task"], config["pretrained"]) == ("finetune", "rf20", "rf20-pretrain")
+    assert len((made / "runs" / "rf20" / "metrics.csv").read_text().splitlines()) == 3
+    kinds = {name: json.loads((made / "runs" / name / "evaluation.json").read_text()) for name in ("mwm", "rf20")}
+    assert (kinds["mwm"]["kind"], kinds["mwm"]["split"]) == ("pretraining", "validation")
+    assert (kinds["rf20"]["kind"], kinds["rf20"]["split"], kinds["rf20"]["n_samples"]) == ("classification", "test", 20)
+
+
+def test_a_finished_run_is_not_done_again(made, capsys):
+    before = (made / "runs" / "mwm" / "weights.safetensors").stat().st_mtime_ns
+    run = ("--data", made / "data", "--out", made / "runs" / "mwm", "--epochs", 2, *CHANGES)
+    assert call("pretrain", "rf20-pretrain", *run) == 0
+    assert (made / "runs" / "mwm" / "weights.safetensors").stat().st_mtime_ns == before
+    assert "2 epochs" in capsys.readouterr().out
+    assert call("pretrain", "rf20-pretrain", *run, "--fresh") == 2
+
+
+def test_report(made):
+    page = (made / "runs" / "report.html").read_text()
+    assert "rf20" in page and "rf20-pretrain" in page and "data:image" in page
 
 
 def test_export(made):
-    bundle = Bundle.open(made / "bundle")
+    bundle = Bundle.open(made / "toy")
     assert bundle.id.startswith("toy@")
     assert bundle.spec.head.labels == LABELS
-    assert bundle.spec.preprocess.mean == json.loads((made / "run" / "config.json").read_text())["spec"]["mean"]
+    assert "rf20" in (made / "toy" / "README.md").read_text()
 
 
 def test_evaluate_tiles_by_run_and_by_bundle(made, tmp_path, capsys):
-    reports = []
-    for name in ("run", "bundle"):
-        output = tmp_path / f"{name}.json"
-        assert call("evaluate", made / name, "--cache", made / "val", "--output", output) == 0
+    reports, held_back = [], made / "data" / "rf20" / "test"
+    for model, device in ((made / "runs" / "rf20", "cpu"), (made / "toy", "onnxruntime")):
+        output = tmp_path / f"{model.name}.json"
+        assert call("evaluate", model, "--tiles", held_back, "--device", device, "--output", output) == 0
         reports.append(json.loads(output.read_text(), parse_constant=pytest.fail)["synthetic"])
     assert reports[0]["n_tiles"] == 20
-    clear = int((tiles.read_cache(made / "val").snr_db >= 10).sum())
+    clear = int((tiles.read_cache(held_back).snr_db >= 10).sum())
     assert np.sum(reports[0]["confusion_10db"]) == clear
     assert reports[0].keys() == reports[1].keys()
     assert "mean_class_accuracy" in capsys.readouterr().out
+
+
+def test_bench_writes_what_it_measured(tmp_path, monkeypatch):
+    from wavesfm_trainer import bench
+
+    rows = []
+    monkeypatch.setattr(bench, "run_bench", lambda seconds, **options: rows.append((seconds, options)) or [])
+    monkeypatch.setattr(bench, "format_rows", lambda rows: "a table")
+    monkeypatch.setattr(bench, "as_json", lambda rows: {"rows": rows})
+    assert call("bench", "--seconds", 3, "--size", "small", "--output", tmp_path / "bench.json") == 0
+    assert rows == [(3.0, {"size": "small", "batch": 32, "device": "cpu", "repeats": 5})]
+    assert json.loads((tmp_path / "bench.json").read_text()) == {"rows": []}
 
 
 def test_evaluate_recordings(made, tmp_path, capsys):
@@ -92,7 +131,7 @@ def test_evaluate_recordings(made, tmp_path, capsys):
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("\n".join(["file,label,sample_rate_hz,format", *rows]) + "\n")
     output = tmp_path / "report.json"
-    assert call("evaluate", made / "run", "--manifest", manifest, "--output", output) == 0
+    assert call("evaluate", made / "runs" / "rf20", "--manifest", manifest, "--output", output) == 0
     report = json.loads(output.read_text())["recordings"]
     assert [(entry["file"], entry["label"]) for entry in report["files"]] == [("one.cu8", "noise"), ("two.cu8", "wifi")]
     assert list(report["classes"]) == ["noise"]  # only documented rates are scored
@@ -103,16 +142,24 @@ def test_evaluate_recordings(made, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("train", "none", "val", "out"), "none/cache.json: file: found nothing"),
-        (("train", "cache", "none", "out"), "none/cache.json: file: found nothing"),
-        (("train", "cache", "val", "out", "--size", "huge"), "TrainArgs: size: found huge"),
-        (("train", "cache", "val", "out", "--keep", "all"), "train: --keep: found all, expected stages"),
-        (("train", "cache", "val", "out", "--keep", "0.5:1"), "TrainArgs: keep"),
-        (("evaluate", "none"), "none/config.json: file: found nothing"),
-        (("evaluate", "run", "--cache", "none"), "none/cache.json: file: found nothing"),
-        (("evaluate", "run", "--manifest", "none.csv"), "none.csv: file: found nothing"),
-        (("export", "none", "out"), "none/config.json: file: found nothing"),
-        (("tiles", "cache", "--seed", "6"), "cache/cache.json: seed: found 4, expected 6"),
+        (("pretrain", "vit", "--data", "data", "--out", "out"), "vit: recipe: found nothing, expected a .yml file or"),
+        (("pretrain", "vit-all", "--data", "data", "--out", "out"), "data/rf-spectrograms.h5: file: found nothing"),
+        (("finetune", "rf20", "--data", "data", "--out", "out"), "rf20: --pretrained: found nothing"),
+        (("finetune", "rf20", "--data", "data", "--out", "out", "--pretrained", "none"), "none: file: found nothing"),
+        (("finetune", "rf20", "--data", "data", "--out", "out", "--devices", "x"), "--devices: value: found x"),
+        (("evaluate", "none", "--data", "data"), "none: run: found nothing"),
+        (("evaluate", "runs/rf20"), "evaluate: --data, --tiles, --manifest: found none"),
+        (("evaluate", "runs/rf20", "--tiles", "none"), "none/cache.json: file: found nothing"),
+        (("evaluate", "runs/rf20", "--manifest", "none.csv"), "none.csv: file: found nothing"),
+        (("evaluate", "runs/rf20", "--data", "data", "--split", "all"), "split"),
+        (("export", "none", "out"), "none: file: found nothing"),
+        (("export", "runs/mwm", "out"), "expected a fine-tuned task"),
+        (("import", "none.pth", "out"), "none.pth: file: found nothing"),
+        (("report", "data"), "data"),
+        (("data", "prepare", "positioning", "none", "out"), "none"),
+        (("data", "prepare", "position", "none", "out"), "position: task: found nothing"),
+        (("data", "generate", "nr", "out", "--count", "3"), "data generate: name: found 'nr'"),
+        (("tiles", "data/rf20/train", "--seed", "6"), "data/rf20/train/cache.json: seed: found 4, expected 6"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(made, monkeypatch, capsys, arguments, says):

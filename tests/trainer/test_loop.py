@@ -34,7 +34,7 @@ def test_a_run_learns_and_leaves_what_others_read(tmp_path):
     assert result["best"] > 0.9  # chance is 1 / 3
     assert result["best"] == max(float(row["val_class_accuracy"]) for row in rows(tmp_path / "run"))
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (config["name"], config["task"], config["seed"], config["args"]["lr"]) == ("toy", "edges", 0, 5e-3)
+    assert (config["name"], config["task"], config["seed"], config["args"]["lr"]) == ("toy", "levels", 0, 5e-3)
     assert (config["watched"], config["mode"]) == ("val_class_accuracy", "max")
     assert config["trainable_parameters"] == sum(p.numel() for p in objective.model.parameters())
     assert {"git_commit", "versions", "command", "recipe", "method", "pretrained"} <= set(config)

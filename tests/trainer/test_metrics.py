@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import scipy.stats
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.spec import SpectrogramSpec
 from wavesfm_trainer import metrics
-from wavesfm_trainer.evaluation import predict_tiles, synthetic_report
 from wavesfm_trainer.metrics import class_accuracy, confusion_matrix, format_confusion, mean_class_accuracy
+from wavesfm_trainer.synthetic import synthetic_report, tile_logits
 from wavesfm_trainer.tiles import Tiles
 
 LABEL = np.array([0, 0, 0, 0, 1, 1, 3])
@@ -77,7 +78,10 @@ def test_predictions_are_of_standardised_tiles_in_order():
             return {"logits": inputs["tile"][:, 0, 0, :1]}
 
     spec = SpectrogramSpec(mean=0.5, std=0.25)
-    logits = predict_tiles(Spy(), tiles([0] * 7, [0.0] * 7, [448] * 7), spec, batch=3)
+    sources = [SimpleNamespace(name=name, source=name) for name in ("tile", "log10_rate")]
+    bundle = SimpleNamespace(preprocess=spec, inputs=sources, outputs=[SimpleNamespace(name="logits")])
+    pipeline = SimpleNamespace(engine=Spy(), bundle=SimpleNamespace(spec=bundle))
+    logits = tile_logits(pipeline, tiles([0] * 7, [0.0] * 7, [448] * 7), batch_tiles=3)
     assert np.allclose(logits.ravel(), (np.arange(7) / 255 - 0.5) / 0.25, atol=1e-6)
 
 

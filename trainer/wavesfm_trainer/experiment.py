@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,25 @@ def cache_of(data: Path, task: str) -> Path:
         if path.exists():
             return path
     raise InputError(data / f"{task}.h5", "file", "nothing", "what wavesfm-train data prepare leaves")
+
+
+def cache_for(data: Path, run: Path) -> tuple[Path, str]:
+    """The prepared data that a run is measured on, with the part: its task's "test", or, of a pre-training, which holds
+    nothing else back, the "validation" part of the first of its data sets.
+
+    Raises InputError as `cache_of`, and for a run whose config.json names neither.
+    """
+    from .runs_format import read_object
+
+    config = weights_file(run).with_name("config.json")
+    made = read_object(config) if config.is_file() else {}
+    if made.get("command") == "pretrain":
+        name = next(iter(made.get("data", {}).get("training", {})), "")
+        return cache_of(data, name), "validation"
+    task = str(made.get("task") or "")
+    if not task and data.is_dir() and not (data / "cache.json").is_file():
+        raise InputError(config, "task", "nothing", "the task of the run, or one prepared file for --data")
+    return cache_of(data, task), "test"
 
 
 def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, resume: bool = True) -> dict[str, Any]:
@@ -197,12 +215,3 @@ def _fit(
         num_nodes=where.num_nodes,
         config=config,
     )
-
-
-def each_run(
-    recipe: Recipe, out: Path, run: Callable[[Recipe, Path], dict[str, Any]], runs: Sequence[tuple[str, Recipe]]
-):
-    """Run every (suffix, recipe), each in a folder of its own where there are several; yields (folder, result)."""
-    for suffix, one in runs:
-        folder = out / suffix if suffix else out
-        yield folder, run(one, folder)

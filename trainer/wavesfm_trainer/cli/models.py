@@ -1,0 +1,58 @@
+"""`wavesfm-train import` and `export`: weights from elsewhere, bundles for the radio side."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint (.pth).")],
+    out: Annotated[Path, typer.Argument(help="The weights file to write (.safetensors).")],
+    heads: Annotated[int, typer.Option(help="Attention heads of the encoder; 0: as published for its size.")] = 0,
+    pooling: Annotated[str, typer.Option(help="Of a fine-tuned head: token or avg.")] = "token",
+    lora_alpha: Annotated[float, typer.Option(help="Factor on the adapters of a fine-tuned checkpoint.")] = 0.0,
+) -> None:
+    """Read a checkpoint of the paper's authors into a weights file, and say what became of every key."""
+    from ..import_authors import ImportOptions, import_checkpoint
+
+    options = ImportOptions(heads=heads, pooling=pooling, lora_alpha=lora_alpha)
+    for line in import_checkpoint(checkpoint, out, options).lines():
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A fine-tuned run, or its weights file.")],
+    bundle: Annotated[Path, typer.Argument(help="The directory to write; a model card there is kept.")],
+    name: Annotated[str, typer.Option(help="Of the model; the bundle's directory name when left out.")] = "",
+    precision: Annotated[str, typer.Option(help="Of the arithmetic: fp32, fp16 or bf16.")] = "fp32",
+    half_weights: Annotated[bool, typer.Option(help="Store the weights in float16; arithmetic stays fp32.")] = False,
+    licence: Annotated[str, typer.Option(help="Of the weights.")] = "GPL-3.0-or-later",
+    training_data: Annotated[str, typer.Option(help="What it was trained on, and under which licence.")] = "",
+    raw: Annotated[Path | None, typer.Option(help="Folder of raw files to take the golden arrays from.")] = None,
+) -> None:
+    """Write a bundle; refused unless ONNX equals torch, in every batch. LoRA adapters are merged."""
+    from ..bundles import export_run, raw_arrays
+    from ..tasks import read_task
+    from ..trained import read_task_run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = read_task_run(run).config
+    task = str(config.get("task") or "")
+    made = export_run(
+        run,
+        bundle,
+        name or bundle.resolve().name,
+        precision,
+        licence=licence,
+        training_data=training_data or f"the training part of the prepared data of task {task or 'unknown'}",
+        half_weights=half_weights,
+        arrays=None if raw is None else raw_arrays(read_task(task), raw),
+    )
+    console.print(f"{made.id} in {made.path}", highlight=False, soft_wrap=True)

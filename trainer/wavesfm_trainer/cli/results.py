@@ -1,0 +1,132 @@
+"""`wavesfm-train evaluate`, `report` and `bench`: what came out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from wavesfm_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wavesfm_core.pipeline import Pipeline
+
+console = Console()
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run directory, or a bundle for --tiles and --manifest.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with TASK.h5, or one prepared file.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test; left out: test, or validation of a pre-training.")
+    ] = None,
+    tiles: Annotated[Path | None, typer.Option(help="Held-back tiles of the signal generator.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="manifest.csv of real recordings.")] = None,
+    device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "cpu",
+    max_tiles: int | None = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the figures on tiles and recordings.")] = None,
+) -> None:
+    """Figures of merit on held-back data, written into the run; and, for rf20, on tiles and on real recordings."""
+    if data is None and tiles is None and manifest is None:
+        raise ConfigurationError("evaluate", "--data, --tiles, --manifest", "none", "one or more")
+    if data is not None:
+        _evaluate_split(model, data, split, device)
+    if tiles is None and manifest is None:
+        return
+    from ..trained import open_pipeline
+
+    pipeline = open_pipeline(model, device)
+    report: dict[str, Any] = {"model": pipeline.bundle.id, "engine": pipeline.engine.description}
+    if tiles is not None:
+        report["synthetic"] = _evaluate_tiles(pipeline, tiles, max_tiles)
+    if manifest is not None:
+        report["recordings"] = _evaluate_recordings(pipeline, manifest)
+    if output is not None:
+        output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _evaluate_split(run: Path, data: Path, split: str | None, device: str) -> None:
+    """Every run below a folder of runs, or the one."""
+    from ..evaluator import evaluate_run
+    from ..experiment import cache_for
+
+    runs = (
+        [run]
+        if run.is_file() or (run / "weights.safetensors").is_file()
+        else sorted(path.parent for path in run.rglob("weights.safetensors"))
+    )
+    if not runs:
+        raise ConfigurationError(run, "run", "nothing", "a run directory, a folder of them, or a weights file")
+    for one in runs:
+        cache, usual = cache_for(data, one)
+        made = evaluate_run(one, cache, split or usual, device)
+        table = Table(f"{one}, {made.split} split of {made.task}", f"{made.n_samples} samples")
+        for name, value in made.metrics.items():
+            table.add_row(name, f"{value:.4g}")
+        if made.interval:
+            table.add_row(f"{made.headline}, 95 % interval", f"{made.interval[0]:.4g} to {made.interval[1]:.4g}")
+        console.print(table)
+
+
+def _evaluate_tiles(pipeline: Pipeline, directory: Path, max_tiles: int | None) -> dict[str, Any]:
+    from ..metrics import format_confusion
+    from ..synthetic import tile_report
+
+    report = tile_report(pipeline, directory, max_tiles)
+    console.print_json(json.dumps({name: value for name, value in report.items() if name != "confusion_10db"}))
+    _print_wide(format_confusion(np.array(report["confusion_10db"]), pipeline.bundle.spec.head.labels))
+    return report
+
+
+def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
+    from wavesfm_core.types import NO_SIGNAL
+
+    from ..metrics import format_confusion
+    from ..recordings import judge, read_manifest, recordings_report
+
+    labels = pipeline.bundle.spec.head.labels
+    report = recordings_report([judge(pipeline, row) for row in read_manifest(manifest)], labels, manifest.parent)
+    table = Table("recording", "MS/s", "label", "found", "p", "tiles", "gated")
+    for entry in report["files"]:
+        style = "" if entry["right"] else "red"
+        table.add_row(*(str(value) for name, value in entry.items() if name != "right"), style=style)
+    console.print(table)
+    _print_wide(format_confusion(np.array(report["confusion"]), (*labels, NO_SIGNAL)))
+    console.print(f"accuracy by recording, mean over classes: {report['mean_class_accuracy']:.3f} {report['classes']}")
+    return report
+
+
+def _print_wide(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def report(
+    directory: Annotated[Path, typer.Argument(help="Folder with the runs of a study.")],
+    page: Annotated[Path | None, typer.Option(help="HTML file; report.html in the folder when left out.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for every figure as PDF.")] = None,
+) -> None:
+    """Gather the runs below a folder into one page with tables and figures."""
+    from ..report import write_report
+
+    console.print(write_report(directory, page, figures), highlight=False, soft_wrap=True)
+
+
+def bench(
+    seconds: Annotated[float, typer.Option(min=0.1, help="About how long all of it takes.")] = 120.0,
+    size: Annotated[str, typer.Option(help="nano, small, paper")] = "nano",
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    output: Annotated[Path | None, typer.Option(help="JSON file for all figures.")] = None,
+) -> None:
+    """Samples per second of pre-training and of each fine-tuning, against a plain loop measured in the same run."""
+    from ..bench import as_json, format_rows, run_bench
+
+    rows = run_bench(seconds, size=size, batch=batch, device=device, repeats=repeats)
+    _print_wide(format_rows(rows))
+    if output is not None:
+        output.write_text(json.dumps(as_json(rows), indent=1) + "\n")
