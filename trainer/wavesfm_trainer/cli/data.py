@@ -55,6 +55,7 @@ def prepare(
     """Read a data set, split it, take statistics of the training part, and write one prepared file."""
     from ..data.prepare import prepare_dataset
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:
         line = bar.add_task(task)
 
