@@ -158,8 +158,8 @@ def test_averaged_weights_are_swapped_in_and_out_again():
     average.update(1000)
     assert float(average.average["weight"]) == pytest.approx(0.95)
     with average.swapped():
-        assert float(model.weight) == pytest.approx(0.95)
-    assert float(model.weight) == 1.0
+        assert model.weight.item() == pytest.approx(0.95)
+    assert model.weight.item() == 1.0
 
 
 def test_an_early_end(tmp_path):
