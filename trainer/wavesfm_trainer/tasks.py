@@ -22,12 +22,6 @@ LOSSES = {
     "channel": ("snr_mse", "mse"),
     "pretraining": ("mwm",),
 }
-METRICS = {
-    "classification": ("mean_class_accuracy", "accuracy", "macro_f1"),
-    "position": ("mean_m", "std_m", "median_m", "p90_m"),
-    "channel": ("mse", "nmse_db"),
-    "pretraining": ("mwm",),
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,6 @@ class Task:
         position (position); grid: antennas, symbols, subcarriers (channel).
     head: "linear" or "block" (one ViT block); pooling: "token" or "avg"; loss: one of LOSSES[kind]; label_smoothing: 0
         to below 1; class_weights: one over the class's frequency in the training split reaches the loss.
-    metrics: the first chooses the epoch on the validation split; empty: all of METRICS[kind].
     split: how the examples are split by default; shares: of training, validation and test, adding to 1. A published
         split keeps its test part, and validation is cut from its training part in the ratio of the first two shares.
     range: what the lowest and the highest value of the training split become; bounds: those values where they are
@@ -60,7 +53,6 @@ class Task:
     loss: str = ""
     label_smoothing: float = 0.0
     class_weights: bool = False
-    metrics: tuple[str, ...] = ()
     split: str = "random"
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     range: tuple[float, float] = (0.0, 1.0)
@@ -77,8 +69,6 @@ class Task:
             raise ConfigurationError(where, "kind", repr(self.kind), f"one of {', '.join(KINDS)}")
         if not self.loss:
             object.__setattr__(self, "loss", LOSSES[self.kind][0])
-        if not self.metrics:
-            object.__setattr__(self, "metrics", METRICS[self.kind])
         for name, (holds, expected) in self._rules().items():
             if not holds:
                 raise ConfigurationError(where, name, getattr(self, name), expected)
@@ -100,7 +90,6 @@ class Task:
             "loss": (self.loss in LOSSES[self.kind], f"one of {', '.join(LOSSES[self.kind])} for kind {self.kind}"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "0 to below 1"),
             "class_weights": (not self.class_weights or self.kind == "classification", "false unless classification"),
-            "metrics": (set(self.metrics) <= set(METRICS[self.kind]), f"some of {', '.join(METRICS[self.kind])}"),
             "split": (self.split in SPLITS, f"one of {', '.join(SPLITS)}"),
             "shares": (_are_shares(self.shares), "three shares that add to 1, the first above 0"),
             "range": (_ascending(self.range), "a lower and a higher finite number"),
