@@ -108,7 +108,7 @@ def test_training_decodes_only_what_the_loss_needs():
     assert loss.prediction is None
     assert seen == [(3, 12, 64)]
     again = model(tile, noise=noise, reconstruct=True)
-    assert torch.equal(again.loss, loss.loss)
+    torch.testing.assert_close(again.loss, loss.loss)  # the last block has more to do
     assert again.prediction.shape == (3, 16, 64)
 
 

@@ -15,6 +15,7 @@ from wavesfm_trainer.vit import (
     EncoderArgs,
     RateEmbedding,
     ViTSize,
+    attend,
     draw_patches,
     parameter_groups,
     sincos_positions,
@@ -257,3 +258,18 @@ def test_contradictions_are_refused_by_name(fields, field):
     with pytest.raises(ConfigurationError) as refused:
         EncoderArgs(**fields)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("first", [None, 1, 5])
+def test_attention_in_bfloat16_trains_as_in_float32(first):
+    torch.manual_seed(0)
+    found = []
+    for dtype in (torch.float64, torch.bfloat16):  # the fused kernel, and plain products
+        torch.manual_seed(1)
+        qkv = torch.randn(3, 5, 4, 17, 8).to(torch.bfloat16).to(dtype).requires_grad_(True)
+        out = attend(qkv[0][:, :, :first], qkv[1], qkv[2])
+        assert out.dtype == dtype
+        out.backward(torch.randn(5, 4, 17, 8)[:, :, :first].to(torch.bfloat16).to(dtype))
+        found.append((out.detach().double(), qkv.grad.double()))
+    for expected, rounded in zip(*found):
+        assert (rounded - expected).norm() < 0.02 * expected.norm()  # 8 bits of mantissa, and several roundings

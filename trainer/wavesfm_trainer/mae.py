@@ -81,21 +81,22 @@ class MaskedAutoencoder(nn.Module):
         noise: [B, N], the patches with the largest are masked; None: from the draws. reconstruct: whether to
         return the prediction of every patch; None: not while training, where only the masked ones are decoded.
         Masking comes before the embedding, and attention knows no order but the positions', so the decoder's tokens
-        lie as CLS, visible, masked, and neither is put back in place.
+        lie as masked, CLS, visible, and none is put back in place.
         """
         noise = self._noise(len(tile)) if noise is None else noise
         visible, masked = self._split(noise.to(tile.device))
         patches = self.encoder.patchify(tile)
         x = self.encoder.embed(take(patches, visible), tile.shape[1], log10_rate, visible)
-        x = self._decode(self.encoder.norm(self.encoder.run(x)), visible, masked)
+        everything = not self.training if reconstruct is None else reconstruct
+        x = self._decode(self.encoder.norm(self.encoder.run(x)), visible, masked, None if everything else self.n_masked)
         head = self.reconstruct[str(tile.shape[1])]
-        predicted = head(self.decoder_norm(x[:, -self.n_masked :]))
+        predicted = head(self.decoder_norm(x[:, : self.n_masked]))
         error = (predicted.float() - take(patches, masked).float()).square()
         loss = (error.sum(dim=-1) if self.args.reading == "paper" else error.mean(dim=-1)).mean()
         mask = torch.zeros(noise.shape, dtype=torch.bool, device=tile.device).scatter_(1, masked, True)
         prediction = None
-        if reconstruct or (reconstruct is None and not self.training):
-            seen = head(self.decoder_norm(x[:, -self.args.n_patches : -self.n_masked]))
+        if everything:
+            seen = head(self.decoder_norm(x[:, self.n_masked - self.args.n_patches :]))
             prediction = take(torch.cat([seen, predicted], dim=1), torch.cat([visible, masked], dim=1).argsort(dim=1))
         return MWMOutput(loss, prediction, mask)
 
@@ -105,19 +106,18 @@ class MaskedAutoencoder(nn.Module):
         n_visible = self.args.n_patches - self.n_masked
         return order[:, :n_visible].sort(dim=1).values, order[:, n_visible:].sort(dim=1).values
 
-    def _decode(self, x: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
-        """Encoder tokens -> decoder tokens [B, (CLS +) N, D], visible before masked (eq. 10)."""
+    def _decode(self, x: Tensor, visible: Tensor, masked: Tensor, first: int | None) -> Tensor:
+        """Encoder tokens -> decoder tokens [B, N (+ CLS), D], masked before visible (eq. 10), or the first `first`."""
         table = self.decoder_positions[0]
         x = self.decoder_embed(x)
         mask_token = self.mask_token.to(x.dtype).expand(x.shape[0], self.n_masked, -1)
-        order = torch.cat([visible, masked], dim=1) + 1
-        if self.cls_in_pretraining:
-            order = torch.cat([torch.zeros_like(order[:, :1]), order], dim=1)
+        cls = [torch.full_like(masked[:, :1], -1)] if self.cls_in_pretraining else []
+        order = torch.cat([masked, *cls, visible], dim=1) + 1
         positions = table.index_select(0, order.flatten()).view(*order.shape, -1)
-        x = torch.cat([x, mask_token], dim=1) + positions
-        for block in self.decoder_blocks:
+        x = torch.cat([mask_token, x], dim=1) + positions
+        for block in self.decoder_blocks[:-1]:
             x = block(x)
-        return x
+        return self.decoder_blocks[-1](x, None, first)
 
     def unpatchify(self, prediction: Tensor) -> Tensor:
         """[B, N, P * P * C] -> [B, C, H, W]: the inverse of the encoder's patchify."""

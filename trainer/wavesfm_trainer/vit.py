@@ -176,8 +176,22 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if first is not None:
             q = q[:, :, :first]
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v; q [B, heads, n, d], k and v [B, heads, N, d] -> [B, heads, n, d].
+
+    torch's fused kernel, but for training in bfloat16 on a CPU, where its backward pass takes longer than in float32:
+    there in plain products, a few tiles at a time, so that the scores stay in the processor's cache. They are rounded
+    to bfloat16.
+    """
+    plain = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad
+    if not plain or torch.compiler.is_compiling():
+        return F.scaled_dot_product_attention(q, k, v)
+    each, q = torch.get_num_threads(), q * q.shape[-1] ** -0.5
+    parts = zip(q.split(each), k.split(each), v.split(each))
+    return torch.cat([(a @ b.transpose(-2, -1)).softmax(dim=-1).to(c.dtype) @ c for a, b, c in parts])
 
 
 class Block(nn.Module):
