@@ -119,7 +119,7 @@ def test_adapters_are_merged_and_nothing_else_is_in_the_file(made):
     merged.merge()
     n_stored = sum(int(np.prod(t.dims)) for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
     n_needed = sum(p.numel() for p in merged.parameters()) + merged.encoder.positions.numel()
-    assert n_needed <= n_stored < n_needed + 200  # a few constants; adapters would be 1024
+    assert 0.95 * n_needed < n_stored < n_needed + 200  # constants folded, or added; adapters would be 1024 more
     data = bundle.model_path.read_bytes()
     assert b"lora" not in data
     assert b".py" not in data and b"stack_trace" not in data
@@ -135,7 +135,7 @@ def test_the_card_of_an_evaluated_run(made):
     head = bundle.spec.head
     assert f"x {head.low_m[0]:g} to {head.high_m[0]:g} m" in card
     assert "the last 1 blocks and the head (epochs 3, seed 1)" in card
-    assert "onnxruntime" in card
+    assert "onnxruntime" in card and "golden tiles are of made-up arrays" in card
     lora = (made["classification"][3].path / "README.md").read_text()
     assert "adapters of rank 4" in lora and "| labels | a, b, c |" in lora
 

@@ -1,0 +1,240 @@
+"""From a fine-tuned run to a bundle, of any task: refused unless the ONNX file gives torch's numbers in any batch."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.bundle import README, Bundle, bundle_inputs, write_bundle
+from wavesfm_core.engines import Engine, open_engine
+from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
+from wavesfm_core.golden import Golden
+from wavesfm_core.preprocess import prepare
+from wavesfm_core.spec import BundleSpec, ImageSpec, SpectrogramSpec
+
+from .data.readers import open_reader
+from .model_card import make_card
+from .onnx_model import halve_weights, to_onnx
+from .precision import HALF_TYPES, typed
+from .runs_format import read_evaluation
+from .signals import CLASSES
+from .signals.dataset import SignalDataset
+from .task_model import TaskArgs
+from .tasks import Task
+from .trained import TorchEngine, TrainedTask, read_task_run, task_spec
+
+log = logging.getLogger(__name__)
+
+# How far outputs may be from torch's in float32, as a share of the largest; halves keep 11 and 8 bits.
+TOLERANCES = {"fp32": 2e-4, "fp16": 1e-2, "bf16": 5e-2}
+LEAST_OUTPUT = 0.1  # outputs smaller than this are held to this one's tolerance
+ENGINES = ("onnxruntime", "openvino")  # tried in this order for the parity check
+BATCHES = (1, 2, 7)  # no multiples of each other, so that a batch that was baked in shows
+GOLDEN_SEED = 977
+GOLDEN_IQ, GOLDEN_ARRAYS = 6, 3
+MADE_ROWS, MADE_COLUMNS = 56, 112  # of a generated golden array
+
+
+def export_run(
+    run: Path | str,
+    directory: Path | str,
+    name: str,
+    precision: str = "fp32",
+    *,
+    licence: str,
+    training_data: str,
+    half_weights: bool = False,
+    card: str | None = None,
+    arrays: Sequence[NDArray[np.float32]] | None = None,
+    rates_hz: tuple[float, float] | None = None,
+) -> Bundle:
+    """Write the bundle of a fine-tuned run (its directory, or a weights file) and return it, opened.
+
+    LoRA adapters are merged; what inference does not need (other channel counts' embeddings, training's state) stays
+    behind. precision: of the arithmetic in the graph, "fp32", or "fp16" and "bf16" as the module `precision` says;
+    inputs and outputs are float32 in any case. half_weights (fp32 only): weights are rounded to float16 and stored so.
+    licence, training_data: of bundle.json and the model card. card: README.md; None keeps the one that is there, and
+    writes one from the run where there is none. arrays: raw arrays for the golden tiles (see `raw_arrays`), made up
+    where there are none; for spectrograms the signal generator makes IQ. rates_hz: lowest and highest sample rate in
+    the training data, known for the generator's labels.
+    Raises ConfigurationError for contradicting options, WeightsError for what is no fine-tuned run, and BundleError
+    when outputs differ from torch's by more than TOLERANCES, depend on the batch, or no engine here runs the model.
+    """
+    directory = Path(directory)
+    _check_options(precision, half_weights, licence, training_data)
+    trained = read_task_run(run)
+    learnt = trained.model.task_args  # merging forgets that there were adapters
+    trained.model.merge()
+    if half_weights:
+        halve_weights(trained.model)
+    spec = replace(
+        task_spec(trained, name),
+        rates_hz=_rates(trained, rates_hz),
+        licence=licence,
+        training_data=training_data,
+    )
+    spec = replace(spec, versions={**spec.versions, "onnx": version("onnx"), **_commit(trained)})
+    golden = make_golden(trained, spec, arrays)
+    spec = replace(spec, tolerance=_tolerance(precision, golden.outputs[trained.output]))
+    model = to_onnx(typed(trained.model, precision) if precision in HALF_TYPES else trained.model, spec, half_weights)
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = check_parity(write_bundle(Path(scratch) / name, spec, model, golden, "none"), trained, precision)
+    log.info("%s: equal to torch within %.3g on %s", name, spec.tolerance, engine)
+    if card is None:
+        arithmetic = f"{precision}, weights stored in float16" if half_weights else precision
+        made = isinstance(trained.preprocess, ImageSpec) and arrays is None
+        golden_of = (
+            "made-up arrays, no measurements" if made else "arrays that were given" if arrays else "generated IQ"
+        )
+        card = _card(directory, trained, learnt, spec, arithmetic, engine, golden_of)
+    return write_bundle(directory, spec, model, golden, card)
+
+
+def raw_arrays(task: Task, root: Path, count: int = GOLDEN_ARRAYS) -> list[NDArray[np.float32]]:
+    """Raw arrays of a data set in its published layout, evenly from its files: for golden tiles. Raises InputError."""
+    raws = list(open_reader(task.reader, f"task {task.name}").read(Path(root), task))
+    rows = np.unique(np.linspace(0, len(raws) - 1, count).round().astype(int))
+    return [raws[row].load(task.channels) for row in rows]
+
+
+def made_arrays(spec: ImageSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_SEED) -> list[NDArray[np.float32]]:
+    """Arrays float32 [channels, MADE_ROWS, MADE_COLUMNS] whose tiles have about mean 0 and deviation 1.
+
+    Smooth random fields, no signals: they show that a model computes what it did, not that it is any good.
+    """
+    rng = np.random.default_rng(seed)
+    coarse = (spec.channels, MADE_ROWS // 8, MADE_COLUMNS // 8)
+    mean, std = (np.reshape(v, (-1, 1, 1)) for v in (spec.mean, spec.std))
+    arrays = []
+    for _ in range(count):
+        field = np.kron(rng.normal(size=coarse), np.ones((1, 8, 8)))
+        field += 0.3 * rng.normal(size=field.shape)
+        shares = (mean + std * field - spec.range_low) / (spec.range_high - spec.range_low)
+        values = spec.low + np.clip(shares, 0, 1) * (spec.high - spec.low)
+        if spec.decibel_floor is not None:
+            values = np.maximum(10 ** (values / 10) - spec.decibel_floor, 0)
+        arrays.append(values.astype(np.float32))
+    return arrays
+
+
+def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray] | None = None) -> Golden:
+    """Inputs, what they are prepared to, and torch's outputs for them; IQ is of several classes and short."""
+    preprocess = trained.preprocess
+    engine = TorchEngine(trained.model, trained.output)
+    if isinstance(preprocess, ImageSpec):
+        given = tuple(made_arrays(preprocess) if arrays is None else arrays)
+        tiles = tuple(prepare(array, preprocess, f"golden array {i}") for i, array in enumerate(given))
+        rates = np.zeros(len(given))
+        return Golden((), rates, tiles, engine.run(bundle_inputs(spec, np.stack(tiles), rates)), given)
+    if arrays is not None:
+        raise ConfigurationError("export", "arrays", "given", "none for spectrograms, whose golden tiles are of IQ")
+    shortest = preprocess.min_samples
+    dataset = SignalDataset(GOLDEN_SEED, shortest * 3, shortest, partial_share=1.0, snr_db=(10, 25))
+    step = max(1, len(dataset.labels) // GOLDEN_IQ)
+    examples = [dataset[i * step] for i in range(GOLDEN_IQ)]
+    tiles = tuple(prepare(example.iq, preprocess) for example in examples)
+    rates = np.array([example.rate_hz for example in examples])
+    outputs = engine.run(bundle_inputs(spec, np.stack(tiles), rates))
+    return Golden(tuple(example.iq for example in examples), rates, tiles, outputs)
+
+
+def check_parity(bundle: Bundle, trained: TrainedTask, precision: str) -> str:
+    """Description of the engine that gives torch's outputs for BATCHES and the same for each; BundleError if none."""
+    refusals = []
+    for name in ENGINES:
+        try:
+            engine = open_engine(bundle, name, precision="f32")
+            _check_batches(engine, bundle, trained)
+            return engine.description
+        except EngineError as error:  # missing, or it does not know an operator in this type
+            refusals.append(f"{name} ({error.found})")
+    what = f"a model in {precision} that no engine here runs: {'; '.join(refusals)}"
+    expected = (
+        "one that does (pip install openvino runs bf16), or another precision: what was not tried is not exported"
+    )
+    raise BundleError("export", f"precision {precision}", what, expected)
+
+
+def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None:
+    golden, spec = bundle.golden(), bundle.spec
+    count = max(BATCHES)
+    rows = np.arange(count) % len(golden.tiles)
+    tiles = np.stack([np.roll(golden.tiles[row], i, axis=-1) for i, row in enumerate(rows)])  # no two are the same
+    inputs = bundle_inputs(spec, tiles, golden.rate_hz[rows])
+    expected = TorchEngine(trained.model, trained.output).run(inputs)
+    together = engine.run(inputs)
+    for name, values in together.items():
+        _refuse(values, expected[name], f"{name} of ONNX against torch", spec.tolerance)
+    for size in BATCHES[:-1]:
+        pieces = [
+            engine.run({key: value[first : first + size] for key, value in inputs.items()})
+            for first in range(0, count, size)
+        ]
+        for name, values in together.items():
+            single = np.concatenate([piece[name] for piece in pieces])
+            _refuse(single, values, f"{name} of batch {size} against batch {count}", spec.tolerance)
+
+
+def _refuse(a: NDArray, b: NDArray, what: str, tolerance: float) -> None:
+    difference = float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
+    if not difference <= tolerance:
+        raise BundleError("export", what, f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
+
+
+def _tolerance(precision: str, outputs: NDArray) -> float:
+    return TOLERANCES[precision] * max(LEAST_OUTPUT, float(np.abs(outputs).max()))
+
+
+def _check_options(precision: str, half_weights: bool, licence: str, training_data: str) -> None:
+    if precision not in TOLERANCES:
+        raise ConfigurationError("export", "precision", repr(precision), f"one of {', '.join(TOLERANCES)}")
+    if half_weights and precision != "fp32":
+        raise ConfigurationError(
+            "export", "half_weights", f"on with {precision}", "off: its weights are halves already"
+        )
+    for name, value in (("licence", licence), ("training_data", training_data)):
+        if not value.strip():
+            raise ConfigurationError("export", name, "nothing", "what the bundle's user must know")
+
+
+def _rates(trained: TrainedTask, given: tuple[float, float] | None) -> tuple[float, float]:
+    if not isinstance(trained.preprocess, SpectrogramSpec):
+        if given is not None:
+            raise ConfigurationError("export", "rates_hz", given, "none for images, which have no sample rate")
+        if trained.model.encoder_args.rate_input:
+            log.warning("the model could take a sample rate; with images it is exported with the rate unknown")
+        return 0.0, 0.0
+    if given is not None:
+        return given
+    if unknown := [label for label in trained.head.labels if label not in CLASSES]:
+        expected = f"the lowest and the highest of the training data, as {', '.join(unknown)} is not of the generator"
+        raise ConfigurationError("export", "rates_hz", "nothing", expected)
+    views = [view for label in trained.head.labels for view in CLASSES[label].views]
+    return min(view.low_hz for view in views), max(view.high_hz for view in views)
+
+
+def _commit(trained: TrainedTask) -> dict[str, str]:
+    commit = trained.config.get("git_commit")
+    return {"trained at commit": str(commit)} if commit else {}
+
+
+def _card(
+    directory: Path,
+    trained: TrainedTask,
+    learnt: TaskArgs,
+    spec: BundleSpec,
+    arithmetic: str,
+    engine: str,
+    golden_of: str,
+) -> str:
+    if (directory / README).is_file():
+        return (directory / README).read_text(encoding="utf-8")
+    there = (trained.directory / "evaluation.json").is_file()
+    evaluation = read_evaluation(trained.directory) if there else None
+    return make_card(trained, learnt, spec, arithmetic, engine, golden_of, evaluation)
