@@ -253,6 +253,7 @@ def test_a_model_whose_tiles_see_each_other_is_refused(honest, monkeypatch, size
         ({"licence": " "}, "licence", "nothing"),
         ({"training_data": ""}, "training_data", "nothing"),
         ({"rates_hz": (1e6, 2e6)}, "rates_hz", "(1000000.0, 2000000.0)"),
+        ({"arrays": []}, "arrays", "none"),
     ],
 )
 def test_options_that_contradict_are_refused(made, tmp_path, options, field, found):
@@ -349,6 +350,10 @@ def test_a_weight_that_float16_cannot_hold_is_refused():
         model.encoder.blocks[1].mlp.fc1.weight[0, 0] = 1e5
     with pytest.raises(ConfigurationError, match=r"blocks\.1\.mlp\.fc1: precision: found a weight of 1e\+05"):
         typed(model, "fp16")
+    with pytest.raises(
+        ConfigurationError, match=r"blocks\.1\.mlp\.fc1\.weight: half_weights: found a weight of 1e\+05"
+    ):
+        halve_weights(model)
     typed(model, "bf16")
 
 

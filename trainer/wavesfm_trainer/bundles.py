@@ -39,6 +39,7 @@ BATCHES = (1, 2, 7)  # no multiples of each other, so that a batch that was bake
 GOLDEN_SEED = 977
 GOLDEN_IQ, GOLDEN_ARRAYS = 6, 3
 MADE_ROWS, MADE_COLUMNS = 56, 112  # of a generated golden array
+MADE_UP = "made-up arrays, which are no measurements"
 
 
 def export_run(
@@ -84,14 +85,11 @@ def export_run(
     spec = replace(spec, tolerance=_tolerance(precision, golden.outputs[trained.output]))
     model = to_onnx(typed(trained.model, precision) if precision in HALF_TYPES else trained.model, spec, half_weights)
     with tempfile.TemporaryDirectory() as scratch:
-        engine = check_parity(write_bundle(Path(scratch) / name, spec, model, golden, "none"), trained, precision)
+        engine = check_parity(write_bundle(Path(scratch) / "bundle", spec, model, golden, "none"), trained, precision)
     log.info("%s: equal to torch within %.3g on %s", name, spec.tolerance, engine)
     if card is None:
         arithmetic = f"{precision}, weights stored in float16" if half_weights else precision
-        made = isinstance(trained.preprocess, ImageSpec) and arrays is None
-        golden_of = (
-            "made-up arrays, no measurements" if made else "arrays that were given" if arrays else "generated IQ"
-        )
+        golden_of = "generated IQ" if golden.iq else MADE_UP if arrays is None else "arrays of the data set"
         card = _card(directory, trained, learnt, spec, arithmetic, engine, golden_of)
     return write_bundle(directory, spec, model, golden, card)
 
@@ -129,6 +127,8 @@ def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray
     engine = TorchEngine(trained.model, trained.output)
     if isinstance(preprocess, ImageSpec):
         given = tuple(made_arrays(preprocess) if arrays is None else arrays)
+        if not given:
+            raise ConfigurationError("export", "arrays", "none", "at least one, or None for made-up ones")
         tiles = tuple(prepare(array, preprocess, f"golden array {i}") for i, array in enumerate(given))
         rates = np.zeros(len(given))
         return Golden((), rates, tiles, engine.run(bundle_inputs(spec, np.stack(tiles), rates)), given)

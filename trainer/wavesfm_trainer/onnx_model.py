@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
+from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.spec import BundleSpec
 
 from .task_model import TaskModel
@@ -47,10 +48,16 @@ def to_onnx(model: TaskModel, spec: BundleSpec, half_weights: bool = False) -> b
 
 @torch.no_grad()
 def halve_weights(model: nn.Module) -> None:
-    """Round the large weights to float16 in place, so that torch holds exactly what the file will."""
-    for parameter in model.parameters():
-        if parameter.numel() >= HALF_FROM:
-            parameter.copy_(parameter.half().float())
+    """Round the large weights to float16 in place, so that torch holds exactly what the file will.
+
+    Raises ConfigurationError for a weight that float16 cannot hold.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.numel() < HALF_FROM:
+            continue
+        if (largest := float(parameter.abs().max())) > torch.finfo(torch.float16).max:
+            raise ConfigurationError(name, "half_weights", f"a weight of {largest:.3g}", "values in float16's range")
+        parameter.copy_(parameter.half().float())
 
 
 def store_halves(graph: onnx.GraphProto) -> None:
