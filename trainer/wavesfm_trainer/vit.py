@@ -47,7 +47,7 @@ class ViTSize:
 # so that its weights can be read; "nano" is for CPUs. A decoder is thrown away after pre-training: half as wide as the
 # encoder, and less deep.
 SIZES = {
-    "nano": (ViTSize(6, 256, 8), ViTSize(4, 128, 16)),
+    "nano": (ViTSize(6, 256, 8), ViTSize(2, 128, 8)),
     "small": (ViTSize(8, 256, 8), ViTSize(4, 128, 16)),
     "paper": (ViTSize(12, 512, 8), ViTSize(8, 256, 16)),
 }
