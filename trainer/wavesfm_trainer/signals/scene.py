@@ -93,6 +93,7 @@ def _stop(rng: np.random.Generator, signal: SignalClass, rate_hz: float, n_sampl
         gain_steps=(),
         bits=0,
         noise_dbfs=NOISE_DBFS,
+        squelch_s=0.0,
     )
     return receive(rng, emission, reception, rate_hz, n_samples), snr_db
 
