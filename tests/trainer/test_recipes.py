@@ -126,8 +126,8 @@ def test_a_sweep_is_every_combination_with_every_seed():
 
 
 def test_changes_reach_the_recipe():
-    recipe = read_recipe("positioning", ["loop.lr=0.002", "method.last_blocks=3", "model={size: nano}"])
-    assert (recipe.loop.lr, recipe.method.last_blocks, recipe.model.size) == (0.002, 3, "nano")
+    recipe = read_recipe("positioning", ["loop.lr=0.002", "method.last_blocks=3", "model={drop_path: 0.1}"])
+    assert (recipe.loop.lr, recipe.method.last_blocks, recipe.model.drop_path) == (0.002, 3, 0.1)
     assert recipe.loop.epochs == 200  # what was not changed
 
 
@@ -140,6 +140,7 @@ def test_changes_reach_the_recipe():
         ("method.trainable=some", "trainable", "one of probe"),
         ("pretrained=false", "method.trainable", "all, when not pretrained"),
         ("data={wifi-csi: {}}", "data", "none with command finetune"),
+        ("model.size=nano", "model", "drop_path only"),
         ("task=''", "task", "the task to learn"),
         ("sweep={loop.x: [1]}", "loop.x", "SECTION.KEY"),
         ("seeds=[1, 1]", "seeds", "different whole numbers"),

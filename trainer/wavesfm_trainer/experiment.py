@@ -22,9 +22,9 @@ from .mae import MaskedAutoencoder
 from .recipes import Recipe
 from .task_model import TaskArgs, TaskModel
 from .tasks import Task, read_task
+from .trained import OUTPUTS, weights_file
 
 log = logging.getLogger(__name__)
-WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class Where:
 
     devices: int | str = 1
     accelerator: str = "auto"
-    num_nodes: int = 1
 
 
 def cache_of(data: Path, task: str) -> Path:
@@ -150,17 +149,11 @@ def name_of(pretrained: Path) -> str:
     return pretrained.stem
 
 
-def weights_file(path: Path) -> Path:
-    """The weights of a run directory, or the file itself."""
-    return path / WEIGHTS if path.is_dir() else path
-
-
 def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, pretrained: Path | None) -> TaskModel:
     method = vars(recipe.method) | {"pooling": recipe.method.pooling or task.pooling}
-    output = {"classification": "logits", "position": "position", "channel": "channel"}[task.kind]
     grid = task.grid if task.head == "block" else ()
     n_outputs = 0 if grid else int(head.output_shape[0])
-    args = TaskArgs(head=task.head, n_outputs=n_outputs, grid=grid, output=output, **method)
+    args = TaskArgs(head=task.head, n_outputs=n_outputs, grid=grid, output=OUTPUTS[task.kind], **method)
     channels = (examples.image.shape[1],)
     if pretrained is None:
         return TaskModel(replace(recipe.model, channels=channels), args)
@@ -182,7 +175,7 @@ def _validation(cache: Path) -> Examples | None:
     try:
         return read_cache(cache, "validation")
     except InputError as error:
-        if "validation" not in str(error):
+        if error.field != "split validation":
             raise
         log.warning("%s: no validation part, so that the last weights are kept", cache)
         return None
@@ -212,6 +205,5 @@ def _fit(
         resume,
         where.devices,
         accelerator=where.accelerator,
-        num_nodes=where.num_nodes,
         config=config,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ class Recipe:
     command: "pretrain" with `data` (task name -> DataUse) and `masking`; or "finetune" with `task`, `method`,
         `learning` and `augmentation`.
     pretrained: a fine-tuning starts from pre-trained weights, which the command names (False: from scratch, ViT-SL).
-    model: of a pre-training, or from scratch; a fine-tuning takes the encoder of its weights, but for drop_path.
+    model: of a pre-training, or from scratch; fine-tuning from weights takes their encoder, and only drop_path is free.
     loop: options of the loop. seeds: one run for each. sweep: "section.key" -> values, one run for each combination.
     """
 
@@ -135,8 +135,6 @@ def runs_of(values: Recipe, path: str = "recipe") -> list[tuple[str, Recipe]]:
 
 def _with(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
     """A recipe with single keys of its sections changed, checked as a whole again."""
-    from dataclasses import replace
-
     for key, value in changes.items():
         section, _, name = key.partition(".")
         part = getattr(recipe, section, None)
@@ -182,6 +180,15 @@ def _build(values: dict[str, Any], where: str) -> Recipe:
     for name in ONLY[other]:
         if name in values:
             raise ConfigurationError(where, name, "a value", f"none with command {command}")
+    given = values.get("model")
+    if (
+        command == "finetune"
+        and values.get("pretrained", True)
+        and isinstance(given, dict)
+        and set(given) - {"drop_path"}
+    ):
+        expected = "drop_path only: the pre-trained weights say the rest"
+        raise ConfigurationError(where, "model", ", ".join(sorted(given)), expected)
     seeds, sweep = values.pop("seeds", [0]), values.pop("sweep", {})
     if not _are_seeds(seeds):
         raise ConfigurationError(where, "seeds", seeds, "one or more different whole numbers")

@@ -72,14 +72,18 @@ class TrainedEncoder:
     config: Mapping[str, Any]
 
 
+def weights_file(path: Path) -> Path:
+    """The weights of a run directory, or the file itself."""
+    return path / WEIGHTS if path.is_dir() else path
+
+
 def read_run(run: Path | str) -> TrainedTask | TrainedEncoder:
     """Read a run directory or a weights file, strictly.
 
     Raises WeightsError: no file, a damaged one, or one that does not say what its numbers mean (imported weights, that
     nothing was fine-tuned on yet); InputError for a config.json that is none.
     """
-    path = Path(run)
-    path = path / WEIGHTS if path.is_dir() else path
+    path = weights_file(Path(run))
     record = weights.read(path)
     model = weights.load(path)
     there = path.parent / CONFIG

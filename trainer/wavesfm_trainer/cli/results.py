@@ -53,12 +53,9 @@ def _evaluate_split(run: Path, data: Path, split: str | None, device: str) -> No
     """Every run below a folder of runs, or the one."""
     from ..evaluator import evaluate_run
     from ..experiment import cache_for
+    from ..trained import WEIGHTS
 
-    runs = (
-        [run]
-        if run.is_file() or (run / "weights.safetensors").is_file()
-        else sorted(path.parent for path in run.rglob("weights.safetensors"))
-    )
+    runs = [run] if run.is_file() or (run / WEIGHTS).is_file() else sorted(path.parent for path in run.rglob(WEIGHTS))
     if not runs:
         raise ConfigurationError(run, "run", "nothing", "a run directory, a folder of them, or a weights file")
     for one in runs:
