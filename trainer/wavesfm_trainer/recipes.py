@@ -64,6 +64,7 @@ class Recipe:
         `learning` and `augmentation`.
     pretrained: a fine-tuning starts from pre-trained weights, which the command names (False: from scratch, ViT-SL).
     model: of a pre-training, or from scratch; fine-tuning from weights takes their encoder, and only drop_path is free.
+    learning: loss "", label_smoothing 0 and class_weights false are the task's own; turn one of a task off in the task.
     loop: options of the loop. seeds: one run for each. sweep: "section.key" -> values, one run for each combination.
     """
 
