@@ -2,7 +2,7 @@
 
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from .spec import BundleSpec, HeadSpec, ImageSpec, SpectrogramSpec, TensorSpec
-from .types import NO_SIGNAL, UNKNOWN, Accounts, ChannelEstimate, PositionEstimate, Prediction, StreamTime, Tile
+from .types import NO_SIGNAL, UNKNOWN, Accounts, ChannelEstimate, PositionEstimate, Prediction, Slot, StreamTime, Tile
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ __all__ = [
     "InputError",
     "PositionEstimate",
     "Prediction",
+    "Slot",
     "SpectrogramSpec",
     "StreamTime",
     "TensorSpec",

@@ -118,15 +118,79 @@ class PositionEstimate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """What was received in one OFDM slot, after the FFT, and where in the stream it came from.
+
+    grid: complex64 [antennas, symbols, subcarriers], the subcarriers in the order of rising frequency.
+    start_sample: absolute index of the slot's first sample (of its first cyclic prefix); n_samples: that it covers.
+    rate_hz: sample rate, 0.0 when unknown; time: of the first sample, None when unknown.
+    n_nonfinite: samples of all antennas that were NaN or infinite and were taken as zero.
+    sync_metric: of the correlation that found the slot, 0 to 1; None where a tag did.
+    arrived_s: time.monotonic() at which the slot's last sample was there; None offline.
+    """
+
+    grid: NDArray[np.complex64]
+    start_sample: int
+    n_samples: int
+    rate_hz: float = 0.0
+    time: StreamTime | None = None
+    n_nonfinite: int = 0
+    sync_metric: float | None = None
+    arrived_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ChannelEstimate:
-    """What the model takes the channel to be: complex64 [antennas, symbols, subcarriers]; bundle_id: of the model."""
+    """What an estimator takes the channel to be, and what the pilots say of it.
+
+    channel: complex64 [antennas, symbols, subcarriers], in the units of the received grid; bundle_id: of the model, ""
+    where there was none.
+    method: "ls", "ls-nearest", "lmmse", "lmmse-tf" or "model", the one that made `channel`; "" when not said.
+    noise_power: measured at the pilots, per antenna and subcarrier; snr_db: measured there, limited to -40 to 80 dB.
+    residual: what the estimate leaves of the pilots over what it should leave of them: about 1 when it fits, and well
+        above when not. These three are None where nothing measured them.
+    backed_off: least squares stand here in place of another method's answer.
+    start_sample, n_samples, time, n_nonfinite: of the slot; latency_s: from the arrival of the slot's last sample to
+        the making of this estimate, None offline.
+    """
 
     channel: NDArray[np.complex64]
     bundle_id: str
+    method: str = ""
+    noise_power: float | None = None
+    snr_db: float | None = None
+    residual: float | None = None
+    backed_off: bool = False
+    start_sample: int = 0
+    n_samples: int = 0
+    time: StreamTime | None = None
+    latency_s: float | None = None
+    n_nonfinite: int = 0
+
+    @property
+    def gated(self) -> bool:
+        """Never: no gate holds a slot back."""
+        return False
+
+    def facts(self) -> dict[str, object]:
+        """All but the channel, in plain types for JSON; `time` as float seconds since the epoch or None."""
+        return {
+            "method": self.method,
+            "noise_power": self.noise_power,
+            "snr_db": self.snr_db,
+            "residual": self.residual,
+            "backed_off": self.backed_off,
+            "start_sample": self.start_sample,
+            "n_samples": self.n_samples,
+            "time": None if self.time is None else float(self.time),
+            "latency_s": self.latency_s,
+            "n_nonfinite": self.n_nonfinite,
+            "bundle_id": self.bundle_id,
+        }
 
     def as_dict(self) -> dict[str, object]:
-        """Plain types for JSON: the real and the imaginary parts as nested lists."""
-        return {"real": self.channel.real.tolist(), "imag": self.channel.imag.tolist(), "bundle_id": self.bundle_id}
+        """The real and the imaginary parts as nested lists, and `facts`: plain types for JSON."""
+        return {"real": self.channel.real.tolist(), "imag": self.channel.imag.tolist(), **self.facts()}
 
 
 Estimate = Prediction | PositionEstimate | ChannelEstimate

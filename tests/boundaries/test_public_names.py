@@ -18,6 +18,7 @@ PUBLIC = {
     "InputError",
     "PositionEstimate",
     "Prediction",
+    "Slot",
     "SpectrogramSpec",
     "StreamTime",
     "TensorSpec",
