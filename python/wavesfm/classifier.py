@@ -19,19 +19,12 @@ from .messages import (
     LABEL,
     PREDICTIONS,
     STATUS,
-    SYSTEM,
     command_from_pmt,
-    dict_to_pmt,
     prediction_to_pmt,
     retune_from_tags,
 )
 from .session import Session, SessionOptions
-
-ACCOUNTS_EVERY_S = 1.0
-CHUNK_S = 0.005  # of samples that one call of work should be able to take
-CHUNK_SAMPLES = 32768  # the same where the rate is not known
-MOST_CHUNK_SAMPLES = 131072
-END = pmt.intern("end")
+from .stream_end import ACCOUNTS_EVERY_S, END, MessageSide, StreamSide, chunk_samples
 
 
 class classifier(gr.hier_block2):  # type: ignore[misc]
@@ -79,10 +72,9 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         self._session = self._make_session(0)
         self._session.close()  # this one was opened to refuse wrong parameters now and not in the running flowgraph
         self._label = ""
-        self._errors_said_s = 0.0
 
-        self._input = _SampleInput(self, self._options.rate_hz)
-        self._output = _MessageOutput(self)
+        self._input = _SampleInput(self, chunk_samples(self._options.rate_hz))
+        self._output = _MessageOutput(self, self._input)
         for port in (PREDICTIONS, STATUS, LABEL):
             self.message_port_register_hier_out(pmt.symbol_to_string(port))
             self.msg_connect(self._output, port, self, port)
@@ -128,14 +120,14 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
             start_sample,
             self._publish_predictions,
             self._publish_failure,
-            lambda text: self._publish_status("warning", text=text),
+            lambda text: self._output.say("warning", text=text),
         )
 
     def _open_session(self, start_sample: int) -> None:
         with self._lock:
             self._session.close()
             self._session = self._make_session(start_sample)
-        self._publish_status(
+        self._output.say(
             "started",
             bundle_id=self.bundle_id,
             engine=self.engine,
@@ -150,6 +142,16 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         if waiting:
             self._output.logger.warn(f"stopped while {waiting} tiles waited; those not begun are dropped")
 
+    def _fail_session(self, error: Exception, next_sample: int) -> None:
+        if not self._session.fault:
+            self._session.fail(error, next_sample)
+            self._output.say("error", text=f"classification stopped: {self._session.fault}")
+
+    def _finish_session(self) -> None:
+        self._session.finish()
+        self._session.close()
+        self._output.say("finished", **self._session.status())
+
     def _publish_predictions(self, predictions: list[Prediction]) -> None:
         for prediction in predictions:
             self._output.message_port_pub(PREDICTIONS, prediction_to_pmt(prediction))
@@ -160,61 +162,28 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
                 self._output.message_port_pub(LABEL, pmt.cons(LABEL, pmt.intern(text)))
 
     def _publish_failure(self, error: WavesfmError, n_tiles: int) -> None:
-        now_s = clock.monotonic()  # a failing engine must not flood the log; the accounts count every tile
-        if now_s - self._errors_said_s >= ACCOUNTS_EVERY_S:
-            self._errors_said_s = now_s
-            self._publish_status("error", text=str(error), tiles=n_tiles)
-
-    def _publish_status(self, kind: str, **values: Any) -> None:
-        if kind in ("warning", "error"):
-            (self._output.logger.warn if kind == "warning" else self._output.logger.error)(values["text"])
-        self._output.message_port_pub(STATUS, dict_to_pmt({"kind": kind, **values}))
+        self._output.say_failure(text=str(error), tiles=n_tiles)
 
 
-class _SampleInput(gr.sync_block):  # type: ignore[misc]
-    """The stream's side of a classifier: hands samples and tags to the session and never runs the engine itself.
+class _SampleInput(StreamSide, gr.sync_block):  # type: ignore[misc]
+    """The stream's side of a classifier: hands samples and tags to the session."""
 
-    A call of a Python block costs about 0.1 ms, so that GNU Radio's buffers of 8192 samples end at 50 MS/s. When the
-    flowgraph is built, GNU Radio makes the buffer before a block hold twice that block's output multiple; while it runs
-    the multiple must be 1, or the last samples of the stream would be lost.
-    """
-
-    def __init__(self, owner: classifier, rate_hz: float) -> None:
+    def __init__(self, owner: classifier, chunk: int) -> None:
         gr.sync_block.__init__(self, "wavesfm_samples", [np.complex64], [])
-        self.message_port_register_out(END)
-        self._owner = owner
-        chunk = rate_hz * CHUNK_S if rate_hz > 0 else CHUNK_SAMPLES
-        self._chunk_samples = max(1, min(int(chunk), MOST_CHUNK_SAMPLES))
-        self.set_output_multiple(self._chunk_samples)
+        self.join(owner, chunk)
         self._accounts_s = 0.0
 
-    @property
-    def at_end(self) -> bool:
-        """Whether the upstream ended and all its samples were taken; False when the flowgraph was stopped."""
-        return bool(self.gateway.detail().done())
-
     def start(self) -> bool:
-        self.set_output_multiple(1)
         self._accounts_s = clock.monotonic()
-        try:
-            self._owner._open_session(self.nitems_read(0))
-        except Exception as error:
-            self._fail(error, self.nitems_read(0))
-        return True
+        return super().start()
 
     def work(self, input_items: list[Any], output_items: list[Any]) -> int:
         samples = input_items[0]
         try:
             self._take(samples, clock.monotonic())
         except Exception as error:  # it would end this block's thread and hang the flowgraph
-            self._fail(error, self.nitems_read(0) + len(samples))
+            self._owner._fail_session(error, self.nitems_read(0) + len(samples))
         return len(samples)
-
-    def stop(self) -> bool:
-        if not self.at_end:
-            self._owner._close_session()
-        self.set_output_multiple(self._chunk_samples)  # for the buffers of the next run
-        return True
 
     def _take(self, samples: Any, arrived_s: float) -> None:
         session = self._owner._session
@@ -224,39 +193,21 @@ class _SampleInput(gr.sync_block):  # type: ignore[misc]
             session.push(samples[done : offset - first], arrived_s)
             done = offset - first
             for text in unread:
-                self._owner._publish_status("warning", text=text)
+                self._owner._output.say("warning", text=text)
             session.retune(**change)
         session.push(samples[done:], arrived_s)
         if arrived_s - self._accounts_s >= ACCOUNTS_EVERY_S:
             self._accounts_s = arrived_s
-            self._owner._publish_status("accounts", **session.status())
-
-    def _fail(self, error: Exception, next_sample: int) -> None:
-        session = self._owner._session
-        if not session.fault:
-            session.fail(error, next_sample)
-            self._owner._publish_status("error", text=f"classification stopped: {session.fault}")
+            self._owner._output.say("accounts", **session.status())
 
 
-class _MessageOutput(gr.basic_block):  # type: ignore[misc]
-    """The message side of a classifier, and what keeps results from being lost at the end of a stream.
+class _MessageOutput(MessageSide):
+    """The message side of a classifier, with its commands."""
 
-    GNU Radio ends a stream block without another call of work, tells its message neighbours "done" on their port
-    `system`, and ends those too as soon as they handled what was posted before; what comes later is lost. So the
-    samples end in a block of their own, whose only message neighbour is this one. Here "done" is handled as: cut the
-    last tile, wait for the worker, publish, and only then be done, which tells the user's blocks. A "done" that comes
-    from elsewhere (the sender of commands) while the stream still runs is passed over.
-    """
-
-    def __init__(self, owner: classifier) -> None:
-        gr.basic_block.__init__(self, "wavesfm_messages", [], [])
-        self._owner = owner
-        for port in (PREDICTIONS, STATUS, LABEL):
-            self.message_port_register_out(port)
-        for port, handler in ((COMMAND, self.handle_command), (END, self.handle_end)):
-            self.message_port_register_in(port)
-            self.set_msg_handler(port, handler)
-        self.set_msg_handler(SYSTEM, self.handle_system)
+    def __init__(self, owner: classifier, stream: _SampleInput) -> None:
+        super().__init__("wavesfm_messages", owner, stream, (PREDICTIONS, LABEL))
+        self.message_port_register_in(COMMAND)
+        self.set_msg_handler(COMMAND, self.handle_command)
 
     def handle_command(self, message: Any) -> None:
         """Apply one command; what cannot be applied is said on `status`."""
@@ -264,28 +215,7 @@ class _MessageOutput(gr.basic_block):  # type: ignore[misc]
             for name, value in command_from_pmt(message).items():
                 getattr(self._owner, f"set_{name}")(value)
         except Exception as error:
-            self._owner._publish_status("error", text=f"command: {error}")
-
-    def handle_end(self, message: Any) -> None:
-        """Nothing: this port is there to make the samples' block a message neighbour."""
-
-    def handle_system(self, message: Any) -> None:
-        """Finish the session when the stream has ended, then let this block end."""
-        if not self._owner._input.at_end:
-            return
-        session = self._owner._session
-        try:
-            session.finish()
-            session.close()
-            self._owner._publish_status("finished", **session.status())
-        except Exception as error:
-            self._owner._publish_status("error", text=f"end of stream: {error}")
-        self.gateway.system_handler(message)
-
-    def stop(self) -> bool:
-        if self._owner._input.at_end:
-            self._owner._close_session()
-        return True
+            self.say("error", text=f"command: {error}")
 
 
 def _or_none(value: float | None) -> float | None:

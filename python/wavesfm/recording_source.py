@@ -11,10 +11,8 @@ from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.iqfile import Segment, open_recording
 
 from .messages import time_to_pmt
+from .stream_end import chunk_samples
 
-CHUNK_S = 0.005  # of samples that one call of work should be able to make
-CHUNK_SAMPLES = 32768  # the same where the rate is not known
-MOST_CHUNK_SAMPLES = 131072
 END_OF_STREAM = -1  # gr.WORK_DONE is an enum, with which a Python block hangs
 
 
@@ -49,10 +47,9 @@ class recording_source(gr.sync_block):  # type: ignore[misc]
         self._repeat = bool(repeat)
         self._next_sample = 0  # of the file
         self._upcoming = list(self._recording.segments)
-        chunk = self.rate_hz * CHUNK_S if self.rate_hz > 0 else CHUNK_SAMPLES
         # A call of a Python block costs about 0.1 ms, and GNU Radio's own buffer holds 8192 samples. With this multiple
         # it holds two chunks, and work is called when there is room for one; what work makes may still be less.
-        self.set_output_multiple(max(1, min(int(chunk), MOST_CHUNK_SAMPLES)))
+        self.set_output_multiple(chunk_samples(self.rate_hz))
 
     @property
     def rate_hz(self) -> float:
