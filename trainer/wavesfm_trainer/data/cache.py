@@ -93,7 +93,7 @@ def write_cache(
     columns = _columns(listed, sides)
     n_bytes = len(listed) * (2 * math.prod(spec.tile_shape) + 8 * targets.size)
     n_bytes += sum(column.nbytes for column in columns.values()) + len(json.dumps(note)) + SPARE_BYTES
-    with _whole_file(path, n_bytes) as partial, h5py.File(partial, "r+") as file:
+    with whole_file(path, n_bytes) as partial, h5py.File(partial, "r+") as file:
         file.attrs["note"] = json.dumps(note)
         for name, column in columns.items():
             file.create_dataset(name, data=column)
@@ -202,7 +202,7 @@ def _write_examples(
 
 
 @contextlib.contextmanager
-def _whole_file(path: Path, n_bytes: int) -> Iterator[Path]:
+def whole_file(path: Path, n_bytes: int) -> Iterator[Path]:
     """An empty HDF5 file beside `path`; it becomes `path` when all went well, and is removed when not.
 
     Its bytes are reserved before HDF5 opens it: the library crashes where a disk fills up under it.

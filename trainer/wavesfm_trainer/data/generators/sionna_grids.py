@@ -1,36 +1,32 @@
-"""MIMO-OFDM resource grids over the urban micro-cell of 3GPP TR 38.901, for channel estimation, with Sionna.
+"""MIMO-OFDM resource grids of a simulated uplink (3GPP TR 38.901 through Sionna), for channel estimation.
 
-Layout: `batch_<i>.npz` with x_rg complex64 [64, 14, 48] (what was sent), y_rg complex64 [64, 16, 14, 48] (received),
-h_freq complex64 [64, 16, 14, 48] (the channel), snr_db float32 [64]. `count` is in examples; the last batch may be
-smaller. One user with one vertical omnidirectional antenna sends to 4 x 2 dual-polarised elements (16 ports) at
-3.5 GHz, 30 kHz, FFT 48, normal prefix, pilots on symbols 2 and 11, QPSK between; the channel has mean power 1 in every
-example, so that SNR is what `snr_db` says.
+Layout: `batch_<i>.npz` with x_rg complex64 [64, S, F] (what was sent), y_rg complex64 [64, A, S, F] (received),
+h_freq complex64 [64, A, S, F] (the channel), snr_db float32 [64]. `count` is in examples; the last batch may be
+smaller. As published: numerology "paper" (A 16, S 14, F 48), urban micro-cell, 3.5 GHz, 3 m/s; QPSK between the
+pilots. The channel has mean power 1 in every example, so that SNR is what `snr_db` says.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.channel.numerology import OFDMSpec
 from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.spec import to_dict
 
+from ..numerologies import read_numerology
+from .channels import BATCH, ChannelSimulator, Grid, Scenario
 from .output import draws, finish, start
-
-CARRIER_HZ, SPACING_HZ, SPEED_M_PER_S = 3.5e9, 30e3, 3.0
-N_SYMBOLS, N_SUBCARRIERS, N_ANTENNAS, PREFIX_SAMPLES = 14, 48, 16, 6
-PILOT_SYMBOLS = (2, 11)
-BATCH = 64
-PILOT_SEED = 0
-Grid = NDArray[np.complex64]
 
 
 @dataclass(frozen=True)
 class GridBatch:
-    """B examples: sent [B, 14, 48], received and channel [B, 16, 14, 48], complex64; snr_db float32 [B]."""
+    """B examples: sent [B, S, F], received and channel [B, A, S, F], complex64; snr_db float32 [B]."""
 
     sent: Grid
     received: Grid
@@ -38,80 +34,34 @@ class GridBatch:
     snr_db: NDArray[np.float32]
 
 
-class UplinkSimulator:
-    """Sionna's chain from bits to the received grid, built once, for batches of any size."""
+def send(rng: np.random.Generator, channel: Grid, snr_db: NDArray[np.float32], spec: OFDMSpec) -> GridBatch:
+    """Slots of QPSK and pilots, all of power 1, sent through channels complex64 [B, A, S, F] in white noise.
 
-    def __init__(self) -> None:
-        try:
-            from sionna.phy import channel, config, mapping, ofdm
-        except ImportError as error:
-            raise ConfigurationError("sionna_grids", "sionna", str(error), "the package sionna-no-rt") from error
-        config.seed = PILOT_SEED  # Sionna draws the pilots here: the same in every set, as a standard's would be
-        self._grid = ofdm.ResourceGrid(
-            num_ofdm_symbols=N_SYMBOLS,
-            fft_size=N_SUBCARRIERS,
-            subcarrier_spacing=SPACING_HZ,
-            cyclic_prefix_length=PREFIX_SAMPLES,
-            pilot_pattern="kronecker",
-            pilot_ofdm_symbol_indices=list(PILOT_SYMBOLS),
-        )
-        self._umi = _micro_cell(channel.tr38901)
-        self._topology = channel.gen_single_sector_topology
-        self._channel = channel.GenerateOFDMChannel(self._umi, self._grid, normalize_channel=True)
-        self._apply = channel.ApplyOFDMChannel()
-        self._bits = mapping.BinarySource()
-        self._qpsk = mapping.Mapper("qam", 2)
-        self._fill = ofdm.ResourceGridMapper(self._grid)
-
-    def batch(self, rng: np.random.Generator, snr_db: NDArray[np.float32]) -> GridBatch:
-        """Simulate as many examples as snr_db [B] has.
-
-        Sionna's own generators are seeded from `rng`: the same draws give the same batch.
-        """
-        import torch
-        from sionna.phy import config
-
-        config.seed = int(rng.integers(2**63))
-        n = len(snr_db)
-        self._umi.reset_topology()  # or Sionna keeps the former batch's size
-        speed = {"min_ut_velocity": SPEED_M_PER_S, "max_ut_velocity": SPEED_M_PER_S}
-        with torch.no_grad():
-            self._umi.set_topology(*self._topology(n, 1, "umi", **speed))
-            channel = self._channel(n)  # [n, rx, rx antennas, tx, tx antennas, symbols, subcarriers]
-            bits = self._bits([n, 1, 1, 2 * self._grid.num_data_symbols])
-            sent = self._fill(self._qpsk(bits))
-            noise_power = torch.as_tensor(10 ** (-np.asarray(snr_db, np.float32) / 10), device=sent.device)
-            received = self._apply(sent, channel, noise_power)
-        return GridBatch(
-            _array(sent[:, 0, 0]), _array(received[:, 0]), _array(channel[:, 0, :, 0, 0]), np.float32(snr_db)
-        )
-
-
-def _micro_cell(tr38901: Any) -> Any:
-    """The UMi model with its antennas; path loss and shadowing off, as SNR is set by the noise."""
-    base = tr38901.PanelArray(
-        num_rows_per_panel=4, num_cols_per_panel=2, polarization="dual", polarization_type="cross",
-        antenna_pattern="38.901", carrier_frequency=CARRIER_HZ,
-    )  # fmt: skip
-    user = tr38901.Antenna(
-        polarization="single", polarization_type="V", antenna_pattern="omni", carrier_frequency=CARRIER_HZ
-    )
-    return tr38901.UMi(
-        carrier_frequency=CARRIER_HZ, o2i_model="low", ut_array=user, bs_array=base, direction="uplink",
-        enable_pathloss=False, enable_shadow_fading=False,
-    )  # fmt: skip
-
-
-def _array(tensor: Any) -> Grid:
-    return np.ascontiguousarray(tensor.cpu().numpy().astype(np.complex64))
+    snr_db: [B], of a channel of mean power 1.
+    """
+    count = len(channel)
+    quadrant = rng.integers(4, size=(count, spec.symbols, spec.subcarriers))
+    sent = np.exp(0.25j * np.pi * (1 + 2 * quadrant)).astype(np.complex64)
+    sent[np.ix_(np.arange(count), list(spec.pilot_symbols), spec.pilot_subcarriers)] = spec.pilots
+    deviation = np.float32(np.sqrt(0.5)) * 10 ** (-np.asarray(snr_db, np.float32) / 20)
+    noise = rng.standard_normal((*channel.shape, 2), np.float32).view(np.complex64)[..., 0]
+    received = channel * sent[:, None] + deviation[:, None, None, None] * noise
+    return GridBatch(sent, received, channel, np.float32(snr_db))
 
 
 def batches(
-    count: int, seed: int, snr_db: tuple[float, float] = (-10.0, 20.0), snr_step_db: float = 0.0, batch: int = BATCH
+    count: int,
+    seed: int,
+    snr_db: tuple[float, float] = (-10.0, 20.0),
+    snr_step_db: float = 0.0,
+    batch: int = BATCH,
+    scenario: Scenario | None = None,
+    spec: OFDMSpec | None = None,
 ) -> Iterator[GridBatch]:
     """`count` examples in batches of `batch`, the last one smaller; batch i is a function of (seed, i, its size).
 
     snr_db: drawn uniformly in this range for each example; with snr_step_db from low, low + step, ... high.
+    scenario, spec: as published when None.
     ConfigurationError when the range is empty or a number is not positive.
     """
     low, high = snr_db
@@ -122,31 +72,37 @@ def batches(
             raise ConfigurationError("sionna_grids", name, value, "1 or more")
     if snr_step_db < 0:
         raise ConfigurationError("sionna_grids", "snr_step_db", snr_step_db, "0 (uniform) or more")
-    simulator = UplinkSimulator()
+    spec = spec or read_numerology("paper")
+    simulator = ChannelSimulator(spec, scenario or Scenario())
     for index, first in enumerate(range(0, count, batch)):
         rng = draws(seed, index)
         size = min(batch, count - first)
         if snr_step_db:
-            steps = np.arange(low, high + snr_step_db / 2, snr_step_db)
-            snr = rng.choice(steps, size)
+            snr = rng.choice(np.arange(low, high + snr_step_db / 2, snr_step_db), size)
         else:
             snr = rng.uniform(low, high, size)
-        yield simulator.batch(rng, snr.astype(np.float32))
+        yield send(rng, simulator.batch(rng, size), snr.astype(np.float32), spec)
 
 
 def generate(
-    directory: Path, count: int, seed: int, snr_db: tuple[float, float] = (-10.0, 20.0), snr_step_db: float = 0.0
+    directory: Path,
+    count: int,
+    seed: int,
+    snr_db: tuple[float, float] = (-10.0, 20.0),
+    snr_step_db: float = 0.0,
+    scenario: Scenario | None = None,
+    spec: OFDMSpec | None = None,
 ) -> None:
     """Write `count` examples into batches of 64; see `batches` for the arguments and errors."""
     directory = start(directory, count)
+    spec, scenario = spec or read_numerology("paper"), scenario or Scenario()
     files = {}
-    for index, made in enumerate(batches(count, seed, snr_db, snr_step_db)):
+    for index, made in enumerate(batches(count, seed, snr_db, snr_step_db, scenario=scenario, spec=spec)):
         name = f"batch_{index:05d}.npz"
         np.savez(directory / name, x_rg=made.sent, y_rg=made.received, h_freq=made.channel, snr_db=made.snr_db)
         files[name] = {"examples": len(made.snr_db)}
     settings = {
-        "count": count, "snr_db": list(snr_db), "snr_step_db": snr_step_db, "model": "Sionna UMi, TR 38.901",
-        "carrier_hz": CARRIER_HZ, "spacing_hz": SPACING_HZ, "speed_m_per_s": SPEED_M_PER_S,
-        "pilot_symbols": list(PILOT_SYMBOLS),
+        "count": count, "snr_db": list(snr_db), "snr_step_db": snr_step_db,
+        "scenario": dataclasses.asdict(scenario), "numerology": to_dict(spec),
     }  # fmt: skip
     finish(directory, "sionna_grids", seed, settings, files)

@@ -1,0 +1,36 @@
+"""Numerologies as data: what an uplink's slot looks like, read from numerologies/*.yml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.spec import from_dict
+
+NUMEROLOGIES = Path(__file__).parent / "numerologies"
+
+
+def read_numerology(name_or_path: str | Path) -> OFDMSpec:
+    """The numerology of a .yml file with the fields of `OFDMSpec`, or of a name that `numerologies/` has.
+
+    Raises ConfigurationError for no such file or no YAML, and core's BundleError naming file and field: unknown,
+    missing, of the wrong type, or in contradiction to another.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yml", ".yaml"):
+        path = NUMEROLOGIES / f"{name_or_path}.yml"
+    if not path.is_file():
+        expected = f"a .yml file or one of {', '.join(numerology_names())}"
+        raise ConfigurationError(name_or_path, "numerology", "nothing", expected)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(path, "contents", " ".join(str(error).split())[:200], "YAML") from None
+    return from_dict(OFDMSpec, values, str(path))
+
+
+def numerology_names() -> list[str]:
+    """Names of the numerologies that ship."""
+    return sorted(path.stem for path in NUMEROLOGIES.glob("*.yml"))
