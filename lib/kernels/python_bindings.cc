@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+#include "ofdm_demodulator.h"
+#include "pilot_image.h"
 #include "resize.h"
 #include "sample_conversion.h"
 #include "spectrogram_tiler.h"
+#include "waveform_correlation.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 
@@ -143,6 +147,93 @@ Image resize(const Image& image, std::size_t height, std::size_t width) {
     return out;
 }
 
+std::string shape_of(const Samples& array) {
+    std::string text;
+    for (py::ssize_t i = 0; i < array.ndim(); i++) {
+        text += (i ? ", " : "") + std::to_string(array.shape(i));
+    }
+    return "[" + text + "]";
+}
+
+void require_shape(const char* name, const Samples& array, const std::vector<std::size_t>& shape) {
+    bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
+    std::string expected;
+    for (std::size_t i = 0; i < shape.size(); i++) {
+        same = same && array.shape(static_cast<py::ssize_t>(i)) == static_cast<py::ssize_t>(shape[i]);
+        expected += (i ? ", " : "") + std::to_string(shape[i]);
+    }
+    if (!same) {
+        throw py::value_error(std::string(name) + ": found " + shape_of(array) + ", expected [" + expected +
+                              "]");
+    }
+}
+
+Samples demodulate(const OFDMDemodulator& demodulator, const Samples& samples) {
+    require_shape("samples", samples, {demodulator.antennas(), demodulator.slot_samples()});
+    Samples grid(std::vector<py::ssize_t>{static_cast<py::ssize_t>(demodulator.antennas()),
+                                          static_cast<py::ssize_t>(demodulator.symbols()),
+                                          static_cast<py::ssize_t>(demodulator.subcarriers())});
+    const auto* from = samples.data();
+    auto* to = grid.mutable_data();
+    {
+        py::gil_scoped_release release;
+        demodulator.demodulate(from, to);
+    }
+    return grid;
+}
+
+void require_indices(const char* name, const std::vector<std::size_t>& indices, std::size_t limit) {
+    for (const auto index : indices) {
+        if (index >= limit) {
+            throw py::value_error(std::string(name) + ": found " + std::to_string(index) +
+                                  ", expected below " + std::to_string(limit));
+        }
+    }
+}
+
+Image image_of_pilots(const Samples& grid, const Samples& pilots,
+                      const std::vector<std::size_t>& pilot_symbols,
+                      const std::vector<std::size_t>& pilot_subcarriers) {
+    if (grid.ndim() != 3) {
+        throw py::value_error("grid: found " + shape_of(grid) +
+                              ", expected [antennas, symbols, subcarriers]");
+    }
+    const auto antennas = static_cast<std::size_t>(grid.shape(0)),
+               symbols = static_cast<std::size_t>(grid.shape(1)),
+               subcarriers = static_cast<std::size_t>(grid.shape(2));
+    require_shape("pilots", pilots, {pilot_symbols.size(), pilot_subcarriers.size()});
+    require_indices("pilot_symbols", pilot_symbols, symbols);
+    require_indices("pilot_subcarriers", pilot_subcarriers, subcarriers);
+    Image image(std::vector<py::ssize_t>{2, grid.shape(0) + 1, pilots.size()});
+    const auto *from = grid.data(), *sent = pilots.data();
+    float* to = image.mutable_data();
+    {
+        py::gil_scoped_release release;
+        pilot_image(from, antennas, symbols, subcarriers, sent, pilot_symbols, pilot_subcarriers, to);
+    }
+    return image;
+}
+
+Image correlate(const Samples& samples, const Samples& waveform) {
+    if (samples.ndim() != 2 || samples.shape(0) < 1) {
+        throw py::value_error("samples: found " + shape_of(samples) + ", expected [antennas, samples]");
+    }
+    const auto antennas = static_cast<std::size_t>(samples.shape(0)),
+               n = static_cast<std::size_t>(samples.shape(1)), k = static_cast<std::size_t>(waveform.size());
+    if (waveform.ndim() != 1 || k < 1 || k > std::min(n, side_limit)) {
+        throw py::value_error("waveform: found " + shape_of(waveform) + ", expected 1 to " +
+                              std::to_string(std::min(n, side_limit)) + " samples");
+    }
+    Image out(static_cast<py::ssize_t>(n - k + 1));
+    const auto *from = samples.data(), *shape = waveform.data();
+    float* to = out.mutable_data();
+    {
+        py::gil_scoped_release release;
+        waveform_correlation(from, antennas, n, n, shape, k, to);
+    }
+    return out;
+}
+
 py::dict version_info() {
     py::dict info;
     info["fftw"] = std::string(fftwf_version);
@@ -153,7 +244,8 @@ py::dict version_info() {
 } // namespace
 
 PYBIND11_MODULE(_kernels, m) {
-    m.doc() = "Spectrogram tiles, resize and sample conversion in C++; the GIL is released while they work.";
+    m.doc() = "Spectrogram tiles, resize, sample conversion and OFDM grids in C++; the GIL is released while "
+              "they work.";
     py::class_<BoundTiler>(
         m, "SpectrogramTiler",
         "Streams complex64 samples into tiles, bit-identical for any chunking. One per stream.\n\n"
@@ -187,5 +279,25 @@ PYBIND11_MODULE(_kernels, m) {
           "Resizes float32 [C, H, W] of finite values to [C, height, width]: bicubic, antialiased, edges "
           "cut.\n\n"
           "ValueError names a size outside 1 to 65536, or what would be more than 2^28 values.");
+    py::class_<OFDMDemodulator>(
+        m, "OFDMDemodulator",
+        "Takes the grid out of a slot: prefixes off, FFT, the subcarriers' bins, over the root of "
+        "fft_size.\n\n"
+        "prefix_samples: of each symbol; bins: of each subcarrier. ValueError names what is out of range.")
+        .def(py::init<std::size_t, std::vector<std::size_t>, std::vector<std::size_t>, std::size_t>(),
+             py::arg("fft_size"), py::arg("prefix_samples"), py::arg("bins"), py::arg("antennas"))
+        .def("demodulate", &demodulate, py::arg("samples").noconvert(),
+             "complex64 [antennas, slot_samples] -> complex64 [antennas, symbols, subcarriers].")
+        .def_property_readonly("slot_samples", &OFDMDemodulator::slot_samples,
+                               "Samples of a slot of one antenna.");
+    m.def("pilot_image", &image_of_pilots, py::arg("grid").noconvert(), py::arg("pilots").noconvert(),
+          py::arg("pilot_symbols"), py::arg("pilot_subcarriers"),
+          "Lays the pilots of a grid [A, S, F] beside those sent [P, Fp]: float32 [2, 1 + A, P * Fp].\n\n"
+          "Real and imaginary parts; row 0 what was sent; pilot symbol after pilot symbol.");
+    m.def("waveform_correlation", &correlate, py::arg("samples").noconvert(), py::arg("waveform").noconvert(),
+          "The part, 0 to 1, of the power of samples [A, n] that has the shape of waveform [k] from each "
+          "sample "
+          "on:\nfloat32 [n - k + 1], the mean over antennas. Samples must be finite, the waveform not all "
+          "zero.");
     m.def("version_info", &version_info, "FFTW's version and the instruction set chosen at run time.");
 }
