@@ -1,4 +1,7 @@
-"""The one artefact that passes from trainer to radio: model.onnx, bundle.json, golden.npz, README.md."""
+"""The one artefact that passes from trainer to radio: model.onnx, bundle.json, golden.npz, README.md.
+
+A bundle of pilot grids may have a fifth file, covariances.npz.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import BundleError
+from .channel.covariance import FILE_LIMIT, Covariances
+from .errors import BundleError, ConfigurationError, InputError
 from .golden import GOLDEN_LIMIT, Golden
-from .spec import BundleSpec, from_dict, to_dict
+from .spec import BundleSpec, PilotGridSpec, from_dict, to_dict
 
 if TYPE_CHECKING:
     from .engines.base import Engine
@@ -27,6 +31,7 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 MODEL, SPEC, GOLDEN, README = "model.onnx", "bundle.json", "golden.npz", "README.md"
 LIMITS = {MODEL: 2 << 30, SPEC: 1 << 20, GOLDEN: GOLDEN_LIMIT, README: 1 << 20}
+COVARIANCES = "covariances.npz"  # which not every bundle has
 PREPARE_TOLERANCE = 2e-2  # standardised units; covers FFTW's and numpy's different roundings near the dB floor
 
 
@@ -56,16 +61,33 @@ class Bundle:
         for name, limit in LIMITS.items():
             _check_file(directory / name, limit)
         spec = read_spec(directory / SPEC)
-        digest = _sha256(directory / MODEL)
-        if digest != spec.sha256:
-            raise BundleError(directory / MODEL, "sha256", digest, spec.sha256 + " as bundle.json says")
-        return cls(directory, spec, f"{spec.name}@{digest[:12]}", directory / MODEL)
+        hashes = {MODEL: spec.sha256}
+        if spec.covariances:
+            _check_file(directory / COVARIANCES, FILE_LIMIT)
+            hashes[COVARIANCES] = spec.covariances
+        for name, expected in hashes.items():
+            digest = _sha256(directory / name)
+            if digest != expected:
+                raise BundleError(directory / name, "sha256", digest, expected + " as bundle.json says")
+        return cls(directory, spec, f"{spec.name}@{spec.sha256[:12]}", directory / MODEL)
 
     def golden(self) -> Golden:
         """The golden tiles, checked against the spec's tensors; raises BundleError."""
         golden = Golden.load(self.path / GOLDEN)
         golden.check(self.spec, self.path / GOLDEN)
         return golden
+
+    def covariances(self) -> Covariances:
+        """Those of the channels that the model was trained on; raises BundleError where there are none, or bad ones."""
+        path, preprocess = self.path / COVARIANCES, self.spec.preprocess
+        if not self.spec.covariances or not isinstance(preprocess, PilotGridSpec):
+            raise BundleError(path, "covariances", "nothing", "a bundle of pilot grids that has them")
+        try:
+            covariances = Covariances.load(path)
+            covariances.require(preprocess.numerology, str(path))
+        except InputError as error:
+            raise BundleError(error.where, error.field, error.found, error.expected) from error
+        return covariances
 
 
 def read_spec(path: Path) -> BundleSpec:
@@ -84,16 +106,25 @@ def read_spec(path: Path) -> BundleSpec:
     return spec
 
 
-def write_bundle(directory: str | Path, spec: BundleSpec, onnx: bytes, golden: Golden, readme: str) -> Bundle:
+def write_bundle(
+    directory: str | Path,
+    spec: BundleSpec,
+    onnx: bytes,
+    golden: Golden,
+    readme: str,
+    covariances: Covariances | None = None,
+) -> Bundle:
     """Write a bundle whole or not at all and open it again.
 
-    spec: its sha256 is replaced by that of `onnx`. A bundle that is already at `directory` is replaced; anything else
-    there is refused. Raises BundleError.
+    spec: its hashes are replaced by those of `onnx` and `covariances` (None: none; only with pilot grids). A bundle
+    that is already at `directory` is replaced; anything else there is refused. Raises BundleError.
     """
     target = Path(directory)
     if target.exists() and not (target / SPEC).is_file() and any(target.iterdir()):
         raise BundleError(target, "directory", "other files", "a new directory or a bundle to replace")
-    spec = dataclasses.replace(spec, sha256=hashlib.sha256(onnx).hexdigest())
+    extra = b"" if covariances is None else covariances.to_bytes()
+    hashed = hashlib.sha256(extra).hexdigest() if extra else ""
+    spec = dataclasses.replace(spec, sha256=hashlib.sha256(onnx).hexdigest(), covariances=hashed)
     _check_consistency(spec, target / SPEC)
     golden.check(spec, target / GOLDEN)
     try:
@@ -106,7 +137,11 @@ def write_bundle(directory: str | Path, spec: BundleSpec, onnx: bytes, golden: G
             (fresh / SPEC).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
             golden.save(fresh / GOLDEN)
             (fresh / README).write_text(readme, encoding="utf-8")
-            Bundle.open(fresh)
+            if extra:
+                (fresh / COVARIANCES).write_bytes(extra)
+            written = Bundle.open(fresh)
+            if extra:
+                written.covariances()
             _swap(fresh, target, Path(scratch) / "old")
     except OSError as error:
         raise BundleError(target, "directory", error.strerror or str(error), "a place that can be written") from error
@@ -126,7 +161,7 @@ class GoldenReport:
 
 
 def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
-    """Prepare the golden IQ or arrays and run the golden tiles through `engine`.
+    """Prepare the golden IQ, arrays or grids and run the golden tiles through `engine`.
 
     Raises BundleError naming the stage that differs, `prepare` or `engine`, with the largest difference. The outputs
     may differ by the bundle's tolerance, or by the engine's `relative_tolerance` times the largest golden output where
@@ -142,7 +177,8 @@ def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
         raise BundleError(
             bundle.path, "golden stage prepare", f"a difference of {apart:.3g}", f"at most {PREPARE_TOLERANCE:g}"
         )
-    outputs = engine.run(bundle_inputs(bundle.spec, np.stack(golden.tiles), golden.rate_hz))
+    snr_db = golden.snr_db(bundle.spec)
+    outputs = engine.run(bundle_inputs(bundle.spec, np.stack(golden.tiles), golden.rate_hz, snr_db))
     worst, allowed = 0.0, bundle.spec.tolerance
     for name, expected in golden.outputs.items():
         tolerance = max(bundle.spec.tolerance, engine.relative_tolerance * float(np.max(np.abs(expected))))
@@ -155,11 +191,19 @@ def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
     return GoldenReport(engine.description, len(golden.tiles), apart, PREPARE_TOLERANCE, worst, allowed)
 
 
-def bundle_inputs(spec: BundleSpec, tiles: np.ndarray, rates_hz: Any) -> dict[str, np.ndarray]:
-    """The model's inputs by name: tiles float32 [B, C, H, W] and, where asked for, log10 of the rates [B] as [B, 1]."""
+def bundle_inputs(spec: BundleSpec, tiles: np.ndarray, rates_hz: Any, snr_db: Any = None) -> dict[str, np.ndarray]:
+    """The model's inputs by name: tiles float32 [B, C, H, W] and, where asked for, what describes them as [B, 1].
+
+    rates_hz: [B], of which the log10 is taken (0 stays 0); snr_db: [B], as `observe` measures it, for pilot grids.
+    Raises ConfigurationError where the model asks for an SNR and there is none.
+    """
     rates = np.asarray(rates_hz, np.float64).reshape(-1, 1)
     log10_rate = np.log10(rates, out=np.zeros_like(rates), where=rates > 0).astype(np.float32)
     sources = {"tile": np.ascontiguousarray(tiles, np.float32), "log10_rate": log10_rate}
+    if snr_db is not None:
+        sources["snr_db"] = np.asarray(snr_db, np.float32).reshape(-1, 1)
+    elif any(tensor.source == "snr_db" for tensor in spec.inputs):
+        raise ConfigurationError(f"bundle {spec.name}", "snr_db", "nothing", "one number for each tile")
     return {tensor.name: sources[tensor.source] for tensor in spec.inputs}
 
 
@@ -192,6 +236,14 @@ def _check_consistency(spec: BundleSpec, path: Path) -> None:
         shapes["log10_rate"] = (-1, 1)
         if spec.head.task != "classification":
             raise BundleError(path, "head.task", spec.head.task, "classification, the only task of spectrograms")
+    if isinstance(spec.preprocess, PilotGridSpec):
+        shapes["snr_db"] = (-1, 1)
+        grid = spec.preprocess.numerology.grid_shape
+        if spec.head.task != "channel" or tuple(spec.head.grid) != grid:
+            other = f"task {spec.head.task}, grid {tuple(spec.head.grid)}"
+            raise BundleError(path, "head", other, f"task channel and grid {grid}, as the numerology has")
+    elif spec.covariances:
+        raise BundleError(path, "covariances", spec.covariances, "none: only bundles of pilot grids have them")
     for tensor in spec.inputs:
         if tensor.source not in shapes:
             raise BundleError(

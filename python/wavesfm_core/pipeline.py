@@ -15,7 +15,7 @@ from .gate import DEFAULT_GATE_DB, PowerGate
 from .heads import ClassificationHead, Head, make_head
 from .iqfile import Recording, check_rate
 from .preprocess import TileStream, prepare
-from .spec import SpectrogramSpec
+from .spec import ImageSpec, SpectrogramSpec
 from .types import Estimate, Prediction, Samples, Tensor, Tile
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Pipeline:
     """A bundle ready to classify one stream of tiles, or to estimate from arrays; used by one thread at a time.
 
     A bundle of spectrograms takes IQ (`predict`, `classify`, `classify_recording`), a bundle of images takes arrays
-    (`estimate`); the other kind is refused with ConfigurationError.
+    (`estimate`); another kind is refused with ConfigurationError.
     bundle, engine, head, gate: its parts; `head.threshold` (of classification) and `gate.gate_db` may be set while
     running. The gate holds back no arrays.
     """
@@ -91,12 +91,12 @@ class Pipeline:
 
         Predictions (whose places in a stream are 0), PositionEstimates or ChannelEstimates, by the bundle's task.
         Raises InputError naming the array (the first is 0), EngineError, and ConfigurationError for a bundle of
-        spectrograms.
+        another kind (for pilot grids there is `channel.pipeline.ChannelPipeline`).
         """
         preprocess = self.bundle.spec.preprocess
-        if isinstance(preprocess, SpectrogramSpec):
+        if not isinstance(preprocess, ImageSpec):
             expected = "one for images, since arrays are to be read"
-            raise ConfigurationError(self.bundle.path, "preprocess", "a model for spectrograms", expected)
+            raise ConfigurationError(self.bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
         _check_batch(batch_tiles)
         estimates: list[Estimate] = []
         for first in range(0, len(arrays), batch_tiles):

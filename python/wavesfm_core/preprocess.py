@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .channel.pilots import pilot_tile
 from .errors import InputError
 from .image import image_tile
-from .spec import ImageSpec, Preprocess, SpectrogramSpec
+from .spec import ImageSpec, PilotGridSpec, Preprocess, SpectrogramSpec
 from .spectrogram import make_tiler
 from .types import Samples, StreamTime, Tensor, Tile
 
@@ -21,10 +22,14 @@ def prepare(samples: NDArray[Any], spec: Preprocess, where: str = "prepare") -> 
     SpectrogramSpec: complex64 [n] (complex128 is rounded) with spec.min_samples <= n <= spec.tile_samples; C = 1. What
     is left over after the last whole frame is not used.
     ImageSpec: float32 [channels, rows, columns] (float64 is rounded), finite; C = channels; see `ImageSpec`.
+    PilotGridSpec: complex64 [antennas, symbols, subcarriers], finite, with pilots that are not all zero; the tile is
+    float32 spec.tile_shape; see `PilotGridSpec`.
     where: what the samples are, for errors. Raises InputError for another type, shape, count or size.
     """
     if isinstance(spec, ImageSpec):
         return image_tile(samples, spec, where)
+    if isinstance(spec, PilotGridSpec):
+        return pilot_tile(samples, spec, where)
     samples = _as_samples(samples, where)
     if not spec.min_samples <= samples.size <= spec.tile_samples:
         expected = f"{spec.min_samples} to {spec.tile_samples}, what one tile is made of"

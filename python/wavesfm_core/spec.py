@@ -7,16 +7,18 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, final
 
+from .channel.numerology import OFDMSpec
 from .errors import BundleError
 
 T = TypeVar("T")
-PreprocessT = TypeVar("PreprocessT", "SpectrogramSpec", "ImageSpec")
+PreprocessT = TypeVar("PreprocessT", "SpectrogramSpec", "ImageSpec", "PilotGridSpec")
 
 WINDOWS = ("hann", "hamming", "blackman", "rectangular")
 REFERENCES = ("median", "full_scale")
-SOURCES = ("tile", "log10_rate")
+SOURCES = ("tile", "log10_rate", "snr_db")
+LAYOUTS = ("image", "least_squares")
 TASK_FIELDS = {  # of HeadSpec, which hold for one task only
     "classification": ("labels", "threshold"),
     "position": ("axes", "low_m", "high_m"),
@@ -29,6 +31,7 @@ VALUES_LIMIT = 1 << 26  # of a prepared image with all its channels: 256 MiB
 GRID_LIMIT = 1 << 24  # elements of a channel matrix
 
 
+@final
 @dataclass(frozen=True)
 class SpectrogramSpec:
     """How IQ becomes a tile: window, FFT, |.|^2, mean over frames, dB with floor, fftshift, resize, range, standardise.
@@ -105,6 +108,7 @@ class SpectrogramSpec:
         return (self.min_rows * self.frames_averaged - 1) * self.hop_samples + self.fft_size
 
 
+@final
 @dataclass(frozen=True)
 class ImageSpec:
     """How an array of CSI, pilots or powers becomes a tile: decibels where asked for, resize, range, standardise.
@@ -163,13 +167,52 @@ class ImageSpec:
         return self.channels, self.height, self.width
 
 
-Preprocess = SpectrogramSpec | ImageSpec
+@final
+@dataclass(frozen=True)
+class PilotGridSpec:
+    """How a received grid of an OFDM slot, complex64 [A, S, F], becomes a tile of its pilots.
+
+    numerology: of the slot.
+    layout: "image" is the paper's: float32 [2, 1 + A, P * Fp], real and imaginary parts, row 0 the pilots sent and the
+        rows below what each antenna received, pilot symbol after pilot symbol; then the steps of `image`.
+        "least_squares" is what was received over what was sent, divided by the root of its mean power in the slot:
+        float32 [2 P, A, Fp], real and imaginary part of the first pilot symbol, then of the second.
+    image: for layout "image", of 2 channels; None for "least_squares".
+    """
+
+    kind: ClassVar[str] = "pilot_grid"
+
+    numerology: OFDMSpec
+    layout: str
+    image: ImageSpec | None = None
+
+    def __post_init__(self) -> None:
+        is_image = self.layout == "image"
+        fits = self.image is not None and self.image.channels == 2 if is_image else self.image is None
+        rules = {
+            "layout": (self.layout in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
+            "image": (fits, "an image of 2 channels" if is_image else "null, since the layout is least_squares"),
+        }
+        _refuse_broken("preprocess", self, rules)
+
+    @property
+    def tile_shape(self) -> tuple[int, int, int]:
+        """Of a prepared tile: the image's, or 2 P, A and Fp."""
+        if self.image is not None:
+            return self.image.tile_shape
+        symbols, subcarriers = self.numerology.pilots.shape
+        return 2 * symbols, self.numerology.antennas, subcarriers
+
+
+Preprocess = SpectrogramSpec | ImageSpec | PilotGridSpec
 
 
 def unscaled(spec: PreprocessT) -> PreprocessT:
     """The same preprocessing without its last step (mean 0, std 1): what a cache holds, to standardise later."""
     if isinstance(spec, ImageSpec):
         return dataclasses.replace(spec, mean=(0.0,) * spec.channels, std=(1.0,) * spec.channels)
+    if isinstance(spec, PilotGridSpec):
+        return spec if spec.image is None else dataclasses.replace(spec, image=unscaled(spec.image))
     return dataclasses.replace(spec, mean=0.0, std=1.0)
 
 
@@ -178,7 +221,8 @@ class TensorSpec:
     """One input or output of the model: name and shape, with -1 for the batch; source says what feeds an input.
 
     source "tile": float32 [B, C, H, W]; "log10_rate": float32 [B, 1], log10 of the sample rate in Hz, 0 when unknown
-    (spectrograms only). Outputs leave `source` empty.
+    (spectrograms only); "snr_db": float32 [B, 1], the signal-to-noise ratio measured at the pilots, in dB (pilot grids
+    only). Outputs leave `source` empty.
     """
 
     name: str
@@ -260,11 +304,12 @@ class BundleSpec:
 
     preprocess: a "kind" in the file tells which, and without one it is a spectrogram.
     sha256: of model.onnx; tolerance: of the outputs in float32; rates_hz: the lowest and the highest trained at, 0 and
-    0 for images.
+    0 for images and pilot grids.
+    covariances: sha256 of covariances.npz, which a bundle of pilot grids may have; "" for none.
     """
 
     name: str
-    preprocess: SpectrogramSpec | ImageSpec
+    preprocess: SpectrogramSpec | ImageSpec | PilotGridSpec
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     head: HeadSpec
@@ -274,18 +319,21 @@ class BundleSpec:
     licence: str
     training_data: str
     versions: dict[str, str] = field(default_factory=dict)
+    covariances: str = ""
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
     """Plain types for JSON, which `from_dict` reads again.
 
-    An ImageSpec says its "kind"; a SpectrogramSpec says none, as in files from before there were images. Of a HeadSpec
-    only the fields of its task.
+    An ImageSpec or a PilotGridSpec says its "kind"; a SpectrogramSpec says none, as in files from before there were
+    images. Of a HeadSpec only the fields of its task; a BundleSpec without covariances has no such field, as before.
     """
     values = {f.name: _plain(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
     if isinstance(spec, HeadSpec):
         return {name: values[name] for name in ("task", *TASK_FIELDS[spec.task])}
-    return {"kind": spec.kind, **values} if isinstance(spec, ImageSpec) else values
+    if isinstance(spec, BundleSpec) and not spec.covariances:
+        del values["covariances"]
+    return {"kind": spec.kind, **values} if isinstance(spec, (ImageSpec, PilotGridSpec)) else values
 
 
 def _plain(value: Any) -> Any:
@@ -298,7 +346,7 @@ def _plain(value: Any) -> Any:
 
 def preprocess_from_dict(values: Any, where: str) -> Preprocess:
     """The spec that `to_dict` wrote, by its "kind" (none: a spectrogram); raises BundleError."""
-    return _of_kind((SpectrogramSpec, ImageSpec), values, where)
+    return _of_kind((SpectrogramSpec, ImageSpec, PilotGridSpec), values, where)
 
 
 def _of_kind(classes: tuple[Any, ...], values: Any, where: str) -> Any:

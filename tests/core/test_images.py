@@ -189,7 +189,7 @@ WRONG_GOLDEN = {
     "one missing": (lambda a: a.pop("array_1"), "array_1: found nothing"),
     "iq instead": (
         lambda a: a.update({f"iq_{i}": np.zeros(9, np.complex64) for i in (0, 1)}) or a.pop("array_0"),
-        "number of tiles: found 2 rates, 2 pieces of IQ, 0 arrays, 2 tiles, expected equal numbers, .* no pieces of IQ",
+        "number of tiles: found 2 rates, 2 pieces of IQ, 0 arrays, 0 grids, 2 tiles, expected equal numbers, .* no pieces of IQ",
     ),
     "channels": (
         lambda a: a.update(array_1=a["array_1"][:2]),
@@ -221,7 +221,7 @@ def test_iq_beside_arrays_is_not_written(bundles: dict[str, Path]) -> None:
     bundle = Bundle.open(bundles["position"])
     golden = bundle.golden()
     both = Golden((np.zeros(9, np.complex64),) * 2, golden.rate_hz, golden.tiles, golden.outputs, golden.arrays)
-    with pytest.raises(BundleError, match=r"2 pieces of IQ, 2 arrays, 2 tiles"):
+    with pytest.raises(BundleError, match=r"2 pieces of IQ, 2 arrays, 0 grids, 2 tiles"):
         both.check(bundle.spec, Path("golden.npz"))
 
 

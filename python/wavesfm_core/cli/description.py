@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..spec import BundleSpec, HeadSpec, SpectrogramSpec
+from ..spec import BundleSpec, HeadSpec, PilotGridSpec, SpectrogramSpec
 
 
 def head_rows(head: HeadSpec) -> dict[str, str]:
@@ -21,6 +21,8 @@ def head_rows(head: HeadSpec) -> dict[str, str]:
 def input_rows(spec: BundleSpec) -> dict[str, str]:
     """What one tile is made of, and how, by title."""
     preprocess = spec.preprocess
+    if isinstance(preprocess, PilotGridSpec):
+        return _grid_rows(spec, preprocess)
     steps = ", ".join(f"{name} {value}" for name, value in vars(preprocess).items())
     if isinstance(preprocess, SpectrogramSpec):
         low, high = spec.rates_hz
@@ -30,3 +32,19 @@ def input_rows(spec: BundleSpec) -> dict[str, str]:
             "preprocess": steps,
         }
     return {"a tile": f"an array [{preprocess.channels}, rows, columns]", "preprocess": steps}
+
+
+def _grid_rows(spec: BundleSpec, preprocess: PilotGridSpec) -> dict[str, str]:
+    numerology, (_, pilots) = preprocess.numerology, preprocess.numerology.pilots.shape
+    steps = preprocess.layout
+    if preprocess.image is not None:
+        steps += ": " + ", ".join(f"{name} {value}" for name, value in vars(preprocess.image).items())
+    symbols = ", ".join(map(str, numerology.pilot_symbols))
+    return {
+        "numerology": f"{numerology.id}: FFT {numerology.fft_size}, {numerology.spacing_hz / 1e3:g} kHz, "
+        f"{numerology.rate_hz / 1e6:g} MS/s, {numerology.slot_samples} samples a slot",
+        "pilots": f"on symbols {symbols}, {pilots} subcarriers each, every {numerology.pilot_step}. from "
+        f"{numerology.pilot_offset} on",
+        "covariances": spec.covariances or "none",
+        "preprocess": steps,
+    }

@@ -1,0 +1,123 @@
+"""Covariances of a channel over antennas, symbols and subcarriers: learnt from channels, kept in a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..npz import load_arrays
+from .numerology import OFDMSpec
+
+FILE_LIMIT = 256 << 20  # bytes, of the file and of its arrays together
+TOLERANCE = 1e-4  # of the mean eigenvalue: how far from Hermitian, or below zero an eigenvalue, rounding may lead
+AXES = ("space", "time", "frequency")
+
+
+@dataclass(frozen=True, eq=False)
+class Covariances:
+    """E[h_i conj(h_j)] along each axis of a channel [A, S, F], whose covariance they are as a Kronecker product.
+
+    space [A, A], time [S, S], frequency [F, F]: kept as complex128, scaled to a mean diagonal of 1. Raises InputError
+    naming the matrix that is not square, finite, Hermitian or positive definite; singular ones, as from few channels,
+    pass (no eigenvalue below -1e-4 of the mean one).
+    """
+
+    space: NDArray[np.complex128]
+    time: NDArray[np.complex128]
+    frequency: NDArray[np.complex128]
+
+    def __post_init__(self) -> None:
+        for name in AXES:
+            object.__setattr__(self, name, _checked(getattr(self, name), name))
+
+    @classmethod
+    def learn(cls, channels: Iterable[NDArray[np.complex64]]) -> Covariances:
+        """The mean over batches of channels, complex [n, A, S, F] each, of any mean power.
+
+        Raises InputError for no channels, batches of other shapes, and values that are not finite.
+        """
+        sums: list[NDArray[np.complex128]] = []
+        shape: tuple[int, ...] = ()
+        for i, batch in enumerate(channels):
+            where = f"channels, batch {i}"
+            if batch.ndim != 4 or batch.dtype.kind != "c" or not np.isfinite(batch).all():
+                expected = "finite complex numbers [n, A, S, F]"
+                raise InputError(where, "array", f"{batch.dtype} {batch.shape}, or NaN or infinity there", expected)
+            if shape and batch.shape[1:] != shape:
+                raise InputError(where, "shape", batch.shape[1:], f"{shape}, as in the batches before")
+            shape = batch.shape[1:]
+            grams = [_gram(batch, axis) for axis in (1, 2, 3)]
+            sums = [a + b for a, b in zip(sums, grams)] if sums else grams
+        if not sums:
+            raise InputError("channels", "batches", "none", "one or more")
+        return cls(*sums)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Antennas, symbols and subcarriers."""
+        return len(self.space), len(self.time), len(self.frequency)
+
+    def require(self, spec: OFDMSpec, where: str = "covariances") -> None:
+        """Raise InputError, naming the matrix, unless their sizes are those of the numerology."""
+        for name, found, expected in zip(AXES, self.shape, spec.grid_shape):
+            if found != expected:
+                raise InputError(where, name, f"{found} x {found}", f"{expected} x {expected}, as the numerology has")
+
+    def to_bytes(self) -> bytes:
+        """The npz file: space, time and frequency as complex64."""
+        file = io.BytesIO()
+        np.savez_compressed(file, **{name: getattr(self, name).astype(np.complex64) for name in AXES})
+        return file.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_bytes` to a file; raises InputError where that cannot be."""
+        try:
+            Path(path).write_bytes(self.to_bytes())
+        except OSError as error:
+            raise InputError(path, "file", error.strerror or error, "a file that can be written") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Covariances:
+        """Read such a file without pickle, sizes checked before anything is allocated; raises InputError by name."""
+        arrays = load_arrays(Path(path), FILE_LIMIT, InputError)
+        for name in AXES:
+            if name not in arrays:
+                raise InputError(path, name, "nothing", "a matrix")
+        try:
+            return cls(*(arrays[name] for name in AXES))
+        except InputError as error:
+            raise InputError(path, error.field, error.found, error.expected) from None
+
+
+def _gram(batch: NDArray[Any], axis: int) -> NDArray[np.complex128]:
+    rows = np.moveaxis(batch, axis, 0).reshape(batch.shape[axis], -1)
+    return (rows @ rows.conj().T).astype(np.complex128)
+
+
+def _checked(matrix: NDArray[Any], name: str) -> NDArray[np.complex128]:
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise InputError("covariances", name, f"shape {getattr(matrix, 'shape', None)}", "a square matrix")
+    if matrix.dtype.kind not in "fc" or not np.isfinite(matrix).all():
+        raise InputError("covariances", name, f"{matrix.dtype} with NaN or infinity, or no numbers", "finite numbers")
+    power = float(np.trace(matrix).real) / len(matrix)
+    if not power > 0:
+        raise InputError("covariances", name, f"a mean diagonal of {power:g}", "a positive one")
+    scaled = matrix.astype(np.complex128) / power
+    apart = float(np.abs(scaled - scaled.conj().T).max())
+    if apart > TOLERANCE:
+        raise InputError("covariances", name, f"a matrix that differs by {apart:.3g} from its adjoint", "Hermitian")
+    hermitian = (scaled + scaled.conj().T) / 2
+    try:
+        np.linalg.cholesky(hermitian + TOLERANCE * np.eye(len(hermitian)))
+    except np.linalg.LinAlgError:
+        least = float(np.linalg.eigvalsh(hermitian)[0])
+        raise InputError("covariances", name, f"an eigenvalue of {least:.3g}", "positive definite") from None
+    hermitian.setflags(write=False)
+    return hermitian

@@ -1,0 +1,179 @@
+"""Grids in, channels out: least squares, the linear estimator of least mean squared error, and a bundle's model."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle, bundle_inputs
+from ..engines import Engine
+from ..errors import ConfigurationError
+from ..heads import ChannelHead
+from ..preprocess import prepare
+from ..spec import PilotGridSpec
+from .covariance import Covariances
+from .numerology import OFDMSpec
+from .pilots import Grid, Observation, least_squares_tiles, observe
+
+INTERPOLATIONS = {"linear": "ls", "nearest": "ls-nearest"}
+CUT = 1e-8  # of the power: the weakest modes of an axis that hold no more than this together are left out
+LOWEST_SNR = 0.1  # below it the measured signal power scales no image any more
+
+
+class Estimator(Protocol):
+    """One way from grids to channels, used by one thread at a time; name: as `ChannelEstimate.method` has it."""
+
+    name: str
+    spec: OFDMSpec
+
+    def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
+        """Channels complex64 [B, A, S, F], in the units of the grids, of grids of that shape.
+
+        observation: what `observe` says of them, or with the powers that are known; None: measured here. Raises
+        InputError for what `observe` refuses.
+        """
+        ...
+
+
+class LeastSquares:
+    """Least squares at the pilots, interpolated over subcarriers and then over symbols.
+
+    interpolation: "linear", beyond the outermost pilots along the line through the last two; or "nearest", the lower
+    of two equally near. Raises ConfigurationError for another.
+    """
+
+    def __init__(self, spec: OFDMSpec, interpolation: str = "linear") -> None:
+        if interpolation not in INTERPOLATIONS:
+            known = " or ".join(INTERPOLATIONS)
+            raise ConfigurationError("least squares", "interpolation", repr(interpolation), known)
+        self.spec = spec
+        self.name = INTERPOLATIONS[interpolation]
+        weigh = _linear if interpolation == "linear" else _nearest
+        self._subcarriers = weigh(spec.frequencies[spec.pilot_subcarriers], spec.frequencies)
+        lower, upper, part = weigh(np.array(spec.pilot_symbols), np.arange(spec.symbols))
+        rows = np.eye(len(spec.pilot_symbols))
+        self._symbols = ((1 - part)[:, None] * rows[lower] + part[:, None] * rows[upper]).astype(np.complex64)
+
+    def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
+        """See `Estimator.estimate`."""
+        ls = (observation or observe(grids, self.spec)).ls
+        if self.spec.pilot_step > 1:
+            lower, upper, part = self._subcarriers
+            below = ls[..., lower]
+            ls = below + part.astype(np.float32) * (ls[..., upper] - below)
+        return self._symbols @ ls
+
+
+class LMMSE:
+    """The linear estimator of least mean squared error for channels of given covariances, in their eigenbasis.
+
+    h = R_hp (R_pp + N / P I)^-1 y with the covariance R = space x time x frequency (Kronecker), R_pp its part between
+    pilots, R_hp its part between all elements and pilots, y the least squares at the pilots, N the noise power and P
+    the signal power of the observation. R_pp is a Kronecker product too: in its eigenvectors the inverse is one gain
+    l / (l + N / P) for each mode of power l, and the products are with small matrices. Modes that hold less than CUT of
+    an axis' power together are left out.
+    space: False takes the antennas as independent ("lmmse-tf"). Raises InputError for covariances of other sizes.
+    """
+
+    def __init__(self, spec: OFDMSpec, covariances: Covariances, space: bool = True) -> None:
+        covariances.require(spec)
+        self.spec = spec
+        self.name = "lmmse" if space else "lmmse-tf"
+        antennas = covariances.space if space else np.eye(spec.antennas)
+        space_power, space_modes, _ = _modes(antennas, np.arange(spec.antennas))
+        time_power, time_modes, time_spread = _modes(covariances.time, np.array(spec.pilot_symbols))
+        power, modes, spread = _modes(covariances.frequency, spec.pilot_subcarriers)
+        self._power = np.multiply.outer(np.kron(space_power, time_power), power)  # [A' P', M]
+        self._spread_power = np.multiply.outer(np.tile(_power(time_spread), len(space_power)), _power(spread))
+        self._spread_power /= np.prod(spec.grid_shape)
+        self._from_antennas = np.kron(space_modes, time_modes).conj().T.astype(np.complex64)  # [A' P', A P]
+        self._to_antennas = np.kron(space_modes, np.eye(len(time_power))).astype(np.complex64)  # [A P', A' P']
+        self._from_subcarriers = modes.conj().astype(np.complex64)  # [Fp, M]
+        self._to_subcarriers = spread.T.astype(np.complex64)  # [M, F]
+        self._to_symbols = time_spread.astype(np.complex64)  # [S, P']
+
+    def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
+        """See `Estimator.estimate`."""
+        seen = observation or observe(grids, self.spec)
+        batch, antennas, symbols, subcarriers = seen.ls.shape
+        values = seen.ls.reshape(-1, subcarriers) @ self._from_subcarriers
+        values = self._from_antennas @ values.reshape(batch, antennas * symbols, -1)
+        values *= self._gains(seen.noise_power / seen.signal_power)
+        values = (self._to_antennas @ values).reshape(-1, values.shape[-1]) @ self._to_subcarriers
+        return self._to_symbols @ values.reshape(batch, antennas, -1, self.spec.subcarriers)
+
+    def error(self, snr_db: float) -> float:
+        """Mean squared error over the mean power of the channel, for channels of these covariances (its trace)."""
+        gains = self._gains(np.array([10 ** (-snr_db / 10)]))[0]
+        return float(1 - np.sum(gains * self._power * self._spread_power))
+
+    def _gains(self, noise: NDArray[np.float64]) -> NDArray[np.float32]:
+        return (self._power / (self._power + noise[:, None, None])).astype(np.float32)
+
+
+class ModelEstimator:
+    """A bundle's model: prepare, engine, head.
+
+    Layout "least_squares": the model is fed the least squares over the root of their mean power, and its answer is
+    multiplied by that root. Layout "image": the grid is brought to a signal power of 1, as in training, and the answer
+    brought back; the measured signal power is taken no lower than for an SNR of -10 dB. Raises ConfigurationError for a
+    bundle that is not for grids.
+    """
+
+    name = "model"
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        preprocess = bundle.spec.preprocess
+        if not isinstance(preprocess, PilotGridSpec):
+            expected = "one for pilot grids, since a channel is to be estimated"
+            raise ConfigurationError(bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
+        self.spec = preprocess.numerology
+        self.bundle_id = bundle.id
+        self._bundle, self._engine, self._preprocess = bundle, engine, preprocess
+        self._head = ChannelHead(bundle.spec.head, bundle.id)
+
+    def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
+        """See `Estimator.estimate`; raises EngineError too."""
+        seen = observation or observe(grids, self.spec)
+        tiles, roots = least_squares_tiles(seen.ls) if self._preprocess.image is None else self._images(grids, seen)
+        inputs = bundle_inputs(self._bundle.spec, tiles, np.zeros(len(tiles)), seen.snr_db)
+        channels = self._head.channels(self._engine.run(inputs)[self._bundle.spec.outputs[0].name])
+        channels *= roots[:, None, None, None]
+        return channels
+
+    def _images(self, grids: Grid, seen: Observation) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        roots = np.sqrt(np.maximum(seen.signal_power, LOWEST_SNR * seen.noise_power)).astype(np.float32)
+        scaled = grids / roots[:, None, None, None]
+        return np.stack([prepare(grid, self._preprocess, f"slot {i}") for i, grid in enumerate(scaled)]), roots
+
+
+Taps = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
+
+
+def _linear(pilots: NDArray[Any], places: NDArray[Any]) -> Taps:
+    """For each place the two pilots on whose line it lies, and how far from the first to the second."""
+    if len(pilots) == 1:
+        return _nearest(pilots, places)
+    lower = np.clip(np.searchsorted(pilots, places, side="right") - 1, 0, len(pilots) - 2)
+    return lower, lower + 1, (places - pilots[lower]) / (pilots[lower + 1] - pilots[lower])
+
+
+def _nearest(pilots: NDArray[Any], places: NDArray[Any]) -> Taps:
+    nearest = np.abs(np.subtract.outer(places, pilots)).argmin(axis=1)
+    return nearest, nearest, np.zeros(len(places))
+
+
+def _modes(covariance: NDArray[Any], pilots: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Of the covariance between the pilots: eigenvalues [m], eigenvectors [n, m]; and what a mode of unit amplitude at
+    the pilots is everywhere, [all, m]; without the weakest modes (CUT)."""
+    powers, vectors = np.linalg.eigh(covariance[np.ix_(pilots, pilots)])
+    held = np.cumsum(np.maximum(powers, 0))
+    first = int(np.searchsorted(held, CUT * held[-1], side="right"))
+    powers, vectors = powers[first:], vectors[:, first:]
+    return powers, vectors, covariance[:, pilots] @ vectors / powers
+
+
+def _power(columns: NDArray[Any]) -> NDArray[np.float64]:
+    return (np.abs(columns) ** 2).sum(axis=0)

@@ -1,0 +1,180 @@
+"""Slots in, channel estimates out: one estimator of several, its back-off, and an error for a slot that is bad."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle, replay_golden
+from ..engines import Engine, open_engine
+from ..errors import ConfigurationError, InputError, WavesfmError
+from ..spec import PilotGridSpec
+from ..types import ChannelEstimate, Slot
+from .backoff import BackOff
+from .covariance import Covariances
+from .estimators import LMMSE, Estimator, LeastSquares, ModelEstimator
+from .numerology import OFDMSpec
+from .pilots import Observation, check_grid, observe_checked, residuals
+
+METHODS = ("model", "lmmse", "lmmse-tf", "ls", "ls-nearest")
+
+
+class ChannelPipeline:
+    """Estimates the channels of one stream of slots; used by one thread at a time, `set_method` by any.
+
+    spec: the numerology; bundle: None where there is none; backoff: None for none; failed: slots so far that could not
+    be estimated; backed_off: slots for which least squares stood in.
+    """
+
+    def __init__(
+        self,
+        spec: OFDMSpec,
+        method: str,
+        backoff: BackOff | None = None,
+        covariances: Callable[[], Covariances] | None = None,
+        bundle: Bundle | None = None,
+        engine: Callable[[], Engine] | None = None,
+    ) -> None:
+        """`open` and `of` are the ways in; covariances, engine: called when a method first needs them."""
+        self.spec, self.bundle, self.backoff = spec, bundle, backoff
+        self.failed = self.backed_off = 0
+        self._covariances, self._engine = covariances, engine
+        self._made: dict[str, Estimator] = {}
+        self._fallback = LeastSquares(spec)
+        self._last: Estimator | None = None  # of the former slots
+        self.set_method(method)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        method: str = "model",
+        device: str = "auto",
+        backoff: BackOff | None = None,
+        threads: int = 0,
+        precision: str = "auto",
+        replay: bool = True,
+    ) -> ChannelPipeline:
+        """Open the bundle at `path`, for its model or for another method with its numerology and covariances.
+
+        device, threads, precision: see `open_engine`; replay: of its golden grids, when the model is first used. Raises
+        BundleError, EngineError, and ConfigurationError for a bundle that is not for grids and for a method that is
+        unknown or lacks its covariances.
+        """
+        bundle = Bundle.open(path)
+        preprocess = bundle.spec.preprocess
+        if not isinstance(preprocess, PilotGridSpec):
+            expected = "one for pilot grids, since a channel is to be estimated"
+            raise ConfigurationError(bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
+
+        def engine() -> Engine:
+            opened = open_engine(bundle, device, threads, precision)
+            if replay:
+                replay_golden(bundle, opened)
+            return opened
+
+        covariances = bundle.covariances if bundle.spec.covariances else None
+        return cls(preprocess.numerology, method, backoff, covariances, bundle, engine)
+
+    @classmethod
+    def of(
+        cls,
+        numerology: OFDMSpec,
+        method: str = "ls",
+        covariances: Covariances | None = None,
+        backoff: BackOff | None = None,
+    ) -> ChannelPipeline:
+        """A pipeline with no bundle, for least squares and, where covariances are given, LMMSE.
+
+        Raises ConfigurationError for another method, and InputError for covariances of another size.
+        """
+        return cls(numerology, method, backoff, None if covariances is None else lambda: covariances)
+
+    @property
+    def method(self) -> str:
+        """One of METHODS, in use from the next `predict` on."""
+        return self._estimator.name
+
+    def set_method(self, method: str) -> None:
+        """Use another of METHODS; what fails leaves the former in use. Raises as `open` and `of` do."""
+        if method not in self._made:
+            self._made[method] = self._make(method)
+        self._estimator = self._made[method]
+
+    def _make(self, method: str) -> Estimator:
+        if method == "ls":
+            return self._fallback
+        if method == "ls-nearest":
+            return LeastSquares(self.spec, "nearest")
+        where = "channel pipeline" if self.bundle is None else self.bundle.path
+        if method not in METHODS:
+            raise ConfigurationError(where, "method", repr(method), f"one of {', '.join(METHODS)}")
+        if method == "model":
+            if self.bundle is None or self._engine is None:
+                raise ConfigurationError(where, "method", method, "another: there is no bundle")
+            return ModelEstimator(self.bundle, self._engine())
+        if self._covariances is None:
+            raise ConfigurationError(where, "method", method, "another: there are no covariances")
+        return LMMSE(self.spec, self._covariances(), space=method == "lmmse")
+
+    def predict(self, slots: Sequence[Slot]) -> list[ChannelEstimate | WavesfmError]:
+        """One estimate for each slot, in order; in place of one that cannot be estimated, the InputError that says why.
+
+        Bad slots (another shape, NaN, no pilots) harm no others and are counted in `failed`. Raises EngineError, when
+        all of them failed.
+        """
+        estimator = self._estimator
+        if self.backoff is not None and estimator is not self._last:
+            self.backoff.reset()
+        self._last = estimator
+        errors = [self._refused(slot) for slot in slots]
+        good = [slot for slot, error in zip(slots, errors) if error is None]
+        self.failed += len(slots) - len(good)
+        estimates = iter(self._estimate(estimator, good) if good else [])
+        return [next(estimates) if error is None else error for error in errors]
+
+    def _refused(self, slot: Slot) -> InputError | None:
+        try:
+            check_grid(slot.grid, self.spec, f"slot at sample {slot.start_sample}")
+        except InputError as error:
+            return error
+        return None
+
+    def _estimate(self, estimator: Estimator, slots: list[Slot]) -> list[ChannelEstimate]:
+        grids = np.stack([slot.grid for slot in slots])
+        seen = observe_checked(grids, self.spec)
+        channels = estimator.estimate(grids, seen)
+        fits = residuals(channels, seen, self.spec)
+        backed_off = self._back_off(estimator, seen, fits)
+        if any(backed_off):
+            channels[backed_off] = self._fallback.estimate(grids, seen)[backed_off]
+        bundle_id = estimator.bundle_id if isinstance(estimator, ModelEstimator) else ""
+        now = time.monotonic()
+        return [
+            ChannelEstimate(
+                channel=channels[i],
+                bundle_id="" if backed_off[i] else bundle_id,
+                method=self._fallback.name if backed_off[i] else estimator.name,
+                noise_power=float(seen.noise_power[i]),
+                snr_db=float(seen.snr_db[i]),
+                residual=float(fits[i]),
+                backed_off=backed_off[i],
+                start_sample=slot.start_sample,
+                n_samples=slot.n_samples,
+                time=slot.time,
+                latency_s=None if slot.arrived_s is None else now - slot.arrived_s,
+                n_nonfinite=slot.n_nonfinite,
+            )
+            for i, slot in enumerate(slots)
+        ]
+
+    def _back_off(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> list[bool]:
+        if self.backoff is None or isinstance(estimator, LeastSquares):
+            return [False] * len(fits)
+        backed_off = [self.backoff.update(snr_db, fit) for snr_db, fit in zip(seen.snr_db.tolist(), fits.tolist())]
+        self.backed_off += sum(backed_off)
+        return backed_off
