@@ -1,9 +1,12 @@
-"""How predictions, status, commands and tags travel as PMT; the keys of the dictionaries are a contract with users."""
+"""How predictions, status, commands and tags travel as PMT; the keys of the dictionaries are a contract with users.
+
+Grids of OFDM slots travel as PDUs, see `pdus`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pmt
@@ -14,7 +17,7 @@ STATUS = pmt.intern("status")
 LABEL = pmt.intern("label")
 COMMAND = pmt.intern("command")
 SYSTEM = pmt.intern("system")
-COMMANDS = ("threshold", "gate_db", "policy")
+COMMANDS = ("threshold", "gate_db", "policy")  # of the classifier
 
 
 def time_to_pmt(time: StreamTime | None) -> Any:
@@ -55,8 +58,8 @@ def prediction_to_pmt(prediction: Prediction) -> Any:
     return dict_to_pmt({**prediction.as_dict(), "time": prediction.time})
 
 
-def command_from_pmt(message: Any) -> dict[str, Any]:
-    """The commands of a dict, or of one pair (name . value); ValueError for anything else or a name not in COMMANDS."""
+def command_from_pmt(message: Any, known: Collection[str] = COMMANDS) -> dict[str, Any]:
+    """The commands of a dict, or of one pair (name . value); ValueError for anything else or a name not in `known`."""
     if pmt.is_pair(message) and pmt.is_symbol(pmt.car(message)):
         commands = {pmt.symbol_to_string(pmt.car(message)): pmt.to_python(pmt.cdr(message))}
     elif pmt.is_dict(message) and not pmt.is_null(message):
@@ -64,8 +67,8 @@ def command_from_pmt(message: Any) -> dict[str, Any]:
     else:
         raise ValueError(f"found {message}, expected a dictionary or a pair (name . value)")
     for name in commands:
-        if name not in COMMANDS:
-            raise ValueError(f"found {name}, expected one of {', '.join(COMMANDS)}")
+        if name not in known:
+            raise ValueError(f"found {name}, expected one of {', '.join(known)}")
     return commands
 
 
@@ -105,7 +108,7 @@ TAGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def dict_to_pmt(values: Mapping[str, Any]) -> Any:
-    """A PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, nested dicts and PMT_NIL (None)."""
+    """A PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, nested dicts and PMT_NIL (None)."""
     message = pmt.make_dict()
     for key, value in reversed(values.items()):  # a PMT dict grows at its front
         message = pmt.dict_add(message, pmt.intern(key), _value_to_pmt(value))
@@ -128,6 +131,8 @@ def _value_to_pmt(value: Any) -> Any:
         return dict_to_pmt(value)
     if isinstance(value, StreamTime):
         return time_to_pmt(value)
+    if isinstance(value, tuple):
+        return pmt.make_tuple(*map(_value_to_pmt, value))
     if isinstance(value, bool) or value is None:
         return pmt.to_pmt(value)
     if isinstance(value, int) and value >= 0:

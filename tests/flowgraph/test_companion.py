@@ -12,6 +12,7 @@ from pathlib import Path
 import pmt
 import pytest
 from gnuradio import gr, wavesfm
+from ofdm_graphs import numerology, write_numerology
 
 ROOT = Path(__file__).parents[2]
 YMLS = sorted((ROOT / "grc").glob("*.block.yml"))
@@ -43,12 +44,18 @@ def companion():
 
 
 @pytest.fixture()
-def values(fake_bundle, recording, tmp_path):
+def spec_file(tmp_path):
+    return write_numerology(numerology(), tmp_path / "numerology.json")
+
+
+@pytest.fixture()
+def values(fake_bundle, recording, spec_file, tmp_path):
     """What a user must give, by block."""
     return {
         "wavesfm_recording_source": {"filename": str(recording)},
         "wavesfm_classifier": {"bundle": str(fake_bundle)},
         "wavesfm_prediction_sink": {"filename": str(tmp_path / "o")},
+        "wavesfm_channel_estimator": {"numerology": spec_file, "fft_size": "32"},
     }
 
 
@@ -111,6 +118,12 @@ def test_every_parameter_of_a_block_is_in_its_yml(companion):
         ("wavesfm_classifier", ("queue_tiles", "0")),
         ("wavesfm_classifier", ("batch_tiles", "0")),
         ("wavesfm_classifier", ("batch_wait_ms", "-1")),
+        ("wavesfm_channel_estimator", ("numerology", "")),
+        ("wavesfm_channel_estimator", ("fft_size", "0")),
+        ("wavesfm_channel_estimator", ("snr_leave_db", "100")),
+        ("wavesfm_channel_estimator", ("residual_leave", "2")),
+        ("wavesfm_channel_estimator", ("antenna", "-2")),
+        ("wavesfm_channel_estimator", ("batch_slots", "0")),
         ("wavesfm_recording_source", ("filename", "")),
         ("wavesfm_recording_source", ("sample_rate", "-1")),
         ("wavesfm_recording_source", ("center_freq", "-1")),

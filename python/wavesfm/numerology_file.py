@@ -1,0 +1,48 @@
+"""Where a block takes its numerology from: a model bundle, or a JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from wavesfm_core.bundle import Bundle
+from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.spec import PilotGridSpec, from_dict
+
+BYTES_LIMIT = 1 << 24
+
+
+def read_numerology(path: str | Path) -> OFDMSpec:
+    """The numerology of a JSON file with the fields of `OFDMSpec`.
+
+    Raises ConfigurationError for no file and no JSON, and BundleError naming the file and the field that is wrong.
+    """
+    if not str(path):
+        raise ConfigurationError("numerology", "file", "nothing", "a JSON file, or a bundle in its place")
+    try:
+        if Path(path).stat().st_size > BYTES_LIMIT:
+            raise ConfigurationError(path, "size", "more than 16 MiB", "a JSON file of a numerology")
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(path, "file", error.strerror or error, "a file that can be read") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(path, "contents", error, "JSON") from None
+    return from_dict(OFDMSpec, values, str(path))
+
+
+def numerology_of(bundle: str | Path, numerology: str | Path) -> OFDMSpec:
+    """The numerology of a bundle's directory or, where that is "", of a JSON file. Raises WavesfmError."""
+    if not str(bundle):
+        return read_numerology(numerology)
+    opened = Bundle.open(bundle)
+    if not isinstance(opened.spec.preprocess, PilotGridSpec):
+        found = f"a model for {opened.spec.preprocess.kind}s"
+        raise ConfigurationError(opened.path, "preprocess", found, "one for pilot grids")
+    return opened.spec.preprocess.numerology
+
+
+def require_size(block: str, field: str, given: int, needed: int) -> None:
+    """Raise ConfigurationError unless a size that a flowgraph was drawn for is the numerology's, or 0 for any."""
+    if given not in (0, needed):
+        raise ConfigurationError(block, field, given, f"{needed}, as the numerology has")

@@ -1,0 +1,309 @@
+"""The channel estimator in real flowgraphs: h as offline, GNU Radio's equaliser, faults, policies, the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pmt
+import pytest
+from flowgraphs import finish
+from gnuradio import blocks, digital, wavesfm
+from gnuradio.wavesfm.pdus import slot_to_pmt
+from ofdm_graphs import Estimated, Sender, channels, numerology, paced, sent, slots, write_numerology
+from wavesfm_core.channel.combining import combine, error_vector_magnitude, spread
+from wavesfm_core.channel.covariance import Covariances
+from wavesfm_core.channel.pipeline import ChannelPipeline
+from wavesfm_core.errors import BundleError, ConfigurationError
+
+SPEC = numerology()
+S = SPEC.symbols
+
+
+@pytest.fixture()
+def spec_file(tmp_path):
+    return write_numerology(SPEC, tmp_path / "numerology.json")
+
+
+@pytest.fixture()
+def slow(monkeypatch):
+    """slow(delay_s): every batch takes so long from here on."""
+    predict = ChannelPipeline.predict
+
+    def arrange(delay_s):
+        def slowly(self, batch):
+            time.sleep(delay_s)
+            return predict(self, batch)
+
+        monkeypatch.setattr(ChannelPipeline, "predict", slowly)
+
+    return arrange
+
+
+def pdus(made):
+    return [slot_to_pmt(slot, SPEC) for slot in made]
+
+
+def accounts_close(said):
+    parts = ("estimated", "dropped", "failed", "waiting")
+    return said["slots_in"] == sum(said[p] for p in parts) and said["grids_in"] == said["slots_in"] + said["refused"]
+
+
+@pytest.mark.parametrize("method", ["", "ls", "ls-nearest"])
+def test_h_is_that_of_the_pipeline_bit_for_bit(method, spec_file):
+    made = slots(SPEC, 30)
+    expected = ChannelPipeline.of(SPEC, method or "ls").predict(made)
+    graph = Estimated(pdus(made), wavesfm.channel_estimator(numerology=spec_file, method=method, batch_slots=4)).run()
+    found = graph.grids("channel")
+    assert len(found) == 30
+    for (facts, channel), estimate, slot in zip(found, expected, made):
+        assert channel.tobytes() == estimate.channel.tobytes()
+        assert facts["start_sample"] == slot.start_sample
+        assert facts["method"] == (method or "ls")
+        assert (facts["snr_db"], facts["residual"]) == (estimate.snr_db, estimate.residual)
+        assert facts["shape"] == SPEC.grid_shape
+    (started,), (finished,) = graph.status("started"), graph.status("finished")
+    assert (started["method"], started["numerology"], started["bundle_id"]) == (method or "ls", SPEC.id, "")
+    assert (finished["estimated"], finished["waiting"], finished["last_error"]) == (30, 0, "")
+    assert finished["snr_db"] == expected[-1].snr_db
+    assert accounts_close(finished)
+    assert pmt.to_python(graph.messages("status")[-1])["kind"] == "finished"
+
+
+def test_the_streams_have_symbols_and_channel_with_their_tags(spec_file):
+    made = slots(SPEC, 7)
+    estimates = ChannelPipeline.of(SPEC).predict(made)
+    for antenna in (-1, 2):
+        estimator = wavesfm.channel_estimator(numerology=spec_file, antenna=antenna)
+        graph = Estimated(pdus(made), estimator, streams=2).run()
+        pairs = [
+            combine(s.grid, e.channel) if antenna < 0 else (s.grid[antenna], e.channel[antenna])
+            for s, e in zip(made, estimates)
+        ]
+        for index in (0, 1):
+            expected = spread(np.concatenate([pair[index] for pair in pairs]), SPEC)
+            np.testing.assert_array_equal(graph.vectors(index), expected)
+        tags = {(tag.offset, pmt.symbol_to_string(tag.key)): tag.value for tag in graph.sinks[0].tags()}
+        assert {key for key in tags if key[1] == "slot_start"} == {(i * S, "slot_start") for i in range(7)}
+        assert [pmt.to_python(tags[i * S, "slot_start"]) for i in range(7)] == [s.start_sample for s in made]
+        taps = [pmt.c32vector_elements(tags[i, "ofdm_sync_chan_taps"]) for i in range(7 * S)]
+        np.testing.assert_array_equal(np.array(taps, np.complex64), graph.vectors(1))
+        assert [tag.offset for tag in graph.sinks[1].tags()] == [i * S for i in range(7)]
+
+
+@pytest.mark.parametrize("frame_symbols", [1, S])
+@pytest.mark.parametrize("antenna", [-1, 0])
+def test_the_equaliser_of_gnu_radio_takes_the_taps(antenna, frame_symbols, spec_file):
+    made = slots(SPEC, 12, noise=0.02)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, antenna=antenna)
+    graph = Estimated(pdus(made), estimator, streams=1)
+    occupied = SPEC.frequencies.tolist()
+    static = digital.ofdm_equalizer_static(SPEC.fft_size, [occupied])
+    equaliser = digital.ofdm_frame_equalizer_vcvc(static.base(), 0, "", False, frame_symbols)
+    sink = blocks.vector_sink_c(SPEC.fft_size)
+    graph.top.connect((estimator, 0), equaliser, sink)
+    graph.run()
+    places = SPEC.frequencies + SPEC.fft_size // 2
+    equalised = np.array(sink.data(), np.complex64).reshape(12, S, SPEC.fft_size)[..., places]
+    expected = np.stack([sent(SPEC, index) for index in range(12)])
+    before = np.stack([slot.grid[0] for slot in made])
+    assert error_vector_magnitude(equalised, expected) < (0.05 if antenna < 0 else 0.12)
+    assert error_vector_magnitude(before, expected) > 0.8
+
+
+def test_combining_all_antennas_is_better_than_one(spec_file):
+    made = slots(SPEC, 20, noise=0.1)
+    truth, expected = channels(SPEC, 20), np.stack([sent(SPEC, index) for index in range(20)])
+    evm = []
+    for antennas in (slice(0, 1), slice(None)):
+        pairs = [combine(slot.grid[antennas], h[antennas]) for slot, h in zip(made, truth)]
+        evm.append(error_vector_magnitude(np.stack([y / h for y, h in pairs]), expected))
+    assert evm[1] < evm[0] / 1.5
+
+
+def test_bad_grids_are_named_counted_and_the_next_are_estimated(spec_file):
+    made = slots(SPEC, 9)
+    made[1] = dataclasses.replace(made[1], grid=np.zeros_like(made[1].grid))
+    made[3].grid[0, 1, 2] = np.nan
+    messages = pdus(made)
+    other = numerology(pilot_offset=1, pilot_step=2, pilot_quadrants="0" * 24)
+    messages[5] = slot_to_pmt(slots(other, 1)[0], other)
+    messages[6] = pmt.intern("hello")
+    graph = Estimated(messages, wavesfm.channel_estimator(numerology=spec_file, batch_slots=9)).run()
+    starts = [facts["start_sample"] // SPEC.slot_samples for facts, _ in graph.grids("channel")]
+    assert starts == [0, 2, 4, 7, 8]
+    (finished,) = graph.status("finished")
+    assert (finished["refused"], finished["failed"], finished["estimated"]) == (2, 2, 5)
+    assert accounts_close(finished)
+    assert any(other.id in said["text"] or "zero" in said["text"] for said in graph.status("error"))
+
+
+@pytest.mark.parametrize(("message", "said"), [(0, "another"), (1, "zero"), (2, "NaN")])
+def test_each_refusal_says_what_was_found(message, said, spec_file):
+    (slot,) = slots(SPEC, 1)
+    wrong = [slot_to_pmt(slot, SPEC)]
+    if message == 0:
+        wrong = [pmt.cons(pmt.to_pmt({"numerology": "another"}), pmt.cdr(wrong[0]))]
+    elif message == 1:
+        wrong = pdus([dataclasses.replace(slot, grid=0 * slot.grid)])
+    else:
+        wrong = pdus([dataclasses.replace(slot, grid=slot.grid + np.complex64(np.nan))])
+    graph = Estimated(wrong, wavesfm.channel_estimator(numerology=spec_file)).run()
+    (error,) = graph.status("error")
+    assert said in error["text"]
+    assert graph.status("finished")[0]["last_error"] == error["text"]
+
+
+def test_a_failing_estimator_is_said_and_the_rest_goes_on(spec_file, monkeypatch):
+    predict, calls = ChannelPipeline.predict, []
+
+    def failing(self, batch):
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise ZeroDivisionError("scripted")
+        return predict(self, batch)
+
+    monkeypatch.setattr(ChannelPipeline, "predict", failing)
+    graph = Estimated(pdus(slots(SPEC, 6)), wavesfm.channel_estimator(numerology=spec_file, batch_slots=1)).run()
+    assert len(graph.grids("channel")) == 5
+    assert "ZeroDivisionError: scripted" in graph.status("error")[0]["text"]
+    (finished,) = graph.status("finished")
+    assert (finished["failed"], finished["estimated"]) == (1, 5)
+    assert accounts_close(finished)
+
+
+@pytest.mark.parametrize("attempt", range(8))
+def test_nothing_is_lost_at_the_end_with_a_slow_estimator(attempt, spec_file, slow):
+    slow(0.004)
+    count = 20 + attempt
+    estimator = wavesfm.channel_estimator(numerology=spec_file, queue_slots=1 + attempt, batch_slots=2)
+    graph = Estimated(pdus(slots(SPEC, count)), estimator, streams=attempt % 3).run()
+    starts = [facts["start_sample"] for facts, _ in graph.grids("channel")]
+    assert starts == [index * SPEC.slot_samples for index in range(count)]
+    assert all(len(graph.vectors(index)) == count * S for index in range(attempt % 3))
+    assert graph.status("finished")[0]["estimated"] == count
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_what_a_slow_estimator_drops_is_counted(policy, spec_file, slow):
+    slow(0.05)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, policy=policy, queue_slots=4, batch_slots=2)
+    graph = Estimated(pdus(slots(SPEC, 40)), estimator).run()
+    (finished,) = graph.status("finished")
+    assert accounts_close(finished)
+    assert finished["dropped"] == 40 - len(graph.grids("channel")) > 0
+    (warning,) = graph.status("warning")
+    assert policy in warning["text"]
+
+
+def test_back_off_is_said_when_it_begins_and_ends(spec_file, monkeypatch):
+    of = ChannelPipeline.of
+
+    def with_covariances(spec, method, backoff):
+        return of(spec, method, Covariances.learn(iter([channels(spec, 64)])), backoff)
+
+    monkeypatch.setattr(ChannelPipeline, "of", with_covariances)
+    loud, quiet = slots(SPEC, 3, noise=1e-3), slots(SPEC, 3, noise=0.3)
+    estimator = wavesfm.channel_estimator(
+        numerology=spec_file, method="lmmse", snr_enter_db=40, snr_leave_db=30, residual_enter=0
+    )
+    graph = Estimated(pdus(quiet + loud + quiet), estimator).run()
+    assert [said["active"] for said in graph.status("back-off")] == [True, False]
+    facts = [(facts["backed_off"], facts["method"]) for facts, _ in graph.grids("channel")]
+    assert facts == [(False, "lmmse")] * 3 + [(True, "ls")] * 3 + [(False, "lmmse")] * 3
+    (finished,) = graph.status("finished")
+    assert (finished["backed_off"], finished["backing_off"]) == (3, False)
+    off = wavesfm.channel_estimator(numerology=spec_file, method="lmmse", back_off=False, snr_enter_db=40)
+    assert Estimated(pdus(loud), off).run().status("back-off") == []
+
+
+def test_one_estimator_runs_again(spec_file):
+    estimator = wavesfm.channel_estimator(numerology=spec_file)
+    for count in (5, 3):
+        graph = Estimated(pdus(slots(SPEC, count)), estimator, streams=1).run()
+        assert [len(graph.grids("channel")), len(graph.vectors(0))] == [count, count * S]
+        graph.top.disconnect_all()
+    assert estimator.status()["slots_in"] == 3
+
+
+def test_a_flowgraph_that_is_stopped_ends_at_once_and_its_accounts_close(spec_file, slow):
+    slow(0.05)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, queue_slots=1000, batch_slots=1)
+    graph = Estimated(pdus(slots(SPEC, 50)), estimator, streams=1, per_s=1000)
+    graph.top.start()
+    until = time.monotonic() + 30
+    while estimator.status()["estimated"] < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    graph.top.stop()
+    finish(graph.top)
+    accounts = estimator.status()
+    assert accounts_close(accounts)
+    assert accounts["waiting"] == 0
+    assert accounts["dropped"] > 0
+
+
+def test_commands_and_setters(spec_file):
+    estimator = wavesfm.channel_estimator(numerology=spec_file)
+    graph = Estimated(pdus(slots(SPEC, 2)), estimator, per_s=1000)
+    wrong = [pmt.to_pmt({"colour": "blue"}), pmt.to_pmt({"method": "guess"})]
+    commands = Sender(
+        [
+            pmt.cons(pmt.intern("antenna"), pmt.from_long(1)),
+            pmt.to_pmt({"policy": "drop_oldest", "method": "ls-nearest"}),
+            *wrong,
+        ]
+    )
+    graph.top.connect(*paced(4, 0), commands)
+    graph.top.msg_connect((commands, "out"), (estimator, "command"))
+    graph.top.start()
+    until = time.monotonic() + 30
+    while len(graph.status("error")) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    seen = len(graph.grids("channel"))
+    while len(graph.grids("channel")) < seen + 9 and time.monotonic() < until:  # the end of the commands ended nothing
+        time.sleep(0.01)
+    assert graph.grids("channel")[-1][0]["method"] == "ls-nearest"
+    graph.top.stop()
+    finish(graph.top)
+    assert (estimator._antenna, estimator._policy, estimator._pipeline.method) == (1, "drop_oldest", "ls-nearest")
+    assert [any(word in said["text"] for word in ("colour", "guess")) for said in graph.status("error")] == [True] * 2
+    estimator.set_method("")
+    assert estimator._pipeline.method == "ls"
+    for setter, wrong in ((estimator.set_antenna, 3), (estimator.set_policy, "x"), (estimator.set_method, "lmmse")):
+        with pytest.raises(ConfigurationError):
+            setter(wrong)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"method": "guess"}, "method"),
+        ({"method": "model"}, "method"),
+        ({"method": "lmmse"}, "method"),
+        ({"fft_size": 64}, "fft_size: found 64, expected 32"),
+        ({"antenna": 3}, "antenna"),
+        ({"antenna": -2}, "antenna"),
+        ({"policy": "sometimes"}, "policy"),
+        ({"queue_slots": 0}, "queue"),
+        ({"batch_slots": 0}, "batch"),
+        ({"batch_wait_ms": -1}, "batch_wait"),
+        ({"snr_enter_db": 10, "snr_leave_db": 11}, "leave_db"),
+        ({"residual_enter": 1, "residual_leave": 2}, "residual_leave"),
+        ({"numerology": ""}, "numerology"),
+        ({"numerology": "/nowhere/n.json"}, "nowhere"),
+    ],
+)
+def test_wrong_parameters_are_refused_at_construction(parameters, field, spec_file):
+    with pytest.raises(ConfigurationError, match=field):
+        wavesfm.channel_estimator(**{"numerology": spec_file, **parameters})
+
+
+def test_numerologies_that_are_none(tmp_path, fake_bundle):
+    for text, error in (("{", ConfigurationError), ("[]", BundleError), ('{"antennas": 2}', BundleError)):
+        path = tmp_path / "wrong.json"
+        path.write_text(text)
+        with pytest.raises(error, match=r"wrong\.json"):
+            wavesfm.channel_estimator(numerology=str(path))
+    with pytest.raises(ConfigurationError, match="pilot grids"):
+        wavesfm.channel_estimator(str(fake_bundle))

@@ -1,0 +1,85 @@
+"""Grids survive the way through PMT, and what is no grid of the numerology is refused in words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pmt
+import pytest
+from gnuradio.wavesfm import pdus
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from ofdm_graphs import numerology, slots
+from wavesfm_core.types import ChannelEstimate, StreamTime
+
+SPEC = numerology()
+SLOT = slots(SPEC, 1)[0]
+
+
+@given(arrays.arrays(np.complex64, st.integers(0, 40), elements=st.complex_numbers(width=64, allow_nan=False)))
+def test_a_c32vector_is_what_gnu_radio_makes_of_the_same_values(values):
+    vector = pdus.complex_to_pmt(values)
+    assert pmt.is_c32vector(vector)
+    np.testing.assert_array_equal(np.array(pmt.c32vector_elements(vector), np.complex64), values)
+    np.testing.assert_array_equal(pdus.complex_from_pmt(pmt.init_c32vector(len(values), values.tolist())), values)
+
+
+@pytest.mark.parametrize("time", [None, StreamTime(7, 0.25)])
+@pytest.mark.parametrize("optional", [None, 0.5])
+def test_a_slot_returns(time, optional):
+    slot = dataclasses.replace(SLOT, start_sample=2**40, time=time, sync_metric=optional, arrived_s=optional)
+    back = pdus.slot_from_pmt(pdus.slot_to_pmt(slot, SPEC), SPEC)
+    for field in dataclasses.fields(slot):
+        if field.name != "grid":
+            assert getattr(back, field.name) == getattr(slot, field.name), field.name
+    np.testing.assert_array_equal(back.grid, slot.grid)
+
+
+def test_an_estimate_has_every_key_and_its_type():
+    estimate = ChannelEstimate(SLOT.grid, "b", "ls", 0.1, 3.0, 1.0, True, 5, 6, StreamTime(1, 0.5), 0.25, 2)
+    facts, array = pdus.grid_from_pmt(pdus.estimate_to_pmt(estimate, SLOT, SPEC))
+    assert facts == {
+        "bundle_id": "b", "method": "ls", "noise_power": 0.1, "snr_db": 3.0, "residual": 1.0, "backed_off": True,
+        "start_sample": 5, "n_samples": 6, "time": (1, 0.5), "latency_s": 0.25, "n_nonfinite": 2,
+        "rate_hz": SPEC.rate_hz, "shape": SPEC.grid_shape, "numerology": SPEC.id,
+    }  # fmt: skip
+    np.testing.assert_array_equal(array, SLOT.grid)
+
+
+def test_a_bare_pdu_of_the_right_size_is_a_slot():
+    message = pmt.cons(pmt.make_dict(), pdus.complex_to_pmt(SLOT.grid))
+    slot = pdus.slot_from_pmt(message, SPEC)
+    assert (slot.start_sample, slot.n_samples, slot.rate_hz, slot.time) == (0, SPEC.slot_samples, 0.0, None)
+    np.testing.assert_array_equal(slot.grid, SLOT.grid)
+
+
+VECTOR = pdus.complex_to_pmt(SLOT.grid)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (pmt.PMT_NIL, "pair"),
+        (pmt.from_long(3), "pair"),
+        (VECTOR, "pair"),
+        (pmt.cons(pmt.make_dict(), pmt.init_f32vector(2, [1.0, 2.0])), "c32vector"),
+        (pmt.cons(pmt.make_dict(), pdus.complex_to_pmt(SLOT.grid[0])), "grid"),
+        (pmt.cons(pmt.to_pmt({"numerology": "another"}), VECTOR), "numerology: found another"),
+        (pmt.cons(pmt.to_pmt({"start_sample": "x"}), VECTOR), "start_sample"),
+        (pmt.cons(pmt.to_pmt({"start_sample": -1}), VECTOR), "start_sample"),
+        (pmt.cons(pmt.to_pmt({"rate_hz": float("nan")}), VECTOR), "rate_hz"),
+        (pmt.cons(pmt.to_pmt({"time": 3}), VECTOR), "tuple"),
+    ],
+)
+def test_what_is_no_slot_of_the_numerology_is_refused(message, said):
+    with pytest.raises(ValueError, match=said):
+        pdus.slot_from_pmt(message, SPEC)
+
+
+def test_a_shape_that_is_not_the_vectors_is_refused():
+    for shape in ((2, 3), (1.5, 2), (-1, -288)):
+        message = pmt.cons(pmt.to_pmt({"shape": shape}), VECTOR)
+        with pytest.raises(ValueError, match="shape"):
+            pdus.grid_from_pmt(message)
