@@ -149,11 +149,14 @@ class OFDMSpec:
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def require(self, other: OFDMSpec, where: str) -> None:
-        """Raise InputError, naming `where` and the first field that differs, unless `other` is this numerology."""
+    def require(self, other: OFDMSpec, where: str, but_pilots: bool = False) -> None:
+        """Raise InputError, naming `where` and the first field that differs, unless `other` is this numerology.
+
+        but_pilots: the pilots may differ, in number, place and value.
+        """
         for f in dataclasses.fields(self):
             expected, found = getattr(self, f.name), getattr(other, f.name)
-            if found != expected:
+            if found != expected and not (but_pilots and f.name.startswith("pilot_")):
                 raise InputError(where, f"numerology.{f.name}", repr(found)[:60], repr(expected)[:60])
 
 

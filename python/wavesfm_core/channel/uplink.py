@@ -1,0 +1,144 @@
+"""An OFDM uplink with no radio: QPSK slots through saved channels and noise; the file that channels are saved in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError, ConfigurationError, InputError
+from ..npz import load_arrays
+from ..spec import from_dict
+from ..types import Samples
+from .numerology import QPSK, OFDMSpec
+
+FILE_LIMIT = 2 << 30  # bytes, of the file and of its arrays
+
+
+class UplinkSlot(NamedTuple):
+    """One slot: samples complex64 [A, slot_samples]; sent complex64 [S, F]; channel complex64 [A, S, F]."""
+
+    samples: Samples
+    sent: NDArray[np.complex64]
+    channel: NDArray[np.complex64]
+
+
+class UplinkSource:
+    """Slots of one user to A antennas: the numerology's pilots, random QPSK elsewhere, through saved channels, noise.
+
+    channels: complex64 [T, A, S, F] of slots that follow one another, walked through to the last and back again, so
+    that the channel never jumps. Each symbol has its own frequency response; echoes do not reach the next symbol.
+    snr_db: of a grid element whose channel has power 1 (infinite: no noise); may be set at any time.
+    The same seed gives the same slots. Raises InputError for channels of another type, shape or with NaN or infinity,
+    ConfigurationError for an SNR that is no number.
+    """
+
+    def __init__(self, spec: OFDMSpec, channels: NDArray[Any], snr_db: float = 20.0, seed: int = 0) -> None:
+        self.spec = spec
+        self._channels = _checked(channels, spec, "uplink")
+        self._rng = np.random.default_rng(seed)
+        self._index = 0
+        self._pilots = np.ix_(np.array(spec.pilot_symbols), spec.pilot_subcarriers)
+        # of each sample of a slot with prefixes: where it lies among the samples of the symbols without
+        self._order = np.concatenate(
+            [
+                s * spec.fft_size + np.arange(-n, spec.fft_size) % spec.fft_size
+                for s, n in enumerate(spec.prefix_samples)
+            ]
+        )
+        self.snr_db = snr_db
+
+    @property
+    def snr_db(self) -> float:
+        """Signal to noise of a grid element whose channel has power 1."""
+        return self._snr_db
+
+    @snr_db.setter
+    def snr_db(self, snr_db: float) -> None:
+        if not snr_db > -math.inf:  # NaN too
+            raise ConfigurationError("uplink", "snr_db", snr_db, "a number of decibels")
+        self._snr_db = float(snr_db)
+        self._noise = np.float32(10 ** (-self._snr_db / 20) / math.sqrt(2))  # of each part
+
+    def slot(self) -> UplinkSlot:
+        """The next slot."""
+        spec, channel = self.spec, self._next_channel()
+        digits = self._rng.integers(4, size=(spec.symbols, spec.subcarriers))
+        sent = QPSK[digits].astype(np.complex64)
+        sent[self._pilots] = spec.pilots
+        spectra = np.zeros((spec.antennas, spec.symbols, spec.fft_size), np.complex64)
+        spectra[:, :, spec.bins] = sent * channel
+        symbols = np.fft.ifft(spectra) * math.sqrt(spec.fft_size)  # complex128 in numpy 1
+        samples = symbols.reshape(spec.antennas, -1).astype(np.complex64)[:, self._order]
+        noise = self._rng.standard_normal((*samples.shape, 2), dtype=np.float32) * self._noise
+        return UplinkSlot(samples + noise.view(np.complex64)[..., 0], sent, channel)
+
+    def _next_channel(self) -> NDArray[np.complex64]:
+        last = len(self._channels) - 1
+        turn = self._index % max(1, 2 * last)
+        self._index += 1
+        return self._channels[min(turn, 2 * last - turn)]
+
+
+def save_channels(path: str | Path, channels: NDArray[Any], spec: OFDMSpec) -> None:
+    """Write channels complex64 [T, A, S, F] with their numerology as an npz; parts are rounded to float16.
+
+    Arrays: channels float16 [T, A, S, F, 2], numerology uint8 (JSON). Raises InputError for another type or shape and
+    for values that float16 does not hold.
+    """
+    checked = _checked(channels, spec, str(path))
+    parts = checked.view(np.float32).reshape(*checked.shape, 2)
+    largest = float(np.abs(parts).max())
+    if largest > np.finfo(np.float16).max:
+        raise InputError(path, "channels", f"values up to {largest:g}", "at most 65504, what float16 holds")
+    text = json.dumps(dataclasses.asdict(spec)).encode()
+    with Path(path).open("wb") as file:  # savez would add .npz to a name without it
+        np.savez(file, channels=parts.astype(np.float16), numerology=np.frombuffer(text, np.uint8))
+
+
+def load_channels(path: str | Path, spec: OFDMSpec | None = None) -> tuple[NDArray[np.complex64], OFDMSpec]:
+    """Channels complex64 [T, A, S, F] and their numerology, as `save_channels` wrote them.
+
+    Read without pickle, sizes checked before anything is allocated. With `spec` given, the file's numerology must be
+    that but for the pilots, which no channel depends on. Raises InputError naming the file and what is wrong with it.
+    """
+    arrays = load_arrays(Path(path), FILE_LIMIT, InputError)
+    found = _numerology(arrays, path)
+    if spec is not None:
+        spec.require(found, str(path), but_pilots=True)
+    parts = arrays.get("channels")
+    if parts is None or parts.dtype != np.float16 or parts.ndim != 5 or parts.shape[-1] != 2:
+        what = "nothing" if parts is None else f"{parts.dtype} {parts.shape}"
+        raise InputError(path, "channels", what, "float16 [slots, antennas, symbols, subcarriers, 2]")
+    channels = np.ascontiguousarray(parts, np.float32).view(np.complex64)[..., 0]
+    return _checked(channels, found, str(path)), found
+
+
+def _numerology(arrays: dict[str, NDArray[Any]], path: str | Path) -> OFDMSpec:
+    text = arrays.get("numerology")
+    if text is None or text.dtype != np.uint8 or text.ndim != 1:
+        raise InputError(path, "numerology", "nothing" if text is None else f"{text.dtype} {text.shape}", "JSON, uint8")
+    try:
+        return from_dict(OFDMSpec, json.loads(text.tobytes()), str(path))
+    except BundleError as error:
+        raise InputError(error.where, error.field, error.found, error.expected) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, "numerology", f"no JSON ({error})"[:120], "JSON, uint8") from None
+
+
+def _checked(channels: NDArray[Any], spec: OFDMSpec, where: str) -> NDArray[np.complex64]:
+    if not isinstance(channels, np.ndarray) or channels.dtype not in (np.complex64, np.complex128):
+        found = getattr(channels, "dtype", type(channels).__name__)
+        raise InputError(where, "channels", found, "a numpy array of complex64")
+    if channels.ndim != 4 or channels.shape[0] < 1 or channels.shape[1:] != spec.grid_shape:
+        raise InputError(where, "channels", f"shape {channels.shape}", f"slots, 1 or more, of {spec.grid_shape}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
+        channels = np.ascontiguousarray(channels, np.complex64)
+    if not np.isfinite(channels).all():
+        raise InputError(where, "channels", "NaN or infinity", "finite values")
+    return channels
