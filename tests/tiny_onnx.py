@@ -96,6 +96,22 @@ def image_model(
     return _number(1, 8) + _field(2, b"wavesfm tests") + _field(7, graph) + _field(8, opset)
 
 
+def grid_model(tile_shape: tuple[int, int, int], weights: np.ndarray, output_shape: tuple[int, ...]) -> bytes:
+    """The ONNX file of a model for pilot grids: reshape(concat(flatten(tile), snr_db) @ weights), the batch dynamic."""
+    nodes = [
+        _node("Flatten", ["tile"], ["flat"], axis=1),
+        _node("Concat", ["flat", "snr_db"], ["features"], axis=1),
+        _node("MatMul", ["features", "weights"], ["product"]),
+        _node("Reshape", ["product", "shape"], ["channel"]),
+    ]
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, b"tiny grid")
+    graph += _field(5, _tensor("weights", weights)) + _field(5, _shape_tensor("shape", [-1, *output_shape]))
+    graph += _field(11, _value("tile", [None, *tile_shape])) + _field(11, _value("snr_db", [None, 1]))
+    graph += _field(12, _value("channel", [None, *output_shape]))
+    opset = _field(1, b"") + _number(2, 17)
+    return _number(1, 8) + _field(2, b"wavesfm tests") + _field(7, graph) + _field(8, opset)
+
+
 def _shape_tensor(name: str, sizes: Sequence[int]) -> bytes:
     values = struct.pack(f"<{len(sizes)}q", *sizes)
     return _number(1, len(sizes)) + _number(2, 7) + _field(8, name.encode()) + _field(9, values)

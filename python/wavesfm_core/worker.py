@@ -8,29 +8,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from .errors import ConfigurationError, EngineError, WavesfmError
-from .types import Accounts, Prediction, Tile
+from .types import Accounts, ChannelEstimate, Prediction, Slot, Tile
 
 log = logging.getLogger(__name__)
 
 POLICIES = ("block", "drop_oldest", "drop_newest")
+Answer = Prediction | ChannelEstimate | WavesfmError
 
 
 class Predictor(Protocol):
     """What the worker needs of a pipeline."""
 
-    def predict(self, tiles: Sequence[Tile]) -> list[Prediction]:
-        """One prediction for each tile, in order."""
+    def predict(self, tiles: Any) -> Sequence[Answer]:
+        """One answer for each of a list of tiles or slots, in order: an error for one that is bad by itself."""
         ...
 
 
 class Worker:
-    """Classifies tiles on a thread of its own, which no exception ends.
+    """Classifies tiles, or estimates channels of slots, on a thread of its own, which no exception ends.
 
-    on_predictions(list of Prediction) is called on that thread, in order; on_error(WavesfmError, n_tiles) when a batch
-    of n_tiles failed, and with n_tiles 0 when on_predictions raised (counted in `extra["callback_errors"]`).
+    on_predictions(list of Prediction or of ChannelEstimate) is called on that thread, in order, without those that the
+    pipeline answered with an error; on_error(WavesfmError, n_tiles) when a batch of n_tiles failed, with n_tiles 1 for
+    each such error, and with n_tiles 0 when on_predictions raised (counted in `extra["callback_errors"]`).
     queue_tiles: most that wait; batch_tiles, batch_wait_s: a batch is taken when so many wait or the first has waited
     so long. policy, where the queue is full: `block` makes submit wait, `drop_oldest` and `drop_newest` drop and count.
     Raises ConfigurationError.
@@ -39,7 +41,7 @@ class Worker:
     def __init__(
         self,
         pipeline: Predictor,
-        on_predictions: Callable[[list[Prediction]], object],
+        on_predictions: Callable[[list[Any]], object],
         queue_tiles: int = 64,
         batch_tiles: int = 8,
         batch_wait_s: float = 0.01,
@@ -59,7 +61,7 @@ class Worker:
             batch_wait_s,
         )
         self._changed = threading.Condition()  # its one lock guards all that follows
-        self._queue: deque[tuple[Tile, float]] = deque()
+        self._queue: deque[tuple[Tile | Slot, float]] = deque()
         self._busy = False
         self._closed = False
         self._accounts = Accounts(extra={"callback_errors": 0})
@@ -86,8 +88,8 @@ class Worker:
         with self._changed:
             return dataclasses.replace(self._accounts, extra=dict(self._accounts.extra))
 
-    def submit(self, tile: Tile) -> bool:
-        """Queue a tile; False when this very tile was dropped (drop_newest, or closed while waiting for room).
+    def submit(self, tile: Tile | Slot) -> bool:
+        """Queue a tile or a slot; False when this very one was dropped (drop_newest, or closed while waiting for room).
 
         Raises ConfigurationError after close.
         """
@@ -139,7 +141,7 @@ class Worker:
                 self._busy = False
                 self._changed.notify_all()
 
-    def _next_batch(self) -> list[Tile] | None:
+    def _next_batch(self) -> list[Tile | Slot] | None:
         """Wait for tiles; None once closed. What is returned still counts as waiting."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
@@ -155,7 +157,7 @@ class Worker:
             self._changed.notify_all()
             return batch
 
-    def _process(self, batch: list[Tile]) -> None:
+    def _process(self, batch: list[Tile | Slot]) -> None:
         try:
             predictions = self._pipeline.predict(batch)
             if len(predictions) != len(batch):
@@ -164,10 +166,17 @@ class Worker:
             self._settle(len(batch), failed=len(batch), error=error)
             self._report(error, "inference", len(batch))
             return
-        gated = sum(prediction.gated for prediction in predictions)
-        self._settle(len(batch), gated=gated, inferred=len(batch) - gated)
+        answers = [prediction for prediction in predictions if not isinstance(prediction, WavesfmError)]
+        errors = [prediction for prediction in predictions if isinstance(prediction, WavesfmError)]
+        gated = sum(answer.gated for answer in answers)
+        last = errors[-1] if errors else None
+        self._settle(len(batch), gated=gated, inferred=len(answers) - gated, failed=len(errors), error=last)
+        for refused in errors:
+            self._report(refused, "inference", 1)
+        if not answers:
+            return
         try:
-            self._on_predictions(predictions)
+            self._on_predictions(answers)
         except BaseException as error:
             self._settle(0, error=error, callback_errors=1)
             self._report(error, "on_predictions", 0)

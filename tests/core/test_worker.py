@@ -362,3 +362,24 @@ def test_accounts_close_at_every_moment(
     assert caller.starts == sorted(set(caller.starts))
     assert set(caller.starts) <= set(accepted)
     assert accounts.failed == sum(n_tiles for _, n_tiles in caller.errors)
+
+
+def test_a_bad_tile_fails_alone() -> None:
+    """The pipeline answers it with an error: the others of its batch are handed over, and the accounts close."""
+
+    class Picky(Pipeline):
+        def predict(self, tiles: list[Tile]) -> list[Prediction]:
+            bad = WavesfmError("slot", "grid", "NaN", "numbers")
+            return [bad if t.start_sample in (1, 2) else p for t, p in zip(tiles, super().predict(tiles))]
+
+    pipeline, caller = Picky(held=True), Caller()
+    with Worker(pipeline, caller.on_predictions, batch_tiles=4, on_error=caller.on_error) as worker:
+        for index in (1, 0, 1, 3, 2, 4, 5, 6):
+            worker.submit(tile(index))
+        pipeline.go.set()
+        assert worker.drain(LONG_S)
+        accounts = worker.accounts
+    assert caller.starts == [0, 3, 4, 5, 6]
+    assert caller.errors == [("slot: grid: found NaN, expected numbers", 1)] * 3
+    assert (accounts.tiles_in, accounts.inferred, accounts.gated, accounts.failed) == (8, 4, 1, 3)
+    assert accounts.closes() and accounts.last_error == "slot: grid: found NaN, expected numbers"
