@@ -13,6 +13,8 @@ from wavesfm_core.preprocess import TileStream
 from wavesfm_core.types import Prediction, Samples, StreamTime, Tile
 from wavesfm_core.worker import Worker
 
+from .stream_clock import StreamClock
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -44,8 +46,7 @@ class Session:
     ) -> None:
         spec = pipeline.stream_spec
         pipeline.gate.reset()
-        self._rate_hz, self._centre_hz = options.rate_hz, options.centre_hz
-        self._reference: tuple[StreamTime, int] | None = None  # a known time and its sample
+        self._clock, self._centre_hz = StreamClock(options.rate_hz), options.centre_hz
         self._next_sample = start_sample
         self._stream = TileStream(spec, options.rate_hz, options.centre_hz, start_sample=start_sample)
         self._on_warning = on_warning
@@ -77,19 +78,18 @@ class Session:
         self, rate_hz: float | None = None, centre_hz: float | None = None, time: StreamTime | None = None
     ) -> None:
         """Begin a new tile at the next sample if what is said of it (None: nothing) differs from what was known."""
-        if time is not None and self._follows(time):
+        if time is not None and self._clock.follows(time, self._next_sample):
             time = None
-        if rate_hz == self._rate_hz:
+        if rate_hz == self._clock.rate_hz:
             rate_hz = None
         if centre_hz == self._centre_hz:
             centre_hz = None
         if self.fault or (rate_hz, centre_hz, time) == (None, None, None):
             return
+        if rate_hz is not None:
+            self._clock.set_rate(rate_hz, self._next_sample)
         if time is not None:
-            self._reference = (time, self._next_sample)
-        elif rate_hz is not None and self._reference is not None:  # from here on time passes at another rate
-            self._reference = (self._expected(), self._next_sample) if self._rate_hz else None
-        self._rate_hz = self._rate_hz if rate_hz is None else rate_hz
+            self._clock.set_time(time, self._next_sample)
         self._centre_hz = self._centre_hz if centre_hz is None else centre_hz
         self._submit(self._stream.retune(rate_hz, centre_hz, time))
 
@@ -154,16 +154,3 @@ class Session:
         if kind not in self._warned:
             self._warned.add(kind)
             self._on_warning(text)
-
-    def _expected(self) -> StreamTime:
-        assert self._reference is not None
-        time, sample = self._reference
-        return time.advanced((self._next_sample - sample) / self._rate_hz)
-
-    def _follows(self, time: StreamTime) -> bool:
-        """Whether this time of the next sample is, to one sample, what the last known time and the rate say."""
-        if self._reference is None or not self._rate_hz:
-            return False
-        expected = self._expected()
-        ahead_s = (time.full_s - expected.full_s) + (time.frac_s - expected.frac_s)
-        return abs(ahead_s) <= 1 / self._rate_hz
