@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from wavesfm_core.errors import WavesfmError
 
-from . import data, learning, models, results, tiles
+from . import channels, data, learning, models, results, tiles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +14,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Pre-train, fine-tune, evaluate and export WavesFM models.",
 )
+for command in (channels.channels, channels.grids, channels.walk, channels.covariances, channels.reference):
+    data.app.command()(command)
 app.add_typer(data.app, name="data")
 app.command()(tiles.tiles)
 app.command()(tiles.geometry)

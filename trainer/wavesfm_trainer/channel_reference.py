@@ -1,0 +1,89 @@
+"""What linear estimators reach on simulated channels: the table that every other estimator is measured against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from wavesfm_core.channel.covariance import Covariances
+from wavesfm_core.channel.estimators import LMMSE, LeastSquares
+from wavesfm_core.channel.pilots import Observation, at_pilots, mean_power, observe
+from wavesfm_core.errors import InputError
+
+from .data.channel_pool import ChannelPool
+from .data.generators.channels import Grid
+from .data.generators.output import draws
+from .data.generators.sionna_grids import send
+
+SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class ReferenceTable:
+    """nmse_db[estimator][i]: 10 log10 of sum |estimate - h|^2 / sum |h|^2 over all slots, at snrs_db[i].
+
+    standard_error_db, alike: of a mean over so many slots. Few slots of a cell have long delays and most of the error.
+    """
+
+    snrs_db: list[float]
+    nmse_db: dict[str, list[float]]
+    standard_error_db: dict[str, list[float]]
+
+
+def learn_covariances(pool: ChannelPool, count: int | None = None) -> Covariances:
+    """Average covariances of the first `count` channels of a pool, or of all."""
+    return Covariances.learn(pool.batches(BATCH, 0, count))
+
+
+def reference_table(
+    learn: ChannelPool, test: ChannelPool, seed: int = 0, snrs_db: tuple[float, ...] = SNRS_DB
+) -> ReferenceTable:
+    """NMSE of LS at the pilots, and on the whole grid of LS and of LMMSE with the average covariances of `learn`.
+
+    LMMSE knows the SNR, or measures it from the pilots. Noise and data are a function of (seed, SNR, batch).
+    Raises InputError when the pools differ in numerology or are one and the same draw.
+    """
+    learn.spec.require(test.spec, str(test.path))
+    if (learn.seed, learn.scenario) == (test.seed, test.scenario):
+        raise InputError(test.path, "seed", f"{test.seed}, as of {learn.path}", "channels that were not learnt from")
+    estimators = _estimators(learn_covariances(learn), test)
+    columns: dict[str, list[list[Values]]] = {name: [[] for _ in snrs_db] for name in estimators}
+    for index, channel in enumerate(test.batches(BATCH)):
+        for column, snr_db in enumerate(snrs_db):
+            made = send(draws(seed, column, index), channel, np.full(len(channel), snr_db, np.float32), test.spec)
+            known = observe(made.received, test.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
+            for name, estimate in estimators.items():
+                columns[name][column].append(estimate(channel, made.received, known))
+    errors = {name: [np.concatenate(batches) for batches in each] for name, each in columns.items()}
+    return ReferenceTable(
+        list(snrs_db),
+        {name: [10 * math.log10(error.mean()) for error in each] for name, each in errors.items()},
+        {name: [_standard_error_db(error) for error in each] for name, each in errors.items()},
+    )
+
+
+Values = NDArray[np.float64]
+Error = Callable[[Grid, Grid, Observation], Values]
+
+
+def _estimators(covariances: Covariances, test: ChannelPool) -> dict[str, Error]:
+    """Mean squared error of each slot, of (channel of mean power 1, received, observation of known noise)."""
+    spec = test.spec
+    nearest, linear = LeastSquares(spec, "nearest"), LeastSquares(spec, "linear")
+    narrow, wide = LMMSE(spec, covariances, space=False), LMMSE(spec, covariances, space=True)
+    return {
+        "LS at pilots": lambda h, y, known: mean_power(known.ls - at_pilots(h, spec)),
+        "LS nearest": lambda h, y, known: mean_power(nearest.estimate(y, known) - h),
+        "LS linear": lambda h, y, known: mean_power(linear.estimate(y, known) - h),
+        "LMMSE time-frequency": lambda h, y, known: mean_power(narrow.estimate(y, known) - h),
+        "LMMSE space-time-frequency": lambda h, y, known: mean_power(wide.estimate(y, known) - h),
+        "the same, SNR measured": lambda h, y, known: mean_power(wide.estimate(y) - h),
+    }
+
+
+def _standard_error_db(errors: Values) -> float:
+    return 10 / math.log(10) * float(errors.std() / errors.mean()) / math.sqrt(len(errors))
