@@ -54,8 +54,8 @@ def paths(spec: OFDMSpec, count: int, seed: int = 0, n_paths: int = 6, latest: f
     return np.einsum("nap,nsp,nfp->nasf", gains, over_time, over_frequency, optimize=True).astype(np.complex64)
 
 
-def covariances(spec: OFDMSpec, space: float = 0.7, time: float = 0.999, spread: float = 0.05) -> Covariances:
-    """Exponential ones, with phases: all positive definite."""
+def covariances(spec: OFDMSpec, space: float = 0.7, time: float = 0.999, spread: float = 0.012) -> Covariances:
+    """Exponential ones, with phases, all positive definite; spread: of the delays, in parts of a symbol."""
     lags = [np.subtract.outer(np.arange(n), np.arange(n)) for n in spec.grid_shape[:2]]
     across = np.subtract.outer(spec.frequencies, spec.frequencies)
     return Covariances(
@@ -68,8 +68,12 @@ def covariances(spec: OFDMSpec, space: float = 0.7, time: float = 0.999, spread:
 def drawn(covs: Covariances, count: int, seed: int = 0) -> np.ndarray:
     """Gaussian channels complex64 [count, A, S, F] of these covariances."""
     noise = gaussian(np.random.default_rng(seed), (count, *covs.shape))
-    roots = [np.linalg.cholesky(c + 1e-9 * np.eye(len(c))) for c in (covs.space, covs.time, covs.frequency)]
-    return np.einsum("ai,sj,fk,nijk->nasf", *roots, noise, optimize=True).astype(np.complex64)
+    roots = [
+        np.linalg.cholesky(c + 1e-9 * np.eye(len(c))).astype(np.complex64)
+        for c in (covs.space, covs.time, covs.frequency)
+    ]
+    over_grid = roots[1] @ noise.astype(np.complex64) @ roots[2].T
+    return (roots[0] @ over_grid.reshape(count, len(roots[0]), -1)).reshape(over_grid.shape).astype(np.complex64)
 
 
 def received(spec: OFDMSpec, channels: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:

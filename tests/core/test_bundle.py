@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle import Bundle, replay_golden, write_bundle
+from tiny_grids import SMALL, covariances, make_grid_bundle
+from wavesfm_core.bundle import Bundle, bundle_inputs, replay_golden, write_bundle
+from wavesfm_core.engines import open_engine
 from wavesfm_core.engines.fake import FakeEngine
-from wavesfm_core.errors import BundleError
+from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.golden import Golden
 
 
@@ -262,3 +265,107 @@ def test_a_place_that_cannot_be_written(fake_bundle: Path, tmp_path: Path) -> No
     bundle = Bundle.open(fake_bundle)
     with pytest.raises(BundleError, match=r"expected a place that can be written"):
         write_bundle(tmp_path / "file" / "bundle", bundle.spec, b"x", bundle.golden(), "")
+
+
+@pytest.fixture(scope="module")
+def grid_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One of each layout; the first with covariances."""
+    directory = tmp_path_factory.mktemp("grids")
+    covs = covariances(SMALL)
+    return {
+        "least_squares": make_grid_bundle(directory / "ls", covs=covs),
+        "image": make_grid_bundle(directory / "image", layout="image"),
+    }
+
+
+@pytest.mark.parametrize("layout", ["least_squares", "image"])
+def test_a_bundle_of_pilot_grids_is_read_as_written(grid_bundles: dict[str, Path], layout: str) -> None:
+    bundle = Bundle.open(grid_bundles[layout])
+    preprocess = bundle.spec.preprocess
+    assert (preprocess.kind, preprocess.layout, preprocess.numerology) == ("pilot_grid", layout, SMALL)
+    golden = bundle.golden()
+    assert golden.iq == golden.arrays == ()
+    assert [grid.shape for grid in golden.grids] == [SMALL.grid_shape] * 2
+    report = replay_golden(bundle, open_engine(bundle, "cpu"))
+    assert report.prepare_difference == 0 and report.engine_difference < 1e-4
+
+
+def test_replay_of_grids_notices_another_snr(grid_bundles: dict[str, Path], tmp_path: Path) -> None:
+    """The tiny model adds the SNR: a golden output made with another one is found out."""
+    path = Path(shutil.copytree(grid_bundles["least_squares"], tmp_path / "copy"))
+    edit_golden(path, lambda arrays: arrays.update(out_channel=arrays["out_channel"] + np.float32(0.01)))
+    bundle = Bundle.open(path)
+    with pytest.raises(BundleError, match="golden stage engine"):
+        replay_golden(bundle, open_engine(bundle, "cpu"))
+
+
+def test_covariances_travel_in_the_bundle(grid_bundles: dict[str, Path]) -> None:
+    covs = Bundle.open(grid_bundles["least_squares"]).covariances()
+    assert np.allclose(covs.frequency, covariances(SMALL).frequency, atol=1e-6)
+    with pytest.raises(BundleError, match=r"covariances.npz: covariances: found nothing"):
+        Bundle.open(grid_bundles["image"]).covariances()
+    assert "covariances" not in json.loads((grid_bundles["image"] / "bundle.json").read_text())
+
+
+def test_covariances_of_another_numerology_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="space: found 3 x 3, expected 2 x 2, as the numerology has"):
+        make_grid_bundle(tmp_path / "b", covs=covariances(dataclasses.replace(SMALL, antennas=3)))
+    assert not (tmp_path / "b").exists()
+
+
+def test_covariances_that_are_missing_are_named(grid_bundles: dict[str, Path], tmp_path: Path) -> None:
+    path = Path(shutil.copytree(grid_bundles["least_squares"], tmp_path / "copy"))
+    (path / "covariances.npz").unlink()
+    with pytest.raises(BundleError, match=r"covariances.npz: file: found nothing"):
+        Bundle.open(path)
+
+
+WRONG_GRIDS = {
+    "numerology": (
+        lambda v: v["preprocess"]["numerology"].update(antennas=3),
+        r"head: found task channel, grid \(2, 4",
+    ),
+    "contradiction": (lambda v: v["preprocess"]["numerology"].update(fft_size=8), "numerology.subcarriers: found 12"),
+    "layout": (lambda v: v["preprocess"].update(layout="picture"), "layout: found picture, expected one of image, lea"),
+    "image missing": (
+        lambda v: v["preprocess"].update(layout="image"),
+        "image: found None, expected an image of 2 cha",
+    ),
+    "snr shape": (lambda v: v["inputs"][1].update(shape=[-1, 2]), r"inputs.snr_db.shape: found \(-1, 2\)"),
+    "rate": (
+        lambda v: v["inputs"][1].update(source="log10_rate"),
+        "inputs.snr_db.source: found log10_rate, expected o",
+    ),
+    "kind": (
+        lambda v: v["preprocess"].update(kind="grid"),
+        "kind: found 'grid', expected one of spectrogram, image, p",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_GRIDS)
+def test_a_wrong_field_of_pilot_grids_is_named(grid_bundles: dict[str, Path], tmp_path: Path, case: str) -> None:
+    path = Path(shutil.copytree(grid_bundles["least_squares"], tmp_path / "copy"))
+    change, message = WRONG_GRIDS[case]
+    edit(path, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(path)
+
+
+def test_covariances_beside_spectrograms_are_refused(copy: Path) -> None:
+    edit(copy, lambda values: values.update(covariances="0" * 64))
+    with pytest.raises(BundleError, match=r"covariances: found 0+, expected none: only bundles of pilot grids"):
+        Bundle.open(copy)
+
+
+def test_golden_grids_of_another_shape_are_named(grid_bundles: dict[str, Path], tmp_path: Path) -> None:
+    path = Path(shutil.copytree(grid_bundles["image"], tmp_path / "copy"))
+    edit_golden(path, lambda arrays: arrays.update(grid_1=arrays["grid_1"][:, :, :-1]))
+    with pytest.raises(BundleError, match=r"grid_1: found complex64 \(2, 4, 11\), expected complex64 \(2, 4, 12\)"):
+        Bundle.open(path).golden()
+
+
+def test_a_model_that_asks_for_an_snr_gets_one(grid_bundles: dict[str, Path]) -> None:
+    spec = Bundle.open(grid_bundles["least_squares"]).spec
+    with pytest.raises(ConfigurationError, match="snr_db: found nothing, expected one number for each tile"):
+        bundle_inputs(spec, np.zeros((2, 4, 2, 12), np.float32), [0, 0])

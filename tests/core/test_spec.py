@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_grids import COMB, PAPER
 from wavesfm_core.bundle import Bundle, read_spec
 from wavesfm_core.errors import BundleError
 from wavesfm_core.spec import (
     HeadSpec,
     ImageSpec,
+    PilotGridSpec,
     SpectrogramSpec,
     from_dict,
     preprocess_from_dict,
@@ -135,3 +137,43 @@ def test_a_wrong_head_is_named(case: str) -> None:
     values, message = WRONG_HEADS[case]
     with pytest.raises(BundleError, match=message):
         from_dict(HeadSpec, values, "bundle.json: head")
+
+
+GRID_IMAGE = ImageSpec(2, -12.0, 13.0, (0.1, 0.2), (0.3, 0.4), -1.0, 1.0)
+GRIDS = {
+    "least_squares": PilotGridSpec(PAPER, "least_squares"),
+    "image": PilotGridSpec(PAPER, "image", GRID_IMAGE),
+}
+
+
+@pytest.mark.parametrize("layout", GRIDS)
+def test_a_pilot_grid_comes_back_from_json(layout: str) -> None:
+    values = json.loads(json.dumps(to_dict(GRIDS[layout])))
+    assert values["kind"] == "pilot_grid" and values["numerology"]["pilot_symbols"] == [2, 11]
+    assert preprocess_from_dict(values, "bundle.json") == GRIDS[layout]
+
+
+def test_the_tiles_of_pilot_grids() -> None:
+    assert GRIDS["least_squares"].tile_shape == (4, 16, 48)
+    assert PilotGridSpec(COMB, "least_squares").tile_shape == (4, 4, 60)
+    assert GRIDS["image"].tile_shape == (2, 224, 224)
+
+
+def test_unscaled_pilot_grids() -> None:
+    assert unscaled(GRIDS["least_squares"]) == GRIDS["least_squares"]
+    assert unscaled(GRIDS["image"]).image == dataclasses.replace(GRID_IMAGE, mean=(0.0, 0.0), std=(1.0, 1.0))
+
+
+WRONG_PILOT_GRIDS = {
+    "layout": ({"layout": "grid"}, "layout: found grid, expected one of image, least_squares"),
+    "image not asked for": ({"layout": "least_squares"}, "image: .*expected null, since the layout is least_squares"),
+    "no image": ({"image": None}, "image: found None, expected an image of 2 channels"),
+    "channels": ({"image": IMAGE}, "image: .*expected an image of 2 channels"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PILOT_GRIDS)
+def test_a_wrong_pilot_grid_is_named(case: str) -> None:
+    change, message = WRONG_PILOT_GRIDS[case]
+    with pytest.raises(BundleError, match=message):
+        dataclasses.replace(GRIDS["image"], **change)
