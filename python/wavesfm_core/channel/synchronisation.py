@@ -17,25 +17,23 @@ SEARCH_FALSE_ALARM = 1e-12  # for each sample: at 1.44 MS/s of noise once in a w
 TRACK_FALSE_ALARM = 1e-3  # for each slot, where the place is known
 EARLIER = 0.3  # a path before the slot's start counts from this part of the strongest one's power
 LATER = 0.1  # the start moves on when all paths up to it are below this part: less than EARLIER, so that it settles
+PART_OF_USUAL = 0.5  # a slot has its pilots from this part of the metric that slots had until now
 STRETCHES = 8  # of a slot's length, whose metrics are also averaged where one alone does not reach the threshold
 MEMORY = 0.9  # of the running means, from slot to slot: the last ten count
 
 
-def metric_threshold(terms: int, freedom: int, false_alarm: float) -> float:
-    """The metric that white noise exceeds with at most the probability `false_alarm`.
+def threshold_over_mean(terms: int, false_alarm: float) -> float:
+    """What the mean of `terms` exponential variables of mean 1 exceeds with the probability `false_alarm`.
 
-    The metric is the mean of `terms` shares of power in one of `freedom` dimensions. For noise each share is below an
-    exponential variable of mean 1 / (freedom - 1), and their sum below a gamma variable. May be more than 1, which is
-    never reached.
+    The share of white noise's power that lies in one of n dimensions is below such a variable over n - 1, and so is
+    the mean of shares.
     """
-    if freedom < 2:
-        return math.inf
     low, high = 0.0, terms + 100.0 + 40.0 * math.sqrt(terms)
     for _ in range(60):
         middle = (low + high) / 2
         tail = sum(math.exp(k * math.log(middle) - middle - math.lgamma(k + 1)) for k in range(terms))
         low, high = (middle, high) if tail > false_alarm else (low, middle)
-    return high / terms / (freedom - 1)
+    return high / terms
 
 
 def reach_samples(spec: OFDMSpec) -> int:
@@ -49,9 +47,11 @@ class PilotSearch:
 
     The metric of a start is the mean, over antennas and pilot symbols, of the share of the received power that has the
     shape of the pilot symbol (0 to 1): phases of antennas and symbols do not matter, nor does an antenna's gain.
-    threshold: of the metric; noise passes it once in 1e12 samples. Where successive searches stay below it, the mean of
-    up to 8 of them counts too, with the lower threshold that noise allows it. Raises ConfigurationError where no
-    threshold keeps noise out.
+    threshold: of the last search's metric, from how much it scattered: noise that is one in all antennas, as another
+    transmitter's signal is, needs a higher one than noise of their own; either passes it once in 1e12 samples.
+    Where successive searches stay below it, the mean of up to 8 of them is looked at too.
+
+    Raises ConfigurationError where even noise of their own resembles the pilots too often.
     """
 
     def __init__(self, spec: OFDMSpec) -> None:
@@ -62,18 +62,16 @@ class PilotSearch:
         self._starts = [int(spec.symbol_starts[symbol]) for symbol in spec.pilot_symbols]
         self._fft_size = spec.fft_size
         self._reach = reach_samples(spec)
-        terms = spec.antennas * len(self._starts)
+        self._terms = spec.antennas * len(self._starts)
         # power in the band only, as a receiver's filter leaves of noise: fewer dimensions than samples
-        self._thresholds = [
-            metric_threshold(n * terms, spec.subcarriers, SEARCH_FALSE_ALARM) for n in range(1, STRETCHES + 1)
-        ]
-        self.threshold = self._thresholds[0]
-        self._recent: deque[NDArray[np.float64]] = deque(maxlen=STRETCHES)
+        self._mean_of_noise = 1 / (spec.subcarriers - 1) if spec.subcarriers > 1 else 1.0
+        self.threshold = self._mean_of_noise * threshold_over_mean(self._terms, SEARCH_FALSE_ALARM)
         if self.threshold >= 1:
             expected = "more antennas, pilot symbols or subcarriers, or sync by tag"
-            found = f"{terms} pilot symbols of {spec.subcarriers} subcarriers, which noise resembles too often"
+            found = f"{self._terms} pilot symbols of {spec.subcarriers} subcarriers, which noise resembles too often"
             raise ConfigurationError("slots", "sync", found, expected)
         self.span_samples = self._starts[-1] + spec.fft_size  # from a slot's start to the end of its last pilots
+        self._recent: deque[NDArray[np.float64]] = deque(maxlen=STRETCHES)
 
     def find(self, samples: Samples) -> tuple[int | None, float]:
         """The slot start in samples complex64 [A, n], None where it is not found; the metric there.
@@ -85,12 +83,22 @@ class PilotSearch:
         if self._recent and self._recent[-1].size != metric.size:
             self._recent.clear()
         self._recent.append(metric)
-        for n in sorted({1, len(self._recent)}):
+        for n in sorted({len(self._recent), 1}, reverse=True):
             mean = np.mean([*self._recent][-n:], axis=0)
-            if mean.max() >= self._thresholds[n - 1]:
+            peak = int(np.argmax(mean))
+            self.threshold = self._threshold(mean, peak, n * self._terms)
+            if mean[peak] >= self.threshold:
                 self._recent.clear()
-                return self._first_path(mean), float(mean.max())
-        return None, float(metric.max())
+                return self._first_path(mean, peak), float(mean[peak])
+        return None, float(mean[peak])
+
+    def _threshold(self, metric: NDArray[np.float64], peak: int, terms: int) -> float:
+        distance = np.abs(np.arange(metric.size) - peak)
+        apart = np.minimum(distance, metric.size - distance) > self._fft_size  # the next slot's start is a slot away
+        rest = metric[apart] if apart.any() else np.zeros(1)
+        mean, variance = float(rest.mean()), float(rest.var())
+        independent = terms if variance == 0 else min(terms, max(1, int(mean**2 / variance)))
+        return max(mean, self._mean_of_noise) * threshold_over_mean(independent, SEARCH_FALSE_ALARM)
 
     def restart(self) -> None:
         """The next search does not adjoin the last one."""
@@ -104,8 +112,7 @@ class PilotSearch:
             metric += waveform_correlation(np.ascontiguousarray(window), waveform)
         return metric / len(self._starts)
 
-    def _first_path(self, metric: NDArray[np.float64]) -> int:
-        peak = int(np.argmax(metric))
+    def _first_path(self, metric: NDArray[np.float64], peak: int) -> int:
         above = metric - np.median(metric)
         around = above[max(0, peak - self._reach) : peak + 1]
         return peak - (around.size - 1) + int(np.argmax(around >= EARLIER * around[-1]))
@@ -115,7 +122,8 @@ class PilotTracker:
     """Follows the start of slots from one to the next, by the delays that the pilots of each slot show.
 
     The metric is PilotSearch's, with the pilots' subcarriers alone and in a window of the prefix's length around the
-    start. threshold: noise passes it in one slot of a thousand. metric: of the last slot.
+    start. threshold: noise passes it in one slot of a thousand; and it is half of what the metric was until now, so
+    that the data of a slot elsewhere, alike in all antennas, does not pass for pilots. metric: of the last slot.
     """
 
     def __init__(self, spec: OFDMSpec) -> None:
@@ -125,10 +133,10 @@ class PilotTracker:
         turns = np.outer(frequencies, delays) / spec.fft_size
         self._steering = np.exp(2j * np.pi * turns).astype(np.complex64)
         self._conjugates = spec.pilots.conj()
-        terms = spec.antennas * len(spec.pilot_symbols)
-        threshold = metric_threshold(terms, len(frequencies), TRACK_FALSE_ALARM / delays.size)
-        self.threshold = min(threshold, 0.99)  # with a handful of pilots even a perfect channel would miss it
-        self.metric = 0.0
+        over = threshold_over_mean(spec.antennas * len(spec.pilot_symbols), TRACK_FALSE_ALARM / delays.size)
+        # with a handful of pilots even a perfect channel would not reach it
+        self.threshold = self._lowest = min(0.9, over / max(1, len(frequencies) - 1))
+        self.metric = self._usual = 0.0
         self._profile: NDArray[np.float64] | None = None
 
     def hit(self, received: NDArray[np.complex64]) -> bool:
@@ -141,7 +149,10 @@ class PilotTracker:
         self.metric = float(profile.max())
         if self.metric < self.threshold:
             return False
-        self._profile = profile if self._profile is None else MEMORY * self._profile + (1 - MEMORY) * profile
+        kept = 0.0 if self._profile is None else MEMORY
+        self._profile = profile if self._profile is None else kept * self._profile + (1 - kept) * profile
+        self._usual = kept * self._usual + (1 - kept) * self.metric
+        self.threshold = max(self._lowest, PART_OF_USUAL * self._usual)
         return True
 
     def step(self) -> int:

@@ -31,8 +31,9 @@ class UplinkSlot(NamedTuple):
 class UplinkSource:
     """Slots of one user to A antennas: the numerology's pilots, random QPSK elsewhere, through saved channels, noise.
 
-    channels: complex64 [T, A, S, F] of slots that follow one another, walked through to the last and back again, so
-    that the channel never jumps. Each symbol has its own frequency response; echoes do not reach the next symbol.
+    channels: complex64 [T, A, S, F] of slots that follow one another, walked through to the last symbol of the last and
+    then back, symbol by symbol, so that the channel never jumps. Each symbol has its own frequency response; echoes
+    do not reach the next symbol.
     snr_db: of a grid element whose channel has power 1 (infinite: no noise); may be set at any time.
     The same seed gives the same slots. Raises InputError for channels of another type, shape or with NaN or infinity,
     ConfigurationError for an SNR that is no number.
@@ -79,10 +80,10 @@ class UplinkSource:
         return UplinkSlot(samples + noise.view(np.complex64)[..., 0], sent, channel)
 
     def _next_channel(self) -> NDArray[np.complex64]:
-        last = len(self._channels) - 1
-        turn = self._index % max(1, 2 * last)
+        n = len(self._channels)
+        turn = self._index % (2 * n)
         self._index += 1
-        return self._channels[min(turn, 2 * last - turn)]
+        return self._channels[turn] if turn < n else self._channels[2 * n - 1 - turn][:, ::-1]
 
 
 def save_channels(path: str | Path, channels: NDArray[Any], spec: OFDMSpec) -> None:
