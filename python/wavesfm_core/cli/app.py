@@ -28,7 +28,7 @@ from .parsing import gate_db, hertz
 from .summary import Summary
 
 app = typer.Typer(
-    help="Classify radio signals in IQ recordings.",
+    help="Classify radio signals in IQ recordings; estimate channels of OFDM slots.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,7 +50,7 @@ Threshold = Annotated[float | None, typer.Option("--threshold", help="Less confi
 
 @app.callback()
 def setup(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is being done.")] = False) -> None:
-    """Classify radio signals in IQ recordings."""
+    """Classify radio signals in IQ recordings; estimate channels of OFDM slots."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
 
 
@@ -143,6 +143,44 @@ def annotate(
         path = write_annotations(opened, predictions)
     Summary().add(predictions).show(console, opened.path.name)
     console.print(f"annotations in {path}", highlight=False)
+
+
+@app.command()
+def estimate(
+    bundle: BundlePath,
+    grids: Annotated[Path, typer.Argument(metavar="FILE", help="An npz with y_rg [B, A, S, F], and h_freq if known.")],
+    method: Annotated[str, typer.Option("--method", help="model, lmmse, lmmse-tf, ls or ls-nearest.")] = "model",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    backing_off: Annotated[
+        str, typer.Option("--back-off", metavar="off|on|DB", help="To ls: by the residual; also from this SNR on.")
+    ] = "off",
+    json_path: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Also write one JSON line for each slot; - for stdout."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write the channels as an npz.")
+    ] = None,
+) -> None:
+    """Estimate the channels of the OFDM slots in a file, and how far off they are where the truth is there."""
+    from ..channel.grid_file import read_grids
+    from ..channel.pipeline import ChannelPipeline
+    from .estimating import back_off, run, save
+
+    console = Console(stderr=json_path == "-")
+    pipeline = ChannelPipeline.open(bundle, method, device, back_off(backing_off), threads, precision)
+    read = read_grids(grids, pipeline.spec)
+    made = []
+    with _lines(json_path) as lines:
+        for answer in run(pipeline, read, console, grids.name):
+            if lines is not None:
+                _write(lines, answer.facts())
+            if output is not None:
+                made.append(answer)
+    if output is not None:
+        save(output, made)
 
 
 @app.command()

@@ -1,0 +1,59 @@
+"""Received grids in a file, in the layout in which resource grids are published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..npz import load_arrays
+from .numerology import OFDMSpec
+from .pilots import Grid
+
+FILE_LIMIT = 8 << 30  # bytes, of the arrays together
+NAMES = ("y_rg", "h_freq", "x_rg")
+PILOT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class GridFile:
+    """received: complex64 [B, A, S, F]; channel: the true one, of the same shape, None where the file has none."""
+
+    received: Grid
+    channel: Grid | None
+
+
+def read_grids(path: str | Path, spec: OFDMSpec) -> GridFile:
+    """An npz with y_rg complex [B, A, S, F], what was received, and if known h_freq, the channel, and x_rg, the sent.
+
+    x_rg, complex [B, S, F], is only looked at for its pilots. Read without pickle. Raises InputError, naming the array,
+    for another numerology: sizes or pilots. Grids that are not finite pass: they are refused one by one.
+    """
+    arrays = load_arrays(Path(path), FILE_LIMIT, InputError, NAMES)
+    if "y_rg" not in arrays:
+        raise InputError(path, "y_rg", "nothing", "the received grids [B, A, S, F]")
+    count = arrays["y_rg"].shape[:1]
+    expected = {"y_rg": spec.grid_shape, "h_freq": spec.grid_shape, "x_rg": spec.grid_shape[1:]}
+    for name, array in arrays.items():
+        if array.shape != (*count, *expected[name]) or array.dtype.kind != "c" or not array.size:
+            found = f"{array.dtype} {list(array.shape)}"
+            raise InputError(
+                path, name, found, f"complex numbers [B, {str(expected[name])[1:-1]}], as the numerology has"
+            )
+    if "x_rg" in arrays:
+        _check_pilots(arrays["x_rg"], spec, path)
+    return GridFile(_single(arrays["y_rg"]), _single(arrays["h_freq"]) if "h_freq" in arrays else None)
+
+
+def _check_pilots(sent: NDArray[np.complex64], spec: OFDMSpec, path: str | Path) -> None:
+    pilots = sent[:, list(spec.pilot_symbols), spec.pilot_offset :: spec.pilot_step]
+    apart = float(np.abs(pilots - spec.pilots).max())
+    if not apart <= PILOT_TOLERANCE:
+        raise InputError(path, "x_rg", f"pilots that differ by {apart:.3g}", "the numerology's pilots")
+
+
+def _single(array: NDArray[np.complex64]) -> Grid:
+    return np.ascontiguousarray(array, np.complex64)

@@ -1,0 +1,124 @@
+"""What `wavesfm estimate` does: channels of a file's grids, their error where the truth is known, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from ..channel.backoff import BackOff
+from ..channel.estimators import LeastSquares
+from ..channel.grid_file import GridFile
+from ..channel.pilots import Grid
+from ..channel.pipeline import ChannelPipeline
+from ..errors import ConfigurationError, InputError, WavesfmError
+from ..types import ChannelEstimate, Slot
+
+BATCH_SLOTS = 32
+SNR_STEP_DB = 5
+HYSTERESIS_DB = 2.0
+
+
+def back_off(text: str) -> BackOff | None:
+    """`off`; `on`, by the residual; or a number of dB, at which and above it backs off too. ConfigurationError."""
+    if text in ("off", "on"):
+        return BackOff() if text == "on" else None
+    try:
+        enter_db = float(text)
+    except ValueError:
+        raise ConfigurationError("command line", "--back-off", repr(text), "off, on or a number of dB") from None
+    return BackOff(enter_db, enter_db - HYSTERESIS_DB)
+
+
+class Errors:
+    """Sums of squared errors and of the channels' power by SNR, as measured, to the nearest SNR_STEP_DB."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, NDArray[np.float64]] = {}
+
+    def add(self, estimate: ChannelEstimate, least_squares: Grid, channel: Grid) -> None:
+        """Take in one slot."""
+        parts = (estimate.channel - channel, least_squares - channel, channel)
+        powers = [float(np.mean(part.real**2 + part.imag**2)) for part in parts]
+        step = SNR_STEP_DB * round((estimate.snr_db or 0.0) / SNR_STEP_DB)
+        self._sums[step] = self._sums.get(step, np.zeros(4)) + np.array([*powers, 1])
+
+    def rows(self) -> list[dict[str, float]]:
+        """By rising SNR: snr_db, slots, nmse_db of the method and ls_nmse_db of least squares."""
+        return [
+            {"snr_db": step, "slots": int(n), "nmse_db": _db(error / power), "ls_nmse_db": _db(ls / power)}
+            for step, (error, ls, power, n) in sorted(self._sums.items())
+        ]
+
+
+def estimates(pipeline: ChannelPipeline, grids: GridFile) -> Iterator[tuple[int, ChannelEstimate | WavesfmError]]:
+    """Index and answer of every slot of the file, in order."""
+    samples = pipeline.spec.slot_samples
+    for first in range(0, len(grids.received), BATCH_SLOTS):
+        batch = grids.received[first : first + BATCH_SLOTS]
+        slots = [Slot(grid, (first + i) * samples, samples) for i, grid in enumerate(batch)]
+        yield from enumerate(pipeline.predict(slots), first)
+
+
+def run(pipeline: ChannelPipeline, grids: GridFile, console: Console, name: str) -> Iterator[ChannelEstimate]:
+    """The estimates that could be made, in order; at the end it prints how good they are."""
+    errors, fallback = Errors(), LeastSquares(pipeline.spec)
+    facts: list[tuple[float, float]] = []
+    refusals: list[str] = []
+    for i, answer in estimates(pipeline, grids):
+        if isinstance(answer, WavesfmError):
+            refusals.append(str(answer))
+            continue
+        facts.append((answer.snr_db or 0.0, answer.residual or 0.0))
+        if grids.channel is not None and np.isfinite(grids.channel[i]).all():
+            errors.add(answer, fallback.estimate(grids.received[i : i + 1])[0], grids.channel[i])
+        yield answer
+    if not facts:
+        raise InputError(name, "slots", f"{len(refusals)}, none that can be estimated ({refusals[0]})", "at least one")
+    _show(pipeline, errors, np.array(facts), refusals, console, name)
+
+
+def _show(
+    pipeline: ChannelPipeline,
+    errors: Errors,
+    facts: NDArray[np.float64],
+    refusals: list[str],
+    console: Console,
+    name: str,
+) -> None:
+    snr_db, residual = np.median(facts, axis=0)
+    if rows := errors.rows():
+        table = Table(
+            "SNR, dB", "slots", f"NMSE {pipeline.method}, dB", "NMSE ls, dB", title=name, title_justify="left"
+        )
+        for row in rows:
+            table.add_row(f"{row['snr_db']:g}", str(row["slots"]), f"{row['nmse_db']:.2f}", f"{row['ls_nmse_db']:.2f}")
+        console.print(table)
+    said = f"{len(facts)} slots by {pipeline.method}: median SNR {snr_db:.1f} dB, median residual {residual:.2f}"
+    console.print(said + f", {pipeline.backed_off} backed off to ls", highlight=False)
+    if refusals:
+        console.print(f"{len(refusals)} slots could not be estimated: {refusals[0]}", highlight=False)
+
+
+def save(path: Path, made: list[ChannelEstimate]) -> None:
+    """An npz of the estimates: channel [n, A, S, F], start_sample, snr_db, residual and backed_off, [n] each."""
+    arrays = {
+        "channel": np.stack([estimate.channel for estimate in made]),
+        "start_sample": np.array([estimate.start_sample for estimate in made]),
+        "snr_db": np.array([estimate.snr_db for estimate in made]),
+        "residual": np.array([estimate.residual for estimate in made]),
+        "backed_off": np.array([estimate.backed_off for estimate in made]),
+    }
+    try:
+        with path.open("wb") as file:  # savez would add .npz to a name without it
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types only its flags
+    except OSError as error:
+        raise ConfigurationError(path, "--output", error.strerror or error, "a file that can be written") from error
+
+
+def _db(ratio: float) -> float:
+    return float(10 * np.log10(max(ratio, 1e-30)))
