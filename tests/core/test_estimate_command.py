@@ -146,3 +146,13 @@ def test_info_and_check_of_pilot_grids(wavesfm: Wavesfm, tmp_path: Path, layout:
         assert said in out
     code, out, _ = wavesfm("check", path)
     assert code == 0 and "the bundle is whole" in out
+
+
+def test_bench_of_pilot_grids(wavesfm: Wavesfm, bundle: Path, tmp_path: Path) -> None:
+    options = ("--seconds", "0.01", "--peer", tmp_path / "none.py", "--json", tmp_path / "bench.json")
+    code, out, _ = wavesfm("bench", "--model", bundle, *options)
+    assert code == 0 and "kernel: samples to grids" in out
+    rates = {row["name"]: row["slots_per_s"] for row in json.loads((tmp_path / "bench.json").read_text())["channel"]}
+    assert len(rates) == 3 + 2 * 5
+    assert all(rate is None or rate > 0 for rate in rates.values())
+    assert rates["lmmse: samples to channels"] < rates["kernel: samples to grids"]

@@ -22,7 +22,7 @@ from ..gate import DEFAULT_GATE_DB
 from ..iqfile import Recording, open_recording
 from ..pipeline import Pipeline
 from ..types import Prediction
-from .benchmarks import PEER, bench_engines, bench_spectrogram
+from .benchmarks import PEER, bench_channel, bench_engines, bench_spectrogram
 from .description import head_rows, input_rows
 from .parsing import gate_db, hertz
 from .summary import Summary
@@ -190,12 +190,14 @@ def bench(
     peer: Annotated[Path, typer.Option("--peer", help="The script that measures GNU Radio's own blocks.")] = PEER,
     json_path: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Also write them as JSON.")] = None,
 ) -> None:
-    """Measure the spectrogram kernel, GNU Radio's own chain where it is installed, and the engines: medians."""
+    """Measure kernels, GNU Radio's own chain where it is installed, engines and channel estimation: medians."""
     console = Console(stderr=json_path == "-")
     bundle = None if model is None else Bundle.open(model)
     results: dict[str, object] = {"spectrogram": bench_spectrogram(bundle, seconds, console, peer)}
     if bundle is not None:
         results["engines"] = bench_engines(bundle, seconds, console)
+        if channel := bench_channel(bundle, seconds, console):
+            results["channel"] = channel
     with _lines(json_path) as lines:
         if lines is not None:
             _write(lines, results)

@@ -12,12 +12,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ..bench import spectrogram_rate
+from ..bench import chain_rate, demodulation_rate, estimation_rate, slot_rate, spectrogram_rate
 from ..bundle import Bundle
+from ..channel.numerology import OFDMSpec
+from ..channel.pipeline import METHODS, ChannelPipeline
 from ..engines import available_engines, open_engine
 from ..engines.timing import milliseconds_per_tile
-from ..errors import EngineError
-from ..spec import SpectrogramSpec
+from ..errors import ConfigurationError, EngineError
+from ..spec import PilotGridSpec, SpectrogramSpec
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,39 @@ def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict
         raise EngineError("bench", "engines", "none installed", "one: pip install wavesfm-core[onnxruntime]")
     console.print(table)
     return rows
+
+
+def bench_channel(bundle: Bundle, seconds: float, console: Console) -> list[dict[str, object]]:
+    """Rates of a bundle of pilot grids: kernel, streams to grids, each method alone and from samples to channels.
+
+    Prints a table and returns its rows; none for another bundle. Methods that the bundle cannot have are left out.
+    """
+    if not isinstance(spec := bundle.spec.preprocess, PilotGridSpec):
+        return []
+    numerology = spec.numerology
+    figures = [
+        ("kernel: samples to grids", demodulation_rate(numerology, seconds)),
+        ("streams to grids, starts by tags", slot_rate(numerology, seconds, "tag")),
+        ("streams to grids, starts by pilots", _by_pilots(numerology, seconds)),
+    ]
+    for method in METHODS:
+        if bundle.spec.covariances or not method.startswith("lmmse"):
+            pipeline = ChannelPipeline.open(bundle.path, method)
+            figures.append((f"{method}: grids to channels, batch 8", estimation_rate(pipeline, seconds)))
+            figures.append((f"{method}: samples to channels", chain_rate(pipeline, seconds)))
+    table = Table("channel estimation, one thread", "slots/s", title=bundle.id, title_justify="left")
+    for name, rate in figures:
+        table.add_row(name, "not measured" if rate is None else f"{rate:.0f}")
+    console.print(table)
+    return [{"name": name, "slots_per_s": rate} for name, rate in figures]
+
+
+def _by_pilots(numerology: OFDMSpec, seconds: float) -> float | None:
+    try:
+        return slot_rate(numerology, seconds, "pilots")
+    except ConfigurationError as error:  # too few of them to be found
+        log.warning("starts by pilots were not measured: %s", error)
+        return None
 
 
 def _peer_rate(script: Path, seconds: float) -> float | None:
