@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from .channel_estimator import channel_estimator
 from .classifier import classifier
+from .ofdm_pilot_grid import ofdm_pilot_grid
 from .prediction_sink import prediction_sink
 from .recording_source import recording_source
+from .uplink_simulator import uplink_simulator
 
-__all__ = ["channel_estimator", "classifier", "prediction_sink", "recording_source"]
+__all__ = [
+    "channel_estimator",
+    "classifier",
+    "ofdm_pilot_grid",
+    "prediction_sink",
+    "recording_source",
+    "uplink_simulator",
+]

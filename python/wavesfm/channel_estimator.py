@@ -133,9 +133,9 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             "grids_in": seen.refused + accounts.tiles_in,
             "refused": seen.refused,
             "slots_in": accounts.tiles_in,
-            "estimated": accounts.inferred - seen.failed,
+            "estimated": accounts.inferred,
             "dropped": accounts.dropped,
-            "failed": accounts.failed + seen.failed,
+            "failed": accounts.failed,
             "waiting": accounts.waiting,
             "batches": accounts.batches,
             "backed_off": seen.backed_off,
@@ -143,7 +143,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             "snr_db": None if seen.last is None else seen.last.snr_db,
             "residual": None if seen.last is None else seen.last.residual,
             "backing_off": seen.last is not None and seen.last.backed_off,
-            "last_error": seen.last_error or accounts.last_error,
+            "last_error": accounts.last_error or seen.refusal,
         }
 
     @property
@@ -151,9 +151,10 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         """The id of the bundle, "" where there is none."""
         return "" if self._pipeline.bundle is None else self._pipeline.bundle.id
 
-    def predict(self, slots: Sequence[Slot]) -> list[_Answer]:
-        """What the worker calls: the slots with their estimates, or with the errors why there are none."""
-        return [_Answer(slot, estimate) for slot, estimate in zip(slots, self._pipeline.predict(slots))]
+    def predict(self, slots: Sequence[Slot]) -> list[_Answer | WavesfmError]:
+        """What the worker calls: each slot with its estimate, or the error why there is none."""
+        estimates = self._pipeline.predict(slots)
+        return [e if isinstance(e, WavesfmError) else _Answer(slot, e) for slot, e in zip(slots, estimates)]
 
     def _make_worker(self) -> Worker:
         return Worker(self, self._publish, *self._worker_options, self._policy, self._publish_failure)
@@ -177,8 +178,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         try:
             slot = slot_from_pmt(message, self._pipeline.spec)
         except ValueError as error:
-            self._seen.refused += 1
-            self._fail(f"grid: {error}; it is passed over")
+            self._refuse(f"grid: {error}; it is passed over")
             return
         self._worker.submit(slot)
         if self._worker.accounts.dropped and not self._seen.drop_said:
@@ -201,10 +201,6 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
 
     def _publish(self, answers: list[_Answer]) -> None:
         for slot, estimate, _ in answers:
-            if isinstance(estimate, WavesfmError):
-                self._seen.failed += 1
-                self._fail(str(estimate))
-                continue
             message = estimate_to_pmt(estimate, slot, self._pipeline.spec)
             self._messages.message_port_pub(CHANNEL, message)
             self._note(estimate)
@@ -235,14 +231,15 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
     def _publish_failure(self, error: WavesfmError, n_slots: int) -> None:
         self._messages.say_failure(text=str(error), slots=n_slots)
 
-    def _fail(self, text: str) -> None:
-        self._seen.last_error = text
+    def _refuse(self, text: str) -> None:
+        self._seen.refused += 1
+        self._seen.refusal = text
         self._messages.say_failure(text=text, slots=1)
 
 
 class _Answer(NamedTuple):
     slot: Slot
-    estimate: ChannelEstimate | WavesfmError
+    estimate: ChannelEstimate
     gated: bool = False
 
 
@@ -250,9 +247,9 @@ class _Seen:
     """What one run has seen beside the worker's accounts."""
 
     def __init__(self) -> None:
-        self.refused = self.failed = self.backed_off = 0
+        self.refused = self.backed_off = 0
+        self.refusal = ""  # why the last one was refused
         self.last: ChannelEstimate | None = None
-        self.last_error = ""
         self.drop_said = False
         self.accounts_said_s = clock.monotonic()
 
@@ -272,7 +269,7 @@ class _Messages(Speaker):
         try:
             self._owner._take(message)
         except Exception as error:
-            self._owner._fail(f"grid: {type(error).__name__}: {error}")
+            self._owner._refuse(f"grid: {type(error).__name__}: {error}")
 
     def handle_system(self, message: Any) -> None:
         """The sender of the grids has ended: take those that still wait, finish, and then be done."""

@@ -12,6 +12,11 @@ class StreamClock:
         self.rate_hz = rate_hz
         self._reference: tuple[StreamTime, int] | None = None  # a known time and its sample
 
+    @property
+    def known(self) -> bool:
+        """Whether any time is known."""
+        return self._reference is not None
+
     def set_time(self, time: StreamTime, sample: int) -> None:
         """The time of a sample."""
         self._reference = (time, sample)

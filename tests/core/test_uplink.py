@@ -52,6 +52,21 @@ def test_channels_are_walked_to_the_last_and_back() -> None:
     np.testing.assert_array_equal(symbols, np.concatenate([once, once[:, ::-1]] * 2, axis=1))
 
 
+def test_speed_is_how_far_the_channel_moves_in_a_symbol() -> None:
+    h = channels(4)
+    once = np.concatenate(list(h), axis=1)
+    source = UplinkSource(SPEC, h, speed=2)
+    np.testing.assert_array_equal(source.slot().channel, once[:, 0:8:2])
+    source.speed = 0.5
+    expected = [once[:, 8], (once[:, 8] + once[:, 9]) / 2, once[:, 9], (once[:, 9] + once[:, 10]) / 2]
+    np.testing.assert_allclose(source.slot().channel, np.stack(expected, axis=1), atol=1e-6)
+    source.speed = 0
+    np.testing.assert_array_equal(source.slot().channel, np.repeat(once[:, 10:11], 4, axis=1))
+    for wrong in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigurationError, match="speed"):
+            source.speed = wrong
+
+
 @pytest.mark.parametrize("snr_db", [-10.0, 0.0, 20.0])
 def test_noise_is_as_strong_as_the_snr_says(snr_db: float) -> None:
     source = UplinkSource(SPEC, channels(1))

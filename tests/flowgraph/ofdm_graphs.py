@@ -118,7 +118,7 @@ class Estimated(Ports):
         self, messages: list[Any], estimator: Any, fft_size: int = 32, streams: int = 0, per_s: float = 0
     ) -> None:
         self.top, self._fft_size = gr.top_block(), fft_size
-        self.sender = Sender(messages)
+        self.estimator, self.sender = estimator, Sender(messages)  # GNU Radio does not keep Python's blocks alive
         self.top.connect(*paced(len(messages), per_s), self.sender)
         self.top.msg_connect((self.sender, "out"), (estimator, "grids"))
         super().__init__(self.top, estimator, "channel", "status")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pmt
 import pytest
 from gnuradio import gr, wavesfm
-from ofdm_graphs import numerology, write_numerology
+from ofdm_graphs import channels, numerology, write_numerology
+from wavesfm_core.channel.uplink import save_channels
 
 ROOT = Path(__file__).parents[2]
 YMLS = sorted((ROOT / "grc").glob("*.block.yml"))
@@ -49,13 +50,21 @@ def spec_file(tmp_path):
 
 
 @pytest.fixture()
-def values(fake_bundle, recording, spec_file, tmp_path):
+def channels_file(tmp_path):
+    save_channels(tmp_path / "channels.npz", channels(numerology(), 4), numerology())
+    return str(tmp_path / "channels.npz")
+
+
+@pytest.fixture()
+def values(fake_bundle, recording, spec_file, channels_file, tmp_path):
     """What a user must give, by block."""
     return {
         "wavesfm_recording_source": {"filename": str(recording)},
         "wavesfm_classifier": {"bundle": str(fake_bundle)},
         "wavesfm_prediction_sink": {"filename": str(tmp_path / "o")},
         "wavesfm_channel_estimator": {"numerology": spec_file, "fft_size": "32"},
+        "wavesfm_ofdm_pilot_grid": {"numerology": spec_file, "antennas": "3"},
+        "wavesfm_uplink_simulator": {"channels": channels_file, "antennas": "3"},
     }
 
 
@@ -124,6 +133,14 @@ def test_every_parameter_of_a_block_is_in_its_yml(companion):
         ("wavesfm_channel_estimator", ("residual_leave", "2")),
         ("wavesfm_channel_estimator", ("antenna", "-2")),
         ("wavesfm_channel_estimator", ("batch_slots", "0")),
+        ("wavesfm_ofdm_pilot_grid", ("numerology", "")),
+        ("wavesfm_ofdm_pilot_grid", ("slot_tag", "")),
+        ("wavesfm_ofdm_pilot_grid", ("sample_rate", "-1")),
+        ("wavesfm_ofdm_pilot_grid", ("antennas", "0")),
+        ("wavesfm_uplink_simulator", ("channels", "")),
+        ("wavesfm_uplink_simulator", ("speed", "-1")),
+        ("wavesfm_uplink_simulator", ("slots", "-1")),
+        ("wavesfm_uplink_simulator", ("slots_per_s", "-1")),
         ("wavesfm_recording_source", ("filename", "")),
         ("wavesfm_recording_source", ("sample_rate", "-1")),
         ("wavesfm_recording_source", ("center_freq", "-1")),

@@ -34,16 +34,20 @@ class UplinkSource:
     channels: complex64 [T, A, S, F] of slots that follow one another, walked through to the last symbol of the last and
     then back, symbol by symbol, so that the channel never jumps. Each symbol has its own frequency response; echoes
     do not reach the next symbol.
-    snr_db: of a grid element whose channel has power 1 (infinite: no noise); may be set at any time.
+    snr_db: of a grid element whose channel has power 1 (infinite: no noise); speed: by how many saved symbols the
+    channel moves from one symbol to the next, interpolated linearly between them: 2 is a user twice as fast as the one
+    saved, 0 stands still. Both may be set at any time.
     The same seed gives the same slots. Raises InputError for channels of another type, shape or with NaN or infinity,
-    ConfigurationError for an SNR that is no number.
+    ConfigurationError for an SNR that is no number and a negative or infinite speed.
     """
 
-    def __init__(self, spec: OFDMSpec, channels: NDArray[Any], snr_db: float = 20.0, seed: int = 0) -> None:
+    def __init__(
+        self, spec: OFDMSpec, channels: NDArray[Any], snr_db: float = 20.0, seed: int = 0, speed: float = 1.0
+    ) -> None:
         self.spec = spec
         self._channels = _checked(channels, spec, "uplink")
         self._rng = np.random.default_rng(seed)
-        self._index = 0
+        self._at = 0.0  # saved symbol of the next slot's first
         self._pilots = np.ix_(np.array(spec.pilot_symbols), spec.pilot_subcarriers)
         # of each sample of a slot with prefixes: where it lies among the samples of the symbols without
         self._order = np.concatenate(
@@ -53,6 +57,7 @@ class UplinkSource:
             ]
         )
         self.snr_db = snr_db
+        self.speed = speed
 
     @property
     def snr_db(self) -> float:
@@ -65,6 +70,17 @@ class UplinkSource:
             raise ConfigurationError("uplink", "snr_db", snr_db, "a number of decibels")
         self._snr_db = float(snr_db)
         self._noise = np.float32(10 ** (-self._snr_db / 20) / math.sqrt(2))  # of each part
+
+    @property
+    def speed(self) -> float:
+        """Saved symbols that the channel moves by in one symbol."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        if not 0 <= speed < math.inf:
+            raise ConfigurationError("uplink", "speed", speed, "0 or more")
+        self._speed = float(speed)
 
     def slot(self) -> UplinkSlot:
         """The next slot."""
@@ -80,10 +96,16 @@ class UplinkSource:
         return UplinkSlot(samples + noise.view(np.complex64)[..., 0], sent, channel)
 
     def _next_channel(self) -> NDArray[np.complex64]:
-        n = len(self._channels)
-        turn = self._index % (2 * n)
-        self._index += 1
-        return self._channels[turn] if turn < n else self._channels[2 * n - 1 - turn][:, ::-1]
+        """[A, S, F] at S places among the T * S saved symbols, there and back again."""
+        count, symbols = len(self._channels), self.spec.symbols
+        places = (self._at + self._speed * np.arange(symbols)) % (2 * count * symbols)
+        self._at = (self._at + self._speed * symbols) % (2 * count * symbols)
+        places = np.minimum(np.minimum(places, 2 * count * symbols - 1 - places).clip(0), count * symbols - 1)
+        lower = np.floor(places).astype(np.int64)
+        upper = np.minimum(lower + 1, count * symbols - 1)
+        part = (places - lower).astype(np.float32)[:, None, None]
+        before, after = (self._channels[at // symbols, :, at % symbols] for at in (lower, upper))  # [S, A, F]
+        return np.ascontiguousarray((before + part * (after - before)).transpose(1, 0, 2))
 
 
 def save_channels(path: str | Path, channels: NDArray[Any], spec: OFDMSpec) -> None:

@@ -1,0 +1,162 @@
+"""Cuts OFDM slots out of the streams of several antennas; their grids leave as PDUs."""
+
+from __future__ import annotations
+
+import threading
+import time as clock
+from typing import Any
+
+import numpy as np
+import pmt
+from gnuradio import gr
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.types import Slot
+
+from .messages import STATUS, retune_from_tags
+from .numerology_file import numerology_of, require_size
+from .pdus import GRIDS, slot_to_pmt
+from .slot_session import SlotSession
+from .stream_end import ACCOUNTS_EVERY_S, END, MessageSide, StreamSide, chunk_samples
+
+
+class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
+    """Find the slots in the complex64 streams of a numerology's antennas, remove prefixes, transform, publish grids.
+
+    bundle: directory of a model bundle for pilot grids; "": none, and then numerology is a JSON file with the fields
+    of `OFDMSpec`, which is not read where there is a bundle.
+    sync: "tag": a slot starts at each tag slot_tag of the first stream, whatever its value. "pilots": it is looked for
+    by correlation with the known pilots and followed from slot to slot, see `SlotStream`.
+    sample_rate: in Hz, within 0.1 % of the numerology's, 0 where it need not be told.
+    antennas: how many streams, 0: as the numerology has; another number is refused, so that a flowgraph can be sure.
+
+    Tags: rx_rate of any stream; at another rate than the numerology's no grids come. rx_time of the first stream gives
+    the grids their time, and one that does not follow from the one before (a gap) cuts the slot that is open; one of
+    another stream that differs is said and counted. Messages out: `grids`: see `pdus.slot_to_pmt`. `status`: dict with
+    `kind`: "started", "sync" (found or lost), "accounts" (at most once a second), "warning" and "error" (with `text`),
+    "finished". Streams of unequal length end with the shortest. Raises WavesfmError when a parameter is wrong; while
+    running no error ends the flowgraph.
+    """
+
+    def __init__(
+        self,
+        bundle: str = "",
+        numerology: str = "",
+        sync: str = "tag",
+        slot_tag: str = "slot_start",
+        sample_rate: float = 0.0,
+        antennas: int = 0,
+    ) -> None:
+        self._spec = spec = numerology_of(bundle, numerology)
+        require_size("pilot grid", "antennas", antennas, spec.antennas)
+        if not slot_tag:
+            raise ConfigurationError("pilot grid", "slot_tag", "nothing", "the name of a tag")
+        n = spec.antennas
+        gr.hier_block2.__init__(
+            self, "wavesfm_ofdm_pilot_grid", gr.io_signature(n, n, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
+        )
+        self._sync, self._rate_hz = sync, float(sample_rate)
+        self._lock = threading.Lock()  # of the session's opening
+        self._session = self._make_session(0)
+        self._input = _SampleInput(self, n, slot_tag if sync == "tag" else "", chunk_samples(spec.rate_hz))
+        self._output = MessageSide("wavesfm_grids", self, self._input, (GRIDS,))
+        for port in (GRIDS, STATUS):
+            self.message_port_register_hier_out(pmt.symbol_to_string(port))
+            self.msg_connect(self._output, port, self, port)
+        self.msg_connect(self._input, END, self._output, END)
+        for antenna in range(n):
+            self.connect((self, antenna), (self._input, antenna))
+
+    def status(self) -> dict[str, Any]:
+        """The accounts of this run or, after it, of the last one: see `SlotSession.status`."""
+        return self._session.status()
+
+    def _make_session(self, start_sample: int) -> SlotSession:
+        return SlotSession(self._spec, self._sync, self._rate_hz, start_sample, self._publish, self._say)
+
+    def _publish(self, slots: list[Slot]) -> None:
+        for slot in slots:
+            self._output.message_port_pub(GRIDS, slot_to_pmt(slot, self._spec))
+
+    def _say(self, kind: str, **values: Any) -> None:
+        self._output.say(kind, **values)
+
+    def _open_session(self, start_sample: int) -> None:
+        self._session = self._make_session(start_sample)
+        self._say("started", sync=self._sync, numerology=self._spec.id, slot_samples=self._spec.slot_samples)
+
+    def _fail_session(self, error: Exception, next_sample: int) -> None:
+        if not self._session.fault:
+            self._session.fail(error, next_sample)
+            self._say("error", text=f"no more slots are cut: {self._session.fault}")
+
+    def _finish_session(self) -> None:
+        self._session.finish(self._input.ahead)
+        self._say("finished", **self._session.status())
+
+    def _close_session(self) -> None:
+        pass  # it holds no thread
+
+
+class _SampleInput(StreamSide, gr.basic_block):  # type: ignore[misc]
+    """The streams' side of a pilot grid: hands samples, marks and tags to the session, in order.
+
+    ahead: how many samples of each stream waited beyond those of the shortest in the last call, which is 0 for all
+    when streams of equal length end.
+    """
+
+    def __init__(self, owner: ofdm_pilot_grid, antennas: int, slot_tag: str, chunk: int) -> None:
+        gr.basic_block.__init__(self, "wavesfm_samples", [np.complex64] * antennas, [])
+        self.join(owner, chunk)
+        self._slot_tag = slot_tag
+        self._accounts_s = 0.0
+        self.ahead = [0] * antennas
+
+    def start(self) -> bool:
+        self._accounts_s = clock.monotonic()
+        self.ahead = [0] * len(self.ahead)
+        return super().start()
+
+    def forecast(self, noutput_items: int, ninputs: int) -> list[int]:
+        return [1] * ninputs
+
+    def general_work(self, input_items: list[Any], output_items: list[Any]) -> int:
+        count = min(map(len, input_items))
+        self.ahead = [len(stream) - count for stream in input_items]
+        try:
+            self._take([stream[:count] for stream in input_items], clock.monotonic())
+        except Exception as error:  # it would end this block's thread and hang the flowgraph
+            self._owner._fail_session(error, self.nitems_read(0) + count)
+        self.consume_each(count)
+        return count
+
+    def _take(self, streams: list[Any], arrived_s: float) -> None:
+        session, first, count, done = self._owner._session, self.nitems_read(0), len(streams[0]), 0
+        for offset, changes in sorted(self._changes(count).items()):
+            session.push([stream[done : offset - first] for stream in streams], arrived_s)
+            done = offset - first
+            for antenna, change in changes:
+                if "rate_hz" in change:
+                    session.tell_rate(antenna, change["rate_hz"])
+                if "time" in change:
+                    session.tell_time(antenna, change["time"])
+            if self._slot_tag and any(change.get("slot") for _, change in changes):
+                session.mark()
+        session.push([stream[done:] for stream in streams], arrived_s)
+        if arrived_s - self._accounts_s >= ACCOUNTS_EVERY_S:
+            self._accounts_s = arrived_s
+            self._owner._say("accounts", **session.status())
+
+    def _changes(self, count: int) -> dict[int, list[tuple[int, dict[str, Any]]]]:
+        """By offset: each antenna that has tags there, with what they say."""
+        changes: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+        for antenna in range(len(self.ahead)):
+            tags = self.get_tags_in_window(antenna, 0, count)
+            for offset, change, unread in retune_from_tags(tags):
+                for text in unread:
+                    self._owner._say("warning", text=f"antenna {antenna}: {text}")
+                changes.setdefault(offset, []).append((antenna, change))
+            if antenna == 0 and self._slot_tag:
+                for tag in tags:
+                    if pmt.symbol_to_string(tag.key) == self._slot_tag:
+                        changes.setdefault(tag.offset, []).append((0, {"slot": True}))
+        return changes
