@@ -286,7 +286,7 @@ def test_a_bundle_of_pilot_grids_is_read_as_written(grid_bundles: dict[str, Path
     golden = bundle.golden()
     assert golden.iq == golden.arrays == ()
     assert [grid.shape for grid in golden.grids] == [SMALL.grid_shape] * 2
-    report = replay_golden(bundle, open_engine(bundle, "cpu"))
+    report = replay_golden(bundle, open_engine(bundle, "cpu", precision="f32"))
     assert report.prepare_difference == 0 and report.engine_difference < 1e-4
 
 
@@ -296,7 +296,7 @@ def test_replay_of_grids_notices_another_snr(grid_bundles: dict[str, Path], tmp_
     edit_golden(path, lambda arrays: arrays.update(out_channel=arrays["out_channel"] + np.float32(0.01)))
     bundle = Bundle.open(path)
     with pytest.raises(BundleError, match="golden stage engine"):
-        replay_golden(bundle, open_engine(bundle, "cpu"))
+        replay_golden(bundle, open_engine(bundle, "cpu", precision="f32"))
 
 
 def test_covariances_travel_in_the_bundle(grid_bundles: dict[str, Path]) -> None:

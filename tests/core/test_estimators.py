@@ -137,13 +137,13 @@ def test_a_model_of_least_squares_gives_least_squares(tmp_path, gain: float) -> 
     seen = observe(grids, SMALL)
     root = np.sqrt(np.mean(np.abs(seen.ls) ** 2, axis=(1, 2, 3)))
     added = (root * SNR_WEIGHT * seen.snr_db)[:, None, None, None] * (1 + 1j)
-    estimates = ModelEstimator(bundle, open_engine(bundle, "cpu")).estimate(grids)
+    estimates = ModelEstimator(bundle, open_engine(bundle, "cpu", precision="f32")).estimate(grids)
     assert np.allclose(estimates / gain, (LeastSquares(SMALL).estimate(grids) + added) / gain, atol=1e-4)
 
 
 def test_an_image_model_does_not_depend_on_the_receiver_gain(tmp_path) -> None:
     bundle = Bundle.open(make_grid_bundle(tmp_path / "b", layout="image"))
-    estimator = ModelEstimator(bundle, open_engine(bundle, "cpu"))
+    estimator = ModelEstimator(bundle, open_engine(bundle, "cpu", precision="f32"))
     grids = received(SMALL, paths(SMALL, 3), 10.0)
     weak, strong = estimator.estimate(grids), estimator.estimate(np.complex64(1e3) * grids)
     assert np.abs(weak).max() > 0.1
@@ -155,4 +155,4 @@ def test_a_model_for_something_else_is_refused(fake_bundle) -> None:
     with pytest.raises(
         ConfigurationError, match="preprocess: found a model for spectrograms, expected one for pilot g"
     ):
-        ModelEstimator(bundle, open_engine(bundle, "cpu"))
+        ModelEstimator(bundle, open_engine(bundle, "cpu", precision="f32"))
