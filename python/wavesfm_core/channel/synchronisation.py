@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from .numerology import OFDMSpec
 
 SEARCH_FALSE_ALARM = 1e-12  # for each sample: at 1.44 MS/s of noise once in a week
 TRACK_FALSE_ALARM = 1e-3  # for each slot, where the place is known
+TERMS_LIMIT = 256  # that are summed
 EARLIER = 0.3  # a path before the slot's start counts from this part of the strongest one's power
 LATER = 0.1  # the start moves on when all paths up to it are below this part: less than EARLIER, so that it settles
 PART_OF_USUAL = 0.5  # a slot has its pilots from this part of the metric that slots had until now
@@ -22,12 +24,14 @@ STRETCHES = 8  # of a slot's length, whose metrics are also averaged where one a
 MEMORY = 0.9  # of the running means, from slot to slot: the last ten count
 
 
+@lru_cache  # a search asks for few different ones, over and over
 def threshold_over_mean(terms: int, false_alarm: float) -> float:
     """What the mean of `terms` exponential variables of mean 1 exceeds with the probability `false_alarm`.
 
     The share of white noise's power that lies in one of n dimensions is below such a variable over n - 1, and so is
-    the mean of shares.
+    the mean of shares. More than 256 terms count as 256, which is above what they need.
     """
+    terms = min(terms, TERMS_LIMIT)
     low, high = 0.0, terms + 100.0 + 40.0 * math.sqrt(terms)
     for _ in range(60):
         middle = (low + high) / 2
@@ -65,7 +69,9 @@ class PilotSearch:
         self._terms = spec.antennas * len(self._starts)
         # power in the band only, as a receiver's filter leaves of noise: fewer dimensions than samples
         self._mean_of_noise = 1 / (spec.subcarriers - 1) if spec.subcarriers > 1 else 1.0
-        self.threshold = self._mean_of_noise * threshold_over_mean(self._terms, SEARCH_FALSE_ALARM)
+        terms = [n * self._terms for n in range(1, STRETCHES + 1)]
+        self._lowest = [self._mean_of_noise * threshold_over_mean(n, SEARCH_FALSE_ALARM) for n in terms]
+        self.threshold = self._lowest[0]
         if self.threshold >= 1:
             expected = "more antennas, pilot symbols or subcarriers, or sync by tag"
             found = f"{self._terms} pilot symbols of {spec.subcarriers} subcarriers, which noise resembles too often"
@@ -84,9 +90,11 @@ class PilotSearch:
             self._recent.clear()
         self._recent.append(metric)
         for n in sorted({len(self._recent), 1}, reverse=True):
-            mean = np.mean([*self._recent][-n:], axis=0)
+            mean = np.sum([*self._recent][-n:], axis=0) / n
             peak = int(np.argmax(mean))
-            self.threshold = self._threshold(mean, peak, n * self._terms)
+            self.threshold = self._lowest[n - 1]
+            if mean[peak] >= self.threshold:
+                self.threshold = self._threshold(mean, peak, n * self._terms)
             if mean[peak] >= self.threshold:
                 self._recent.clear()
                 return self._first_path(mean, peak), float(mean[peak])
