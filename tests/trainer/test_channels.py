@@ -315,8 +315,13 @@ def test_commands(tmp_path, capsys):
     learn, test = tmp_path / "learn.h5", tmp_path / "test.h5"
     for path, seed in ((learn, 0), (test, 1)):
         assert call("data", "channels", path, "--count", 96, "--seed", seed, "--scenario", "tdl-a") == 0
+    assert call("data", "grids", tmp_path / "grids", "--count", 2, "--scenario", "cdl-b", "--numerology", "nr106") == 0
+    with np.load(tmp_path / "grids" / "batch_00000.npz") as batch:
+        assert batch["y_rg"].shape == (2, 8, 14, 1272)
     assert call("data", "covariances", learn, tmp_path / "c.npz", "--count", 64) == 0
     assert Covariances.load(tmp_path / "c.npz").shape == (16, 14, 48)
+    assert call("data", "channels", tmp_path / "x.h5", "--count", 1, "--delay-spread", 30) == 2
+    assert "scenario: delay_spread_s: found 3e-08" in capsys.readouterr().err
     assert call("data", "reference", learn, test, "--out", tmp_path / "table.json") == 0
     assert "LMMSE" in capsys.readouterr().out
     table = json.loads((tmp_path / "table.json").read_text())

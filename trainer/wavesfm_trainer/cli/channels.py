@@ -24,7 +24,7 @@ DelaySpread = Annotated[float | None, typer.Option(help="RMS, in ns, of a tdl or
 def _scenario(model: str, speed: float, delay_spread_ns: float | None) -> Scenario:
     from ..data.generators.channels import Scenario
 
-    return Scenario(model, speed, None if delay_spread_ns is None else delay_spread_ns * 1e-9)
+    return Scenario(model, speed, None if delay_spread_ns is None else delay_spread_ns / 1e9)
 
 
 def channels(
