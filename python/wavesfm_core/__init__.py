@@ -1,7 +1,7 @@
 """The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
 
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
-from .spec import BundleSpec, HeadSpec, ImageSpec, SpectrogramSpec, TensorSpec
+from .spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec, TensorSpec
 from .types import NO_SIGNAL, UNKNOWN, Accounts, ChannelEstimate, PositionEstimate, Prediction, Slot, StreamTime, Tile
 
 __version__ = "0.1.0"
@@ -18,6 +18,7 @@ __all__ = [
     "HeadSpec",
     "ImageSpec",
     "InputError",
+    "PilotGridSpec",
     "PositionEstimate",
     "Prediction",
     "Slot",

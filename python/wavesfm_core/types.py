@@ -147,9 +147,9 @@ class ChannelEstimate:
     where there was none.
     method: "ls", "ls-nearest", "lmmse", "lmmse-tf" or "model", the one that made `channel`; "" when not said.
     noise_power: measured at the pilots, per antenna and subcarrier; snr_db: measured there, limited to -40 to 80 dB.
-    residual: what the estimate leaves of the pilots over what it should leave of them: about 1 when it fits, and well
-        above when not. These three are None where nothing measured them.
-    backed_off: least squares stand here in place of another method's answer.
+    residual: mean |y - h x|^2 at the pilots over noise_power: about 1 when h is right, and well above when not; 0 for
+        least squares, which go through the pilots. These three are None where nothing measured them.
+    backed_off: least squares stand here in place of another method's answer, whose residual this is.
     start_sample, n_samples, time, n_nonfinite: of the slot; latency_s: from the arrival of the slot's last sample to
         the making of this estimate, None offline.
     """

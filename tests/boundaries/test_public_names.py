@@ -16,6 +16,7 @@ PUBLIC = {
     "HeadSpec",
     "ImageSpec",
     "InputError",
+    "PilotGridSpec",
     "PositionEstimate",
     "Prediction",
     "Slot",
