@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pmt
 import pytest
 from gnuradio import gr, wavesfm
@@ -89,7 +90,7 @@ def test_there_is_a_yml_for_every_block():
 @pytest.mark.parametrize("name", names())
 def test_a_yml_makes_its_block(name, companion, values):
     block = make(companion, name, values[name])
-    assert [text for _, text in block.iter_error_messages()] == ["Port is not connected."]
+    assert {text for _, text in block.iter_error_messages()} == {"Port is not connected."}
     namespace = {}
     exec(block.templates.render("imports"), namespace)
     made = eval(block.templates.render("make"), namespace)
@@ -236,3 +237,56 @@ def test_the_example_of_any_recording_takes_its_rate(compiled, fake_bundle, tone
     assert "throttle 500000.0" in said
     records = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert {(r["rate_hz"], r["centre_hz"]) for r in records} == {(500e3, 433.92e6)}
+
+
+def example_files():
+    files = {"channels": "uplink_umi_3mps.npz", "numerology": "numerology_16x48.json"}
+    return {name: str(ROOT / "examples" / file) for name, file in files.items()}
+
+
+@pytest.mark.parametrize("sync", ["tag", "pilots"])
+def test_the_uplink_without_a_window_runs_to_the_end_and_equalises(sync, compiled, tmp_path):
+    arguments = [f"--{name}={value}" for name, value in example_files().items()]
+    arguments += ["--slots=60", "--snr-db=20", f"--sync={sync}", f"--symbols={tmp_path / 'symbols.cf32'}"]
+    done = run([sys.executable, str(compiled / "uplink_chanest_nogui.py"), *arguments])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(kind . finished)") == 2
+    symbols = np.fromfile(tmp_path / "symbols.cf32", np.complex64)
+    assert symbols.size == 60 * 14 * 48
+    points = (np.sign(symbols.real) + 1j * np.sign(symbols.imag)) / np.sqrt(2)
+    assert np.sqrt(np.mean(np.abs(symbols - points) ** 2)) < 0.1
+
+
+UPLINK_WINDOW = """
+import json, sys
+from PyQt5 import Qt
+import uplink_chanest as example
+application = Qt.QApplication(sys.argv)
+top = example.uplink_chanest(**json.loads(sys.argv[1]))
+top.start()
+top.show()
+poll, steps = Qt.QTimer(), [20, 40]
+
+def turn():
+    if steps and top.estimator.status()["estimated"] >= steps[0]:
+        steps.pop(0)
+        top.set_antenna(-1)
+        top.set_snr_db(30)
+        top.set_speed(4)
+        top.set_method("ls-nearest")
+        if not steps:
+            application.quit()
+
+poll.timeout.connect(turn)
+poll.start(20)
+application.exec_()
+top.stop()
+top.wait()
+print("method", top.estimator.status()["method"], top.estimator.status()["failed"])
+"""
+
+
+def test_the_uplink_with_a_window_runs(compiled):
+    done = run([sys.executable, "-c", UPLINK_WINDOW, json.dumps(example_files())], cwd=compiled)
+    assert done.returncode == 0, done.stderr
+    assert "method ls-nearest 0" in done.stdout

@@ -7,13 +7,14 @@ import time
 import numpy as np
 import pmt
 import pytest
+import tiny_grids
 from flowgraphs import finish, run
 from gnuradio import blocks, digital, gr, wavesfm
 from ofdm_graphs import Ports, channels, numerology, write_numerology
 from wavesfm_core.channel.combining import error_vector_magnitude
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.channel.slots import SlotStream
-from wavesfm_core.channel.uplink import UplinkSource, save_channels
+from wavesfm_core.channel.uplink import UplinkSource, load_channels, save_channels
 from wavesfm_core.errors import ConfigurationError, InputError
 
 SPEC = numerology()
@@ -193,6 +194,42 @@ def test_the_chain_gives_the_same_h_as_offline_and_equalises(sync, channels_file
     wanted = np.stack([symbols[starts[i]] for i in aligned])
     assert error_vector_magnitude(equalised[aligned], wanted) < 0.06
     assert chain.status("finished")[0]["estimated"] == chain.grids_said.status("finished")[0]["slots"] == len(found)
+
+
+@pytest.mark.parametrize(
+    ("layout", "method"), [("least_squares", ""), ("image", "model"), ("least_squares", "lmmse"), ("image", "ls")]
+)
+def test_a_bundle_gives_live_what_it_gives_offline(layout, method, tmp_path):
+    spec = tiny_grids.SMALL
+    bundle = str(tiny_grids.make_grid_bundle(tmp_path / "b", layout=layout, covs=tiny_grids.covariances(spec)))
+    save_channels(tmp_path / "channels.npz", tiny_grids.paths(spec, 5), spec)
+    simulator = wavesfm.uplink_simulator(str(tmp_path / "channels.npz"), bundle, snr_db=15, slots=50)
+    grid = wavesfm.ofdm_pilot_grid(bundle)
+    estimator = wavesfm.channel_estimator(bundle, method=method, residual_enter=0)
+    top = gr.top_block()
+    for antenna in range(spec.antennas):
+        top.connect((simulator, antenna), (grid, antenna))
+    top.msg_connect((grid, "grids"), (estimator, "grids"))
+    ports, grids = Ports(top, estimator, "channel", "status"), Ports(top, grid, "grids")
+    run(top)
+
+    source = UplinkSource(spec, load_channels(tmp_path / "channels.npz")[0], 15)
+    stream = SlotStream(spec)
+    slots = []
+    for index in range(50):
+        stream.mark(index * spec.slot_samples)
+        slots += stream.push(source.slot().samples)
+    assert [grid.tobytes() for _, grid in grids.grids("grids")] == [slot.grid.tobytes() for slot in slots]
+    pipeline = ChannelPipeline.open(bundle, method or "model")
+    expected = pipeline.predict(slots)
+    found = ports.grids("channel")
+    assert len(found) == 50
+    for (facts, channel), estimate in zip(found, expected):
+        np.testing.assert_allclose(channel, estimate.channel, rtol=0, atol=1e-5 * np.abs(estimate.channel).max())
+        assert (facts["method"], facts["bundle_id"]) == (estimate.method, estimate.bundle_id)
+        assert facts["snr_db"] == pytest.approx(estimate.snr_db, abs=1e-6)
+        assert facts["residual"] == pytest.approx(estimate.residual, rel=1e-3, abs=1e-6)
+    assert ports.status("started")[0]["bundle_id"] == pipeline.bundle.id
 
 
 def test_a_chain_with_noise_alone_estimates_nothing_and_ends(channels_file, spec_file):
