@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.spec import HeadSpec
 
 from . import weights
+from .channel_model import ChannelModel
 from .data.cache import read_cache
+from .data.channel_pool import ChannelPool
 from .data.examples import Examples
 from .loop import fit
 from .loop.augment import Augmentation
 from .loop.batches import DeviceExamples, Loaders
+from .loop.channel_batches import ChannelExamples
+from .loop.channel_objective import ChannelObjective
 from .loop.objectives import FinetuneObjective, PretrainObjective
 from .mae import MaskedAutoencoder
 from .recipes import Recipe
@@ -25,6 +32,7 @@ from .tasks import Task, read_task
 from .trained import OUTPUTS, weights_file
 
 log = logging.getLogger(__name__)
+COVARIANCE_BATCH = 128  # channels at a time
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,46 @@ def finetune(
     return _fit(recipe, objective, loaders, out, where, resume, method=recipe.method.trainable, pretrained=source)
 
 
+def train_channels(
+    recipe: Recipe,
+    training: Sequence[Path],
+    validation: Path,
+    out: Path,
+    covariances: Path | None = None,
+    where: Where | None = None,
+    resume: bool = True,
+) -> dict[str, Any]:
+    """Learn to estimate channels from pools of them (`data channels`), from LMMSE on.
+
+    training: pools of one numerology, whose slots take turns; validation: another. covariances: a file of
+    `data covariances`; None: the average of the first training pool. Raises InputError for pools of different
+    numerologies, and for a validation that is the same draw as a training.
+    """
+    _refuse_command(recipe, "train-channels")
+    pools, watched = [ChannelPool(path) for path in training], ChannelPool(validation)
+    for pool in [*pools[1:], watched]:
+        pools[0].spec.require(pool.spec, str(pool.path))
+    if any((pool.seed, pool.scenario) == (watched.seed, watched.scenario) for pool in pools):
+        raise InputError(watched.path, "seed", f"{watched.seed}, as of a training", "channels that are not trained on")
+    source = "the first training pool"
+    if covariances is None:
+        known = Covariances.learn(pools[0].batches(COVARIANCE_BATCH))
+    else:
+        known = Covariances.load(covariances)
+        source = hashlib.sha256(covariances.read_bytes()).hexdigest()
+    torch.manual_seed(recipe.loop.seed)
+    objective = ChannelObjective(ChannelModel.of(recipe.modes, pools[0].spec, recipe.model, known), source)
+    loaders = Loaders(
+        [ChannelExamples(pool, pool.path.stem, recipe.slots) for pool in pools],
+        [
+            ChannelExamples(
+                watched, watched.path.stem, recipe.slots, recipe.loop.seed, True, recipe.slots.validation_slots
+            )
+        ],
+    )
+    return _fit(recipe, objective, loaders, out, where, resume, method="all", pretrained="")
+
+
 def head_of(task: Task, note: dict[str, Any], where: Path) -> HeadSpec:
     """What the task's outputs mean for this prepared data; InputError where the data are another task's."""
     if note["kind"] != task.kind:
@@ -188,7 +236,7 @@ def _refuse_command(recipe: Recipe, command: str) -> None:
 
 def _fit(
     recipe: Recipe,
-    objective: PretrainObjective | FinetuneObjective,
+    objective: PretrainObjective | FinetuneObjective | ChannelObjective,
     loaders: Loaders,
     out: Path,
     where: Where | None,

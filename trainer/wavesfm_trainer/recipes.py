@@ -12,14 +12,16 @@ import yaml
 from wavesfm_core.errors import ConfigurationError, WavesfmError
 from wavesfm_core.spec import from_dict
 
+from .channel_model import ModeArgs
 from .loop.args import LoopArgs
 from .loop.augment import Augmentation
+from .loop.channel_batches import SlotArgs
 from .loop.objectives import FinetuneArgs
 from .vit import EncoderArgs
 
 T = TypeVar("T")
 RECIPES = Path(__file__).parent / "recipes"
-COMMANDS = ("pretrain", "finetune")
+COMMANDS = ("pretrain", "finetune", "train-channels")
 LIMIT = 1 << 20  # bytes of a recipe
 MOST_RUNS = 1000
 
@@ -60,8 +62,8 @@ class Method:
 class Recipe:
     """A recipe file; a key that is not one of these is refused by name.
 
-    command: "pretrain" with `data` (task name -> DataUse) and `masking`; or "finetune" with `task`, `method`,
-        `learning` and `augmentation`.
+    command: "pretrain" with `data` (task name -> DataUse) and `masking`; "finetune" with `task`, `method`, `learning`
+        and `augmentation`; or "train-channels" with `modes` and `slots`.
     pretrained: a fine-tuning starts from pre-trained weights, which the command names (False: from scratch, ViT-SL).
     model: of a pre-training, or from scratch; fine-tuning from weights takes their encoder, and only drop_path is free.
     learning: loss "", label_smoothing 0 and class_weights false are the task's own; turn one of a task off in the task.
@@ -78,6 +80,8 @@ class Recipe:
     method: Method = field(default_factory=Method)
     learning: FinetuneArgs = field(default_factory=FinetuneArgs)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    modes: ModeArgs = field(default_factory=ModeArgs)
+    slots: SlotArgs = field(default_factory=SlotArgs)
     model: EncoderArgs = field(default_factory=EncoderArgs)
     loop: LoopArgs = field(default_factory=LoopArgs)
     seeds: tuple[int, ...] = (0,)
@@ -89,10 +93,16 @@ SECTIONS: dict[str, type] = {
     "method": Method,
     "learning": FinetuneArgs,
     "augmentation": Augmentation,
+    "modes": ModeArgs,
+    "slots": SlotArgs,
     "model": EncoderArgs,
     "loop": LoopArgs,
 }
-ONLY = {"pretrain": ("data", "masking"), "finetune": ("task", "pretrained", "method", "learning", "augmentation")}
+ONLY = {
+    "pretrain": ("data", "masking"),
+    "finetune": ("task", "pretrained", "method", "learning", "augmentation"),
+    "train-channels": ("modes", "slots"),
+}
 
 
 def recipe_names() -> list[str]:
@@ -177,8 +187,7 @@ def _build(values: dict[str, Any], where: str) -> Recipe:
     command = values.get("command")
     if command not in COMMANDS:
         raise ConfigurationError(where, "command", repr(command), f"one of {', '.join(COMMANDS)}")
-    other = next(c for c in COMMANDS if c != command)
-    for name in ONLY[other]:
+    for name in (name for other in COMMANDS if other != command for name in ONLY[other]):
         if name in values:
             raise ConfigurationError(where, name, "a value", f"none with command {command}")
     given = values.get("model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from wavesfm_core.bundle import SPEC, Bundle
+from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.gate import PowerGate
 from wavesfm_core.heads import make_head
@@ -20,6 +21,8 @@ from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.spec import (
     BundleSpec,
     HeadSpec,
+    ImageSpec,
+    PilotGridSpec,
     Preprocess,
     SpectrogramSpec,
     TensorSpec,
@@ -28,9 +31,12 @@ from wavesfm_core.spec import (
 )
 
 from . import weights
+from .channel_model import ChannelModel
+from .data.numerologies import read_numerology
 from .mae import MaskedAutoencoder
 from .runs_format import read_object
 from .task_model import TaskModel
+from .tasks import read_task, task_names
 from .weights import WeightsError
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
@@ -46,7 +52,7 @@ class TrainedTask:
     """
 
     directory: Path
-    model: TaskModel
+    model: TaskModel | ChannelModel
     preprocess: Preprocess
     head: HeadSpec
     config: Mapping[str, Any]
@@ -123,8 +129,12 @@ def _specs_of_data(record: weights.Weights) -> dict[str, Preprocess]:
         raise WeightsError(error.where, error.field, error.found, error.expected) from None
 
 
-def _check_fit(path: Path, model: TaskModel, preprocess: Preprocess, head: HeadSpec) -> None:
+def _check_fit(path: Path, model: TaskModel | ChannelModel, preprocess: Preprocess, head: HeadSpec) -> None:
     """What weights, preprocessing and head say of shapes must be one story."""
+    if isinstance(model, ChannelModel):
+        if (preprocess, head) != (model.preprocess, model.task_head):
+            raise WeightsError(path, "preprocess, head", "those of another numerology", "those of the model's")
+        return
     args, task = model.encoder_args, model.task_args
     channels, height, width = preprocess.tile_shape
     if channels not in args.channels or (height, width) != (args.image, args.image):
@@ -162,21 +172,21 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        """See `Engine.run`; inputs: tile, and log10_rate where the rate is known."""
+        """See `Engine.run`; inputs: tile, and log10_rate or snr_db where the model takes one."""
         given = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
-        outputs = self._model(given["tile"], given.get("log10_rate"))
+        outputs = self._model(given["tile"], given.get("snr_db", given.get("log10_rate")))
         return {self._output: outputs.float().cpu().numpy()}
 
 
 def task_spec(trained: TrainedTask, name: str) -> BundleSpec:
     """The contract of a trained task as far as the run knows it: no tolerance measured, no licence, no rates."""
     tile = TensorSpec("tile", (-1, *trained.preprocess.tile_shape), "tile")
-    rate = (TensorSpec("log10_rate", (-1, 1), "log10_rate"),) if trained.takes_rate else ()
+    beside = {"log10_rate": trained.takes_rate, "snr_db": isinstance(trained.model, ChannelModel)}
     packages = ("torch", "wavesfm-core", "wavesfm-trainer")
     return BundleSpec(
         name=name,
         preprocess=trained.preprocess,
-        inputs=(tile, *rate),
+        inputs=(tile, *(TensorSpec(name, (-1, 1), name) for name, taken in beside.items() if taken)),
         outputs=(TensorSpec(trained.output, (-1, *trained.head.output_shape)),),
         head=trained.head,
         sha256="",
@@ -188,14 +198,37 @@ def task_spec(trained: TrainedTask, name: str) -> BundleSpec:
     )
 
 
+def pilot_grids(trained: TrainedTask) -> TrainedTask:
+    """A channel estimator with the grid of a slot for its input, whatever it was trained on.
+
+    Weights of task channel-estimation know an image; the numerology that the image is of is the option "numerology" of
+    the task that they learnt. Anything else comes back as it is. Raises WeightsError for a numerology of another grid.
+    """
+    if trained.head.task != "channel" or not isinstance(trained.preprocess, ImageSpec):
+        return trained
+    name = str(trained.config.get("task") or "")
+    numerology = read_task(name).options.get("numerology") if name in task_names() or Path(name).is_file() else None
+    if not numerology:
+        return trained
+    spec = read_numerology(numerology)
+    if spec.grid_shape != tuple(trained.head.grid):
+        raise WeightsError(trained.directory, "head.grid", trained.head.grid, f"{spec.grid_shape}, of {numerology}")
+    return replace(trained, preprocess=PilotGridSpec(spec, "image", trained.preprocess))
+
+
 def run_pipeline(run: Path | str, device: str = "cpu") -> Pipeline:
     """A fine-tuned run behind the same pipeline as its bundle, with torch for the engine. Raises WeightsError."""
     trained = read_task_run(run)
-    spec = task_spec(trained, trained.directory.name)
-    bundle = Bundle(trained.directory, spec, f"{spec.name}@unexported", trained.directory / WEIGHTS)
-    gate = PowerGate(spec=spec.preprocess) if isinstance(spec.preprocess, SpectrogramSpec) else PowerGate()
-    head = make_head(spec.head, bundle.id)
+    bundle = _unexported(trained)
+    preprocess = trained.preprocess
+    gate = PowerGate(spec=preprocess) if isinstance(preprocess, SpectrogramSpec) else PowerGate()
+    head = make_head(bundle.spec.head, bundle.id)
     return Pipeline(bundle, TorchEngine(trained.model, trained.output, device), head, gate)
+
+
+def _unexported(trained: TrainedTask) -> Bundle:
+    spec = task_spec(trained, trained.directory.name)
+    return Bundle(trained.directory, spec, f"{spec.name}@unexported", trained.directory / WEIGHTS)
 
 
 def open_pipeline(model: Path | str, device: str = "auto") -> Pipeline:
@@ -203,3 +236,18 @@ def open_pipeline(model: Path | str, device: str = "auto") -> Pipeline:
     if (Path(model) / SPEC).is_file():
         return Pipeline.open(model, device=device)
     return run_pipeline(model, device)
+
+
+def open_channel_pipeline(model: Path | str, device: str = "auto") -> ChannelPipeline:
+    """`open_pipeline` for channels: a bundle's directory, or a run's, of a model that estimates slots.
+
+    Raises ConfigurationError for a model of anything else.
+    """
+    if (Path(model) / SPEC).is_file():
+        return ChannelPipeline.open(model, device=device)
+    trained = pilot_grids(read_task_run(model))
+    if not isinstance(trained.preprocess, PilotGridSpec):
+        expected = "a channel estimator (wavesfm-train train-channels, or finetune channel-estimation)"
+        raise ConfigurationError(model, "run", f"{trained.head.task} of {trained.preprocess.kind}s", expected)
+    engine = TorchEngine(trained.model, trained.output, device)
+    return ChannelPipeline(trained.preprocess.numerology, "model", bundle=_unexported(trained), engine=lambda: engine)

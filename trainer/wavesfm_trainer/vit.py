@@ -17,6 +17,7 @@ from .draws import Draws, needed, set_draws
 
 READINGS = ("paper", "code")
 POSITIONS = ("fixed", "stored")
+SCORES_AT_ONCE = 1 << 19  # of attention: 1 MiB in bfloat16
 
 
 def refuse(where: str, args: object, rules: dict[str, tuple[bool, str]]) -> None:
@@ -189,7 +190,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     plain = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad
     if not plain or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q, k, v)
-    each, q = torch.get_num_threads(), q * q.shape[-1] ** -0.5
+    each = max(torch.get_num_threads(), SCORES_AT_ONCE // (q.shape[1] * q.shape[2] * k.shape[2]))
+    q = q * q.shape[-1] ** -0.5
     parts = zip(q.split(each), k.split(each), v.split(each))
     return torch.cat([(a @ b.transpose(-2, -1)).softmax(dim=-1).to(c.dtype) @ c for a, b, c in parts])
 

@@ -14,13 +14,14 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from wavesfm_core.channel.numerology import OFDMSpec
 from wavesfm_core.errors import BundleError, ConfigurationError, WavesfmError
 from wavesfm_core.spec import from_dict
 
 from .vit import EncoderArgs
 
 FORMAT = "wavesfm-weights 1"
-KINDS = ("masked_autoencoder", "task_model")
+KINDS = ("masked_autoencoder", "task_model", "channel_model")
 
 
 class WeightsError(WavesfmError):
@@ -53,14 +54,14 @@ def save(
     extra: Mapping[str, Any] | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a MaskedAutoencoder or TaskModel, atomically: a kill or a full disk leaves the former file or none.
+    """Write a MaskedAutoencoder, TaskModel or ChannelModel, atomically: a kill or a full disk leaves what was there.
 
     extra: plain types to be kept beside (e.g. labels, a recipe's name). state: other tensors of the same names, such as
     a moving average. WeightsError when they do not fit the model or the file cannot be written.
     """
     own, state = model.state_dict(), model.state_dict() if state is None else state
     check_state({k: v.shape for k, v in own.items()}, {k: (v.shape, v.dtype) for k, v in state.items()}, str(path))
-    kind = "masked_autoencoder" if hasattr(model, "mask_ratio") else "task_model"
+    kind = _kind(model)
     args = model.args if kind == "masked_autoencoder" else model.encoder_args
     config = {"encoder": config_of(args)} | model.config()
     note = {"format": FORMAT, "kind": kind, "config": json.dumps(config), "extra": json.dumps(dict(extra or {}))}
@@ -101,7 +102,7 @@ def read(path: str | Path) -> Weights:
 
 
 def load(path: str | Path) -> nn.Module:
-    """The model in the file at `path`, on the CPU, in eval mode: a MaskedAutoencoder or a TaskModel."""
+    """The model in the file at `path`, on the CPU, in eval mode: a MaskedAutoencoder, a TaskModel or a ChannelModel."""
     weights = read(path)
     model = _build(weights.kind, weights.config, weights.where)
     model.load_state_dict(weights.state, strict=True, assign=True)
@@ -129,26 +130,44 @@ def check_state(
             raise WeightsError(where, name, f"a tensor of {_size(found[name][0])}", "none of this name")
 
 
+def _kind(model: nn.Module) -> str:
+    from .channel_model import ChannelModel  # see _build
+
+    if isinstance(model, ChannelModel):
+        return "channel_model"
+    return "masked_autoencoder" if hasattr(model, "mask_ratio") else "task_model"
+
+
 def _build(kind: str, config: dict[str, Any], where: str | Path) -> nn.Module:
     """The model of a config on the meta device: no memory and no time for weights that are about to be replaced."""
-    from .mae import MaskedAutoencoder  # both import this module
+    from .channel_model import ChannelModel, ModeArgs
+    from .mae import MaskedAutoencoder  # all import this module
     from .task_model import TaskArgs, TaskModel
 
     args = _args(EncoderArgs, config.get("encoder"), where)
-    expected = {"encoder", "mask_ratio", "cls_in_pretraining"}
-    expected = expected if kind == "masked_autoencoder" else {"encoder", "task", "pretrained", "new"}
+    expected = {"encoder", *_CONFIGS[kind]}
     if set(config) != expected:
         raise WeightsError(where, "config", sorted(config), f"{sorted(expected)}")
     try:
         with torch.device("meta"):
             if kind == "masked_autoencoder":
                 return MaskedAutoencoder(args, config["mask_ratio"], config["cls_in_pretraining"])
+            if kind == "channel_model":
+                modes, spec = (_args(c, config[n], where) for c, n in ((ModeArgs, "modes"), (OFDMSpec, "numerology")))
+                return ChannelModel(modes, spec, args, config["held"])
             model = TaskModel(args, _args(TaskArgs, config["task"], where))
     except (ConfigurationError, TypeError) as error:
         raise WeightsError(where, "config", error, "the args of a model") from None
     model.pretrained, model.new = bool(config["pretrained"]), tuple(config["new"])
     model.set_trainable()
     return model
+
+
+_CONFIGS = {
+    "masked_autoencoder": ("mask_ratio", "cls_in_pretraining"),
+    "task_model": ("task", "pretrained", "new"),
+    "channel_model": ("modes", "numerology", "held"),
+}
 
 
 def _args(cls: type, values: Any, where: str | Path) -> Any:

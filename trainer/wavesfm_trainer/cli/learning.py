@@ -1,4 +1,4 @@
-"""`wavesfm-train pretrain` and `finetune`: a recipe, prepared data, a run directory."""
+"""`wavesfm-train pretrain`, `finetune` and `train-channels`: a recipe, prepared data, a run directory."""
 
 from __future__ import annotations
 
@@ -67,6 +67,36 @@ def finetune(
     where = Where(_devices(devices), accelerator)
     read = _recipe(recipe, size, epochs, seed, change)
     _each(read, out, where, lambda one, folder: run_finetuning(one, data, folder, pretrained, where, not fresh))
+
+
+def train_channels(
+    recipe: RecipeName,
+    train: Annotated[list[Path], typer.Option(help="A file of `data channels`; may be repeated, and they take turns.")],
+    validation: Annotated[Path, typer.Option(help="Another, whose slots are not trained on.")],
+    out: Out,
+    covariances: Annotated[
+        Path | None, typer.Option(help="Of `data covariances`; left out: the average of the first --train.")
+    ] = None,
+    size: Size = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    change: Changes = None,
+    devices: Devices = "1",
+    accelerator: Accelerator = "auto",
+    fresh: Fresh = False,
+) -> None:
+    """Learn to estimate channels better than LMMSE, from which it starts; a run that was stopped goes on."""
+    from ..experiment import Where
+    from ..experiment import train_channels as run_training
+
+    where = Where(_devices(devices), accelerator)
+    read = _recipe(recipe, size, epochs, seed, change)
+    _each(
+        read,
+        out,
+        where,
+        lambda one, folder: run_training(one, train, validation, folder, covariances, where, not fresh),
+    )
 
 
 def _recipe(name: str, size: str | None, epochs: int | None, seed: int | None, changes: list[str] | None) -> Any:

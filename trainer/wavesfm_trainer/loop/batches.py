@@ -84,11 +84,7 @@ class DeviceExamples:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """int64 [virtual_length]: permutations one after the other, the last one cut; by (seed, epoch, name) alone."""
-        n, wanted = len(self), self.virtual_length
-        word = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4], "little")
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, word]).generate_state(1)[0]))
-        passes = [torch.randperm(n, generator=generator) for _ in range(-(-wanted // n))]
-        return torch.cat(passes)[:wanted]
+        return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
     def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
         """The examples `index` (int64 [B]), augmented where draws are given.
@@ -134,6 +130,26 @@ class DeviceExamples:
             "image": list(self.host["image"].shape[1:]),
             "sha256": digest.hexdigest(),
         }
+
+    def split_record(self) -> dict[str, Any]:
+        """Which examples a run sees: how they were split, and which file each is from; plain types for JSON."""
+        note = self.note if isinstance(self.note, dict) else {}
+        target = self.host.get("target")
+        counts = np.bincount(target.numpy()).tolist() if target is not None and target.ndim == 1 else None
+        return {
+            "split": note.get("split"),
+            "examples": len(self),
+            "examples_per_class": counts,
+            "rows": "all" if len(self) == len(self.examples.image) else self.chosen.tolist(),
+            "sources": [self.examples.source[i] for i in self.chosen] if self.examples.source else None,
+        }
+
+
+def shuffled(count: int, wanted: int, name: str, seed: int, epoch: int) -> Tensor:
+    """int64 [wanted]: permutations of `count` one after the other, the last one cut; by (seed, epoch, name) alone."""
+    word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, word]).generate_state(1)[0]))
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-wanted // count))])[:wanted]
 
 
 class Part(NamedTuple):

@@ -17,11 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from .args import FREE_TO_CHANGE, LoopArgs, RunError
-from .batches import DeviceExamples, Loaders
+from .batches import Loaders
 from .state import StateDirectory, write_json, write_tensors
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,9 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.resumed is None:
             write_json(self.path / "config.json", self.config)
-            split = {kind: {e.name: _split(e) for e in getattr(loaders, kind)} for kind in ("training", "validation")}
+            split = {
+                kind: {e.name: e.split_record() for e in getattr(loaders, kind)} for kind in ("training", "validation")
+            }
             write_json(self.path / "split.json", split)
             (self.path / "metrics.csv").unlink(missing_ok=True)
         else:
@@ -178,21 +179,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except ImportError:
         return None
-
-
-def _split(examples: DeviceExamples) -> dict[str, Any]:
-    """Which examples a run saw: how they were split, and which file each is from."""
-    note = examples.note if isinstance(examples.note, dict) else {}
-    everything = len(examples) == len(examples.examples.image)
-    target = examples.host.get("target")
-    counts = np.bincount(target.numpy()).tolist() if target is not None and target.ndim == 1 else None
-    return {
-        "split": note.get("split"),
-        "examples": len(examples),
-        "examples_per_class": counts,
-        "rows": "all" if everything else examples.chosen.tolist(),
-        "sources": [examples.examples.source[i] for i in examples.chosen] if examples.examples.source else None,
-    }
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:

@@ -1,0 +1,324 @@
+"""A channel estimator that starts as LMMSE: the WavesFM encoder looks at a slot's modes and corrects the Wiener gains.
+
+LMMSE weighs each mode of the Kronecker covariance by what it holds on average. A slot's own geometry is sharper than
+the average, and shows in which modes are strong together. The encoder sees the modes of one slot and says, for each,
+how much more or less of it to believe and what to add; with its last layer at zero it says nothing, and the model is
+LMMSE in space, time and frequency with the measured signal-to-noise ratio.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from wavesfm_core.channel.covariance import Covariances
+from wavesfm_core.channel.estimators import CUT
+from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.spec import HeadSpec, PilotGridSpec, to_dict
+
+from .draws import Draws, set_draws
+from .vit import Encoder, EncoderArgs, parameter_groups, refuse, take
+
+LEAST_POWER = 1e-12  # of a mode: no channel has it, and its logarithm stays finite
+EMBEDDED_DB = (-20.0, 40.0)  # what the encoder is told of an SNR; beyond, the gains alone go on with it
+LOG_POWER_SCALE, LOG_POWER_FLOOR = 0.3, 1e-3
+
+
+@dataclass(frozen=True)
+class ModeArgs:
+    """What the encoder sees and says of a slot's modes; contradictions are refused by name (ConfigurationError).
+
+    frequency_modes: so many of the strongest modes over the subcarriers are shown to the encoder, at most the pilots of
+        a pilot symbol; the others keep their Wiener gains.
+    patch: side of a patch of the picture of modes, rows for modes of the antennas, columns for modes of the
+        subcarriers.
+    additive: a complex addition for each mode beside the change of its gain.
+    log_power: the logarithm of each mode's power is shown beside its real and imaginary part.
+    """
+
+    frequency_modes: int = 16
+    patch: int = 4
+    additive: bool = True
+    log_power: bool = True
+
+    def __post_init__(self) -> None:
+        rules = {
+            "frequency_modes": (1 <= self.frequency_modes <= 4096, "1 to 4096"),
+            "patch": (1 <= self.patch <= 128, "1 to 128"),
+        }
+        refuse("ModeArgs", self, rules)
+
+
+def encoder_for(args: ModeArgs, spec: OFDMSpec, given: EncoderArgs) -> EncoderArgs:
+    """`given` with the channels, image and patch that the modes of this numerology make.
+
+    Raises ConfigurationError naming an option that the modes decide, or that has no meaning here, where it is given.
+    """
+    usual = EncoderArgs()
+    for name in ("channels", "image", "patch", "rate_input", "film", "positions"):
+        if getattr(given, name) != getattr(usual, name):
+            raise ConfigurationError("model", name, getattr(given, name), "nothing: the modes of the slots decide it")
+    if args.frequency_modes > spec.pilots.shape[1]:
+        expected = f"at most {spec.pilots.shape[1]}, the pilots of a symbol"
+        raise ConfigurationError("ModeArgs", "frequency_modes", args.frequency_modes, expected)
+    rows, columns = (-(-n // args.patch) for n in (spec.antennas, args.frequency_modes))
+    channels = len(spec.pilot_symbols) * (3 if args.log_power else 2)
+    return replace(given, channels=(channels,), image=max(rows, columns) * args.patch, patch=args.patch)
+
+
+class ChannelModel(nn.Module):
+    """tile float32 [B, 2 P, A, Fp], snr_db [B, 1] -> channel float32 [B, 2, A, S * F], real and imaginary part.
+
+    The tile is the least squares over the root of their mean power (layout "least_squares" of core's PilotGridSpec),
+    snr_db what `observe` measures, and the channel is over the same root. Everything is in real arithmetic of float32,
+    but for the encoder under autocast.
+
+    args, spec, encoder_args: as `encoder_for` gives them. held: modes over the subcarriers, shown or not. The constants
+    are zero until `of` or a weights file sets them; they are kept with the weights, since eigenvectors are only defined
+    up to a phase and the encoder has learnt these.
+    """
+
+    def __init__(self, args: ModeArgs, spec: OFDMSpec, encoder_args: EncoderArgs, held: int) -> None:
+        super().__init__()
+        usual = {name: getattr(EncoderArgs(), name) for name in ("channels", "image", "patch")}
+        if encoder_for(args, spec, replace(encoder_args, **usual)) != encoder_args:
+            found = f"{encoder_args.channels} x {encoder_args.image}, patches of {encoder_args.patch}"
+            raise ConfigurationError("ChannelModel", "encoder", found, "what encoder_for gives for these modes")
+        if not args.frequency_modes <= held <= spec.pilots.shape[1]:
+            raise ConfigurationError("ChannelModel", "held", held, "frequency_modes to the pilots of a symbol")
+        self.args, self.spec, self.encoder_args, self.held = args, spec, encoder_args, held
+        self.draws: Draws | None = None
+        self.encoder = Encoder(encoder_args)
+        width = encoder_args.encoder.width
+        self.snr = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
+        n_times = len(spec.pilot_symbols)
+        self.head = nn.Linear(width, args.patch**2 * n_times * (3 if args.additive else 1))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        for name, shape in self._constants().items():
+            self.register_buffer(name, torch.zeros(shape))
+        side, rows, columns = encoder_args.side, *self._patches()
+        seen = (np.arange(rows)[:, None] * side + np.arange(columns)).ravel()
+        self.register_buffer("seen", torch.from_numpy(seen), persistent=False)  # never on the meta device
+
+    def _constants(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the constants; complex matrices are real ones of twice the size."""
+        antennas, symbols, subcarriers = self.spec.grid_shape
+        times, pilots = self.spec.pilots.shape
+        held = self.held
+        return {
+            "to_frequency_modes": (2 * pilots, 2 * held),
+            "to_modes": (2 * antennas * times, 2 * antennas * times),
+            "powers": (antennas, times, held),
+            "spread_powers": (antennas, times, held),
+            "to_antennas": (2 * antennas * times, 2 * antennas * times),
+            "to_subcarriers": (2 * held, 2 * subcarriers),
+            "to_symbols": (2 * symbols, 2 * times),
+            "covariance_space": (antennas, antennas, 2),
+            "covariance_time": (symbols, symbols, 2),
+            "covariance_frequency": (subcarriers, subcarriers, 2),
+        }
+
+    def _patches(self) -> tuple[int, int]:
+        """Rows and columns of patches that hold modes."""
+        patch = self.args.patch
+        return -(-self.spec.antennas // patch), -(-self.args.frequency_modes // patch)
+
+    @classmethod
+    def of(cls, args: ModeArgs, spec: OFDMSpec, given: EncoderArgs, covariances: Covariances) -> ChannelModel:
+        """A new model for channels of these covariances; given: the encoder's options, see `encoder_for`.
+
+        Raises ConfigurationError, and InputError for covariances of another size.
+        """
+        covariances.require(spec)
+        encoder_args = encoder_for(args, spec, given)
+        space = _Modes.of(covariances.space, np.arange(spec.antennas))
+        time = _Modes.of(covariances.time, np.array(spec.pilot_symbols))
+        frequency = _Modes.of(covariances.frequency, spec.pilot_subcarriers)
+        held = max(frequency.held, args.frequency_modes)
+        model = cls(args, spec, encoder_args, held)
+        model._set_constants(space, time, frequency.first(held), covariances)
+        return model
+
+    @torch.no_grad()
+    def _set_constants(self, space: _Modes, time: _Modes, frequency: _Modes, covariances: Covariances) -> None:
+        together = np.kron(space.vectors, time.vectors).conj().T
+        powers = np.multiply.outer(np.multiply.outer(space.powers, time.powers), frequency.powers)
+        spread = [np.sum(np.abs(modes.spread) ** 2, axis=0) for modes in (space, time, frequency)]
+        values = {
+            "to_frequency_modes": _from_left(frequency.vectors.conj().T).T,
+            "to_modes": _from_left(together),
+            "powers": np.maximum(powers, LEAST_POWER),
+            "spread_powers": np.multiply.outer(np.multiply.outer(spread[0], spread[1]), spread[2])
+            / math.prod(self.spec.grid_shape),
+            "to_antennas": _from_left(np.kron(space.spread, np.eye(len(time.powers)))),
+            "to_subcarriers": _from_left(frequency.spread).T,
+            "to_symbols": _from_left(time.spread),
+        }
+        for name in ("space", "time", "frequency"):
+            values[f"covariance_{name}"] = np.stack(_parts(getattr(covariances, name)), axis=-1)
+        for name, value in values.items():
+            getattr(self, name).copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+    def covariances(self) -> Covariances:
+        """What the constants were made from, in float32."""
+        names = ("space", "time", "frequency")
+        return Covariances(*(torch.view_as_complex(getattr(self, f"covariance_{n}").cpu()).numpy() for n in names))
+
+    @property
+    def preprocess(self) -> PilotGridSpec:
+        """How a grid becomes the tile."""
+        return PilotGridSpec(self.spec, "least_squares")
+
+    @property
+    def task_head(self) -> HeadSpec:
+        """What the output means."""
+        return HeadSpec("channel", grid=self.spec.grid_shape)
+
+    def set_draws(self, draws: Draws | None) -> None:
+        """Where stochastic depth takes its randomness from while training."""
+        set_draws(self, draws)
+
+    def forward(self, tile: Tensor, snr_db: Tensor) -> Tensor:
+        """The channel, see the class."""
+        return self.synthesise(self.coefficients(tile, snr_db))
+
+    def coefficients(self, tile: Tensor, snr_db: Tensor) -> Tensor:
+        """Estimated modes [B, 2, A, P, held], real and imaginary, of the channel at the pilots; units of the tile."""
+        noise = torch.exp(snr_db.float() * (-math.log(10) / 10))[:, :, None, None, None]  # over the signal's power
+        unit = (1 + noise).sqrt()  # the tile's mean power is that of signal and noise
+        return self._estimate(self.analyse(tile) * unit, snr_db.float(), noise) / unit
+
+    def analyse(self, tile: Tensor) -> Tensor:
+        """Modes [B, 2, A, P, held] of what the tile [B, 2 P, A, Fp] holds at the pilots: unitary but for those left
+        out, which no channel reaches."""
+        antennas, times = self.spec.antennas, len(self.spec.pilot_symbols)
+        batch, pilots = tile.shape[0], tile.shape[3]
+        with _exact(tile):
+            x = tile.float().reshape(batch, times, 2, antennas, pilots).permute(0, 3, 1, 2, 4)
+            x = x.reshape(batch, antennas * times, 2 * pilots) @ self.to_frequency_modes
+            x = x.reshape(batch, antennas * times, 2, self.held).transpose(1, 2)
+            x = self.to_modes @ x.reshape(batch, 2 * antennas * times, self.held)
+        return x.reshape(batch, 2, antennas, times, self.held)
+
+    def synthesise(self, modes: Tensor) -> Tensor:
+        """The channel [B, 2, A, S * F] whose modes at the pilots are these [B, 2, A, P, held]."""
+        antennas, symbols, subcarriers = self.spec.grid_shape
+        batch, times = modes.shape[0], len(self.spec.pilot_symbols)
+        with _exact(modes):
+            x = self.to_antennas @ modes.reshape(batch, 2 * antennas * times, self.held)
+            x = x.reshape(batch, 2, antennas * times, self.held).transpose(1, 2)
+            x = x.reshape(batch, antennas * times, 2 * self.held) @ self.to_subcarriers
+            x = x.reshape(batch, antennas, times, 2, subcarriers).transpose(2, 3)
+            x = self.to_symbols @ x.reshape(batch, antennas, 2 * times, subcarriers)
+        x = x.reshape(batch, antennas, 2, symbols * subcarriers)
+        return x.transpose(1, 2)
+
+    def linear_error(self, noise: Tensor) -> Tensor:
+        """Mean squared error of LMMSE over the channel's power, [B], for noise [B] over that power.
+
+        Of what the pilots can tell: less the part between them that no linear estimator has.
+        """
+        noise = noise[:, None, None, None]
+        return (self.spread_powers * self.powers * noise / (self.powers + noise)).sum(dim=(1, 2, 3))
+
+    def _estimate(self, modes: Tensor, snr_db: Tensor, noise: Tensor) -> Tensor:
+        """Modes of the channel from modes of channel and noise, both in units of the signal's mean power."""
+        said = self._look(modes / (self.powers + noise).sqrt(), snr_db)
+        gain = torch.sigmoid(self.powers.log() - noise.log() + said[:, :1])
+        estimate = modes * gain
+        if self.args.additive:
+            estimate = estimate + said[:, 1:] * (self.powers * noise / (self.powers + noise)).sqrt()
+        return estimate
+
+    def _look(self, whitened: Tensor, snr_db: Tensor) -> Tensor:
+        """What the encoder says of modes of unit mean power: [B, 1 or 3, A, P, held]; 0 for those it is not shown."""
+        encoder, shown = self.encoder, self.args.frequency_modes
+        patches = encoder.patchify(self._picture(whitened[..., :shown]))
+        keep = None
+        if len(self.seen) < self.encoder_args.n_patches:
+            keep = self.seen[None].expand(patches.shape[0], -1)
+            patches = take(patches, keep)
+        level = snr_db.clamp(*EMBEDDED_DB) / 10
+        level = self.snr(torch.cat([level, level.square()], dim=1))[:, None]
+        tokens = encoder.embed(patches, self.encoder_args.channels[0], keep=keep) + level
+        said = self.head(encoder.norm(encoder.run(tokens))[:, 1:]).float()
+        return F.pad(self._unpatched(said), (0, self.held - shown))
+
+    def _picture(self, whitened: Tensor) -> Tensor:
+        """[B, 2, A, P, shown] -> the encoder's tile [B, channels, side, side], zero where there are no modes."""
+        batch, _, antennas, _, shown = whitened.shape
+        if self.args.log_power:
+            power = whitened.square().sum(dim=1, keepdim=True)
+            whitened = torch.cat([whitened, LOG_POWER_SCALE * (power + LOG_POWER_FLOOR).log()], dim=1)
+        x = whitened.permute(0, 3, 1, 2, 4).reshape(batch, -1, antennas, shown)
+        side = self.encoder_args.image
+        return F.pad(x, (0, side - shown, 0, side - antennas))
+
+    def _unpatched(self, tokens: Tensor) -> Tensor:
+        """[B, patches, patch^2 P k] -> [B, k, A, P, shown]."""
+        rows, columns = self._patches()
+        patch, times = self.args.patch, len(self.spec.pilot_symbols)
+        batch, each = tokens.shape[0], 3 if self.args.additive else 1
+        x = tokens.reshape(batch, rows, columns, patch, patch, times, each).permute(0, 6, 1, 3, 5, 2, 4)
+        x = x.reshape(batch, each, rows * patch, times, columns * patch)
+        return x[:, :, : self.spec.antennas, :, : self.args.frequency_modes]
+
+    def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+        """Optimiser groups, see vit.parameter_groups; ConfigurationError for a layer_decay, which fine-tunes."""
+        if layer_decay != 1:
+            raise ConfigurationError("ChannelModel", "layer_decay", layer_decay, "1: nothing is pre-trained")
+        return parameter_groups(self.named_parameters(), lr, weight_decay, lambda name: 1.0)
+
+    def config(self) -> dict[str, Any]:
+        """What `weights` needs to build this model again."""
+        return {"modes": asdict(self.args), "numerology": to_dict(self.spec), "held": self.held}
+
+
+@dataclass(frozen=True, eq=False)
+class _Modes:
+    """Of a covariance between pilots, strongest first: powers [m], vectors [n, m], and spread [all, m], what a mode of
+    unit amplitude at the pilots is everywhere; held: modes that hold more than CUT of the power, of which alone the
+    spread is not zero (as core's LMMSE leaves the others out)."""
+
+    powers: NDArray[np.float64]
+    vectors: NDArray[np.complex128]
+    spread: NDArray[np.complex128]
+    held: int
+
+    @classmethod
+    def of(cls, covariance: NDArray[np.complex128], pilots: NDArray[np.int64]) -> _Modes:
+        powers, vectors = np.linalg.eigh(covariance[np.ix_(pilots, pilots)])
+        sums = np.cumsum(np.maximum(powers, 0))
+        held = len(powers) - int(np.searchsorted(sums, CUT * sums[-1], side="right"))
+        powers, vectors = np.maximum(powers[::-1], 0), vectors[:, ::-1]
+        spread = np.zeros((len(covariance), len(powers)), np.complex128)
+        spread[:, :held] = covariance[:, pilots] @ vectors[:, :held] / powers[:held]
+        return cls(powers, vectors, spread, held)
+
+    def first(self, count: int) -> _Modes:
+        return _Modes(self.powers[:count], self.vectors[:, :count], self.spread[:, :count], self.held)
+
+
+def _parts(matrix: NDArray[np.complex128]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return matrix.real, matrix.imag
+
+
+def _from_left(matrix: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """The real matrix that does to stacked real and imaginary parts what this complex one does from the left."""
+    real, imaginary = _parts(matrix)
+    return np.block([[real, -imaginary], [imaginary, real]])
+
+
+def _exact(tensor: Tensor) -> AbstractContextManager[Any]:
+    """No autocast inside: a bfloat16 of the signal would be noise at 48 dB below it."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
