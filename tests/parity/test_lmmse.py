@@ -1,7 +1,7 @@
 """LMMSE in the Kronecker eigenbasis against the formula as it stands: one full covariance, one direct solve.
 
-Tolerance 1e-3 of the root mean power: the modes left out hold 1e-8 of the power (1e-4 in amplitude) on each axis, and
-the fast one computes in single precision.
+Tolerance 1e-3 of the root mean power: the modes left out are 1e-7 of the strongest (3e-4 in amplitude) on each axis,
+and the fast one computes in single precision.
 """
 
 from __future__ import annotations

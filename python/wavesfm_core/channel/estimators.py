@@ -18,7 +18,7 @@ from .numerology import OFDMSpec
 from .pilots import Grid, Observation, least_squares_tiles, observe
 
 INTERPOLATIONS = {"linear": "ls", "nearest": "ls-nearest"}
-CUT = 1e-8  # of the power: the weakest modes of an axis that hold no more than this together are left out
+CUT = 1e-7  # of the strongest mode of an axis: weaker ones are left out, covariances in single precision hold none
 LOWEST_SNR = 0.1  # below it the measured signal power scales no image any more
 
 
@@ -72,8 +72,8 @@ class LMMSE:
     h = R_hp (R_pp + N / P I)^-1 y with the covariance R = space x time x frequency (Kronecker), R_pp its part between
     pilots, R_hp its part between all elements and pilots, y the least squares at the pilots, N the noise power and P
     the signal power of the observation. R_pp is a Kronecker product too: in its eigenvectors the inverse is one gain
-    l / (l + N / P) for each mode of power l, and the products are with small matrices. Modes that hold less than CUT of
-    an axis' power together are left out.
+    l / (l + N / P) for each mode of power l, and the products are with small matrices. Modes weaker than CUT times the
+    strongest one of their axis are left out.
     space: False takes the antennas as independent ("lmmse-tf"). Raises InputError for covariances of other sizes.
     """
 
@@ -169,9 +169,8 @@ def _modes(covariance: NDArray[Any], pilots: NDArray[Any]) -> tuple[NDArray[Any]
     """Of the covariance between the pilots: eigenvalues [m], eigenvectors [n, m]; and what a mode of unit amplitude at
     the pilots is everywhere, [all, m]; without the weakest modes (CUT)."""
     powers, vectors = np.linalg.eigh(covariance[np.ix_(pilots, pilots)])
-    held = np.cumsum(np.maximum(powers, 0))
-    first = int(np.searchsorted(held, CUT * held[-1], side="right"))
-    powers, vectors = powers[first:], vectors[:, first:]
+    strong = powers > CUT * powers[-1]
+    powers, vectors = powers[strong], vectors[:, strong]
     return powers, vectors, covariance[:, pilots] @ vectors / powers
 
 
