@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time as clock
 from typing import Any
 
@@ -55,7 +54,6 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
             self, "wavesfm_ofdm_pilot_grid", gr.io_signature(n, n, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
         )
         self._sync, self._rate_hz = sync, float(sample_rate)
-        self._lock = threading.Lock()  # of the session's opening
         self._session = self._make_session(0)
         self._input = _SampleInput(self, n, slot_tag if sync == "tag" else "", chunk_samples(spec.rate_hz))
         self._output = MessageSide("wavesfm_grids", self, self._input, (GRIDS,))

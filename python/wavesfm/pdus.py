@@ -30,7 +30,8 @@ def complex_to_pmt(values: NDArray[np.complex64]) -> Any:
     It is made from its serialised form, which is big-endian: element by element, as pmt.init_c32vector takes them, the
     10,752 elements of 16 antennas, 14 symbols and 48 subcarriers would take 2 ms instead of 0.1.
     """
-    data = np.ascontiguousarray(values).astype(">c8").tobytes()
+    words = np.ascontiguousarray(values, np.complex64).reshape(-1).view(np.uint32)
+    data = words.astype(">u4").tobytes()  # twice as fast as by ">c8"
     return pmt.deserialize_str(C32VECTOR + struct.pack(">I", len(data) // 8) + PADDING + data)
 
 
@@ -38,7 +39,7 @@ def complex_from_pmt(vector: Any) -> NDArray[np.complex64]:
     """The complex64 [n] of a c32vector; ValueError for anything else."""
     if not pmt.is_c32vector(vector):
         raise ValueError("found no c32vector, expected one")
-    return np.frombuffer(pmt.serialize_str(vector), ">c8", offset=8).astype(np.complex64)
+    return np.frombuffer(pmt.serialize_str(vector), ">u4", offset=8).astype(np.uint32).view(np.complex64)
 
 
 def grid_to_pmt(grid: NDArray[np.complex64], numerology: str, facts: dict[str, Any]) -> Any:
