@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,14 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from wavesfm_core.bundle import README, Bundle, bundle_inputs, write_bundle
+from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.channel.pilots import observe
 from wavesfm_core.engines import Engine, open_engine
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
 from wavesfm_core.golden import Golden
 from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import BundleSpec, ImageSpec, SpectrogramSpec
+from wavesfm_core.spec import BundleSpec, ImageSpec, PilotGridSpec, SpectrogramSpec
 
+from .channel_model import ChannelModel
 from .data.readers import open_reader
 from .model_card import make_card
 from .onnx_model import halve_weights, to_onnx
@@ -27,7 +32,7 @@ from .signals import CLASSES
 from .signals.dataset import SignalDataset
 from .task_model import TaskArgs
 from .tasks import Task
-from .trained import TorchEngine, TrainedTask, read_task_run, task_spec
+from .trained import TorchEngine, TrainedTask, pilot_grids, read_task_run, task_spec
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +45,9 @@ GOLDEN_SEED = 977
 GOLDEN_IQ, GOLDEN_ARRAYS = 6, 3
 MADE_ROWS, MADE_COLUMNS = 56, 112  # of a generated golden array
 MADE_UP = "made-up arrays, which are no measurements"
+MADE_UP_SLOTS = "made-up slots, which are no measurements"
+MADE_PATHS = 5
+HALVES_COST_DB, HALVES_TRIED = 0.05, 16
 
 
 def export_run(
@@ -62,18 +70,25 @@ def export_run(
     inputs and outputs are float32 in any case. half_weights (fp32 only): weights are rounded to float16 and stored so.
     licence, training_data: of bundle.json and the model card. card: README.md; None keeps the one that is there, and
     writes one from the run where there is none. arrays: raw arrays for the golden tiles (see `raw_arrays`), made up
-    where there are none; for spectrograms the signal generator makes IQ. rates_hz: lowest and highest sample rate in
-    the training data, known for the generator's labels.
-    Raises ConfigurationError for contradicting options, WeightsError for what is no fine-tuned run, and BundleError
-    when outputs differ from torch's by more than TOLERANCES, depend on the batch, or no engine here runs the model.
+    where there are none; for spectrograms the signal generator makes IQ, and slots are made up. rates_hz: lowest and
+    highest sample rate in the training data, known for the generator's labels.
+    A channel estimator gets a bundle of pilot grids where its numerology is known (`trained.pilot_grids`), and one that
+    started from covariances brings them along.
+    Raises ConfigurationError for contradicting options and for half weights that would cost a channel estimator more
+    than HALVES_COST_DB, WeightsError for what is no fine-tuned run, and BundleError when outputs differ from torch's by
+    more than TOLERANCES, depend on the batch, or no engine here runs the model.
     """
     directory = Path(directory)
     _check_options(precision, half_weights, licence, training_data)
-    trained = read_task_run(run)
-    learnt = trained.model.task_args  # merging forgets that there were adapters
-    trained.model.merge()
+    trained = pilot_grids(read_task_run(run))
+    model, learnt, covariances = trained.model, None, None
+    if isinstance(model, ChannelModel):
+        covariances = model.covariances()
+    else:
+        learnt = model.task_args  # merging forgets that there were adapters
+        model.merge()
     if half_weights:
-        halve_weights(trained.model)
+        _halve(trained)
     spec = replace(
         task_spec(trained, name),
         rates_hz=_rates(trained, rates_hz),
@@ -83,15 +98,37 @@ def export_run(
     spec = replace(spec, versions={**spec.versions, "onnx": version("onnx"), **_commit(trained)})
     golden = make_golden(trained, spec, arrays)
     spec = replace(spec, tolerance=_tolerance(precision, golden.outputs[trained.output]))
-    model = to_onnx(typed(trained.model, precision) if precision in HALF_TYPES else trained.model, spec, half_weights)
+    onnx = to_onnx(typed(model, precision) if precision in HALF_TYPES else model, spec, half_weights)
     with tempfile.TemporaryDirectory() as scratch:
-        engine = check_parity(write_bundle(Path(scratch) / "bundle", spec, model, golden, "none"), trained, precision)
+        engine = check_parity(write_bundle(Path(scratch) / "bundle", spec, onnx, golden, "none"), trained, precision)
     log.info("%s: equal to torch within %.3g on %s", name, spec.tolerance, engine)
     if card is None:
         arithmetic = f"{precision}, weights stored in float16" if half_weights else precision
-        golden_of = "generated IQ" if golden.iq else MADE_UP if arrays is None else "arrays of the data set"
+        made = MADE_UP_SLOTS if golden.grids else MADE_UP
+        golden_of = "generated IQ" if golden.iq else made if arrays is None else "arrays of the data set"
         card = _card(directory, trained, learnt, spec, arithmetic, engine, golden_of)
-    return write_bundle(directory, spec, model, golden, card)
+    return write_bundle(directory, spec, onnx, golden, card, covariances)
+
+
+def _halve(trained: TrainedTask) -> None:
+    """Round the weights, and refuse where a channel estimator's error would grow by more than HALVES_COST_DB at 20 dB,
+    on top of the error that LMMSE has there."""
+    model = trained.model
+    if not isinstance(model, ChannelModel):
+        halve_weights(model)
+        return
+    spec = task_spec(trained, "halves")
+    grids = made_grids(model.spec, HALVES_TRIED, snrs_db=(20.0,))
+    tiles = np.stack([prepare(grid, trained.preprocess) for grid in grids])
+    inputs = bundle_inputs(spec, tiles, np.zeros(len(tiles)), observe(np.stack(grids), model.spec).snr_db)
+    engine = TorchEngine(model, trained.output)
+    before = engine.run(inputs)[trained.output]
+    halve_weights(model)
+    apart = float(np.sum(np.square(engine.run(inputs)[trained.output] - before)) / np.sum(np.square(before)))
+    cost_db = 10 * math.log10(1 + apart / float(model.linear_error(torch.tensor([0.01]))))
+    if cost_db > HALVES_COST_DB:
+        expected = f"at most {HALVES_COST_DB} dB: leave the weights in float32"
+        raise ConfigurationError("export", "half_weights", f"{cost_db:.2g} dB more error at 20 dB", expected)
 
 
 def raw_arrays(task: Task, root: Path, count: int = GOLDEN_ARRAYS) -> list[NDArray[np.float32]]:
@@ -121,10 +158,39 @@ def made_arrays(spec: ImageSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_
     return arrays
 
 
+def made_grids(
+    spec: OFDMSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_SEED, snrs_db: Sequence[float] = (0.0, 10.0, 20.0)
+) -> list[NDArray[np.complex64]]:
+    """Received slots complex64 [A, S, F] of power about 1: pilots alone, over a few paths within the prefix, in noise.
+
+    They show that a model computes what it did, not that it is any good. snrs_db: in turn.
+    """
+    rng = np.random.default_rng(seed)
+    grids = []
+    for i in range(count):
+        delays = rng.uniform(0, min(spec.prefix_samples) / spec.fft_size / 2, (MADE_PATHS, 1))
+        turns = rng.uniform(-1e-3, 1e-3, (MADE_PATHS, 1))
+        gains = rng.normal(size=(spec.antennas, MADE_PATHS, 2)) @ np.array([1, 1j]) / np.sqrt(2 * MADE_PATHS)
+        over_time = np.exp(2j * np.pi * turns * np.arange(spec.symbols))
+        channel = np.einsum("ap,ps,pf->asf", gains, over_time, np.exp(-2j * np.pi * delays * spec.frequencies))
+        noise = rng.normal(size=(*spec.grid_shape, 2)) @ np.array([1, 1j]) / np.sqrt(2)
+        sent = np.zeros(spec.grid_shape[1:], np.complex64)
+        sent[np.ix_(spec.pilot_symbols, spec.pilot_subcarriers)] = spec.pilots
+        grids.append((channel * sent + noise * 10 ** (-snrs_db[i % len(snrs_db)] / 20)).astype(np.complex64))
+    return grids
+
+
 def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray] | None = None) -> Golden:
     """Inputs, what they are prepared to, and torch's outputs for them; IQ is of several classes and short."""
     preprocess = trained.preprocess
     engine = TorchEngine(trained.model, trained.output)
+    if isinstance(preprocess, PilotGridSpec):
+        if arrays is not None:
+            raise ConfigurationError("export", "arrays", "given", "none for slots, whose golden ones are made up")
+        grids = tuple(made_grids(preprocess.numerology))
+        tiles = tuple(prepare(grid, preprocess, f"golden slot {i}") for i, grid in enumerate(grids))
+        asked = Golden((), np.zeros(len(grids)), tiles, {}, (), grids)
+        return replace(asked, outputs=engine.run(_inputs(spec, asked, np.stack(tiles), range(len(grids)))))
     if isinstance(preprocess, ImageSpec):
         given = tuple(made_arrays(preprocess) if arrays is None else arrays)
         if not given:
@@ -166,7 +232,7 @@ def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None
     count = max(BATCHES)
     rows = np.arange(count) % len(golden.tiles)
     tiles = np.stack([np.roll(golden.tiles[row], i, axis=-1) for i, row in enumerate(rows)])  # no two are the same
-    inputs = bundle_inputs(spec, tiles, golden.rate_hz[rows])
+    inputs = _inputs(spec, golden, tiles, rows)
     expected = TorchEngine(trained.model, trained.output).run(inputs)
     together = engine.run(inputs)
     for name, values in together.items():
@@ -179,6 +245,12 @@ def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None
         for name, values in together.items():
             single = np.concatenate([piece[name] for piece in pieces])
             _refuse(single, values, f"{name} of batch {size} against batch {count}", spec.tolerance)
+
+
+def _inputs(spec: BundleSpec, golden: Golden, tiles: NDArray, rows: Sequence[int]) -> dict[str, NDArray]:
+    """Inputs of the model: these tiles, with what is beside the golden ones in these rows."""
+    snr_db = golden.snr_db(spec)
+    return bundle_inputs(spec, tiles, golden.rate_hz[list(rows)], None if snr_db is None else snr_db[list(rows)])
 
 
 def _refuse(a: NDArray, b: NDArray, what: str, tolerance: float) -> None:
@@ -227,7 +299,7 @@ def _commit(trained: TrainedTask) -> dict[str, str]:
 def _card(
     directory: Path,
     trained: TrainedTask,
-    learnt: TaskArgs,
+    learnt: TaskArgs | None,
     spec: BundleSpec,
     arithmetic: str,
     engine: str,

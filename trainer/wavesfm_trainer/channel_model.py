@@ -25,7 +25,7 @@ from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.spec import HeadSpec, PilotGridSpec, to_dict
 
 from .draws import Draws, set_draws
-from .vit import Encoder, EncoderArgs, parameter_groups, refuse, take
+from .vit import Encoder, EncoderArgs, parameter_groups, refuse
 
 LEAST_POWER = 1e-12  # of a mode: no channel has it, and its logarithm stays finite
 EMBEDDED_DB = (-20.0, 40.0)  # what the encoder is told of an SNR; beyond, the gains alone go on with it
@@ -246,7 +246,7 @@ class ChannelModel(nn.Module):
         keep = None
         if len(self.seen) < self.encoder_args.n_patches:
             keep = self.seen[None].expand(patches.shape[0], -1)
-            patches = take(patches, keep)
+            patches = patches.index_select(1, self.seen)
         level = snr_db.clamp(*EMBEDDED_DB) / 10
         level = self.snr(torch.cat([level, level.square()], dim=1))[:, None]
         tokens = encoder.embed(patches, self.encoder_args.channels[0], keep=keep) + level
@@ -286,8 +286,8 @@ class ChannelModel(nn.Module):
 @dataclass(frozen=True, eq=False)
 class _Modes:
     """Of a covariance between pilots, strongest first: powers [m], vectors [n, m], and spread [all, m], what a mode of
-    unit amplitude at the pilots is everywhere; held: modes that hold more than CUT of the power, of which alone the
-    spread is not zero (as core's LMMSE leaves the others out)."""
+    unit amplitude at the pilots is everywhere; held: modes above CUT times the strongest, of which alone the spread is
+    not zero (as core's LMMSE leaves the others out)."""
 
     powers: NDArray[np.float64]
     vectors: NDArray[np.complex128]
@@ -297,8 +297,7 @@ class _Modes:
     @classmethod
     def of(cls, covariance: NDArray[np.complex128], pilots: NDArray[np.int64]) -> _Modes:
         powers, vectors = np.linalg.eigh(covariance[np.ix_(pilots, pilots)])
-        sums = np.cumsum(np.maximum(powers, 0))
-        held = len(powers) - int(np.searchsorted(sums, CUT * sums[-1], side="right"))
+        held = int(np.count_nonzero(powers > CUT * powers[-1]))
         powers, vectors = np.maximum(powers[::-1], 0), vectors[:, ::-1]
         spread = np.zeros((len(covariance), len(powers)), np.complex128)
         spread[:, :held] = covariance[:, pilots] @ vectors[:, :held] / powers[:held]

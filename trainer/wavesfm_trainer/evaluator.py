@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.heads import ChannelHead, PositionHead, make_head
-from wavesfm_core.spec import HeadSpec, ImageSpec, Preprocess
+from wavesfm_core.spec import HeadSpec, ImageSpec, PilotGridSpec, Preprocess
 
 from .data.cache import read_cache
 from .data.examples import Examples
@@ -55,7 +55,11 @@ def evaluate_run(
     """
     if batch_size < 1:
         raise ConfigurationError("evaluate", "batch_size", batch_size, "1 or more")
-    trained, examples = read_run(run), read_cache(Path(cache), split)
+    trained = read_run(run)
+    if isinstance(trained, TrainedTask) and isinstance(trained.preprocess, PilotGridSpec):
+        expected = "a model of tiles: wavesfm-train compare-channels measures estimators of slots"
+        raise InputError(run, "preprocess", trained.preprocess.kind, expected)
+    examples = read_cache(Path(cache), split)
     if isinstance(trained, TrainedEncoder):
         spec, kind = _spec_of_encoder(trained, examples, Path(cache)), "pretraining"
     else:

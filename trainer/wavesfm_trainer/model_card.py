@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
-from wavesfm_core.spec import BundleSpec, HeadSpec, ImageSpec, SpectrogramSpec
+from wavesfm_core.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec
 
+from .channel_comparison import NAME as COMPARISON
+from .channel_comparison import read_comparison
 from .runs_format import Evaluation
+from .tables import channel_table
 from .task_model import TaskArgs
 from .trained import TrainedTask
 
@@ -28,7 +32,7 @@ LIMITS = {
 
 def make_card(
     trained: TrainedTask,
-    learnt: TaskArgs,
+    learnt: TaskArgs | None,
     spec: BundleSpec,
     arithmetic: str,
     engine: str,
@@ -37,8 +41,9 @@ def make_card(
 ) -> str:
     """The card's Markdown.
 
-    learnt: what was trained, as it was before adapters were merged; engine: which gave torch's numbers; golden_of: what
-    the golden tiles are of; evaluation: of the run, None where there is none.
+    learnt: what was trained, as it was before adapters were merged, None for a channel estimator of slots; engine:
+    which gave torch's numbers; golden_of: what the golden tiles are of; evaluation: of the run, None where there is
+    none.
     """
     head = spec.head
     parts = [
@@ -47,7 +52,7 @@ def make_card(
         _table(trained, spec, arithmetic),
         f"**Training data.** {spec.training_data}{_split(trained)}",
         f"**Training.** {_training(trained, learnt)}",
-        f"**How good.** {_figures(evaluation)}",
+        f"**How good.** {_compared(trained) or _figures(evaluation)}",
         f"**What it is not for.** {_limits(spec.head)} {_range(spec)}",
         f"**Export.** The outputs equal those of the trained model in float32 within {spec.tolerance:.2g} on {engine}, "
         f"alone and in batches. The golden tiles are of {golden_of}.",
@@ -71,6 +76,15 @@ def _table(trained: TrainedTask, spec: BundleSpec, arithmetic: str) -> str:
     if isinstance(spec.preprocess, SpectrogramSpec):
         low, high = (rate / 1e6 for rate in spec.rates_hz)
         rows += [("a tile", f"{spec.preprocess.tile_samples} samples"), ("rates", f"{low:g} to {high:g} MS/s")]
+    if isinstance(spec.preprocess, PilotGridSpec):
+        of = spec.preprocess.numerology
+        prefix = "/".join(map(str, sorted(set(of.prefix_samples))))
+        comb = "" if of.pilot_step == 1 else f", on one of {of.pilot_step} subcarriers"
+        pilots = f"pilots on symbols {', '.join(map(str, of.pilot_symbols))}{comb}"
+        slot = (
+            f"{of.antennas} antennas, {of.symbols} symbols, {of.subcarriers} subcarriers of {of.spacing_hz / 1e3:g} kHz"
+        )
+        rows.append(("slot", f"{slot}; FFT {of.fft_size}, prefix {prefix}; {pilots}; numerology {of.id}"))
     rows.append(("licence", spec.licence))
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)
 
@@ -94,7 +108,27 @@ def _split(trained: TrainedTask) -> str:
     return "".join(sentences[:1])
 
 
-def _training(trained: TrainedTask, learnt: TaskArgs) -> str:
+def pools_of(trained: TrainedTask) -> str:
+    """The scenarios whose simulated channels a run saw, from its own record; "" where it saw none."""
+    said = []
+    for pool in trained.config.get("data", {}).get("training", {}).values():
+        scenario = pool.get("scenario")
+        if isinstance(scenario, dict):
+            spread_s = scenario.get("delay_spread_s")
+            spread = f", delay spread {spread_s * 1e9:g} ns" if spread_s else ""
+            carrier = f"{scenario.get('carrier_hz', 0) / 1e9:g} GHz"
+            speed = f"{scenario.get('speed_m_per_s', 0):g} m/s"
+            said.append(f"{pool.get('examples')} slots of {scenario.get('model')} at {carrier}, {speed}{spread}")
+    return "; ".join(said)
+
+
+def _training(trained: TrainedTask, learnt: TaskArgs | None) -> str:
+    if learnt is None:
+        start = "Trained from LMMSE in space, time and frequency on, which it is without training: all weights"
+        slots = next(iter(trained.config.get("data", {}).get("training", {}).values()), {}).get("slots", {})
+        snrs = slots.get("snr_db")
+        noise = f", at an SNR of {snrs[0]:g} to {snrs[1]:g} dB" if snrs else ""
+        return f"{start}{_options(trained)}{noise}. It has the signal-to-noise ratio that the pilots show for an input."
     how = {
         "probe": "the head only",
         "last": f"the last {learnt.last_blocks} blocks and the head",
@@ -102,9 +136,25 @@ def _training(trained: TrainedTask, learnt: TaskArgs) -> str:
         "all": "all weights",
     }[learnt.trainable]
     start = "from pre-trained weights" if trained.model.pretrained else "from scratch"
+    return f"Trained {start}: {how}{_options(trained)}."
+
+
+def _options(trained: TrainedTask) -> str:
     args: dict[str, Any] = trained.config.get("args") or {}
     options = ", ".join(f"{name} {args[name]}" for name in ("epochs", "batch_size", "lr", "seed") if name in args)
-    return f"Trained {start}: {how}{f' ({options})' if options else ''}."
+    return f" ({options})" if options else ""
+
+
+def _compared(trained: TrainedTask) -> str:
+    """What `wavesfm-train compare-channels` left in the run's directory; "" where it did not."""
+    path = trained.directory / COMPARISON
+    if not path.is_file():
+        return ""
+    parts = []
+    for pool in read_comparison(path):
+        table = channel_table(pool)
+        parts += [f"{table.notes[0]} {table.heads[1][0]}:", replace(table, heads=()).markdown(), *table.notes[1:]]
+    return "\n\n".join(parts)
 
 
 def _figures(evaluation: Evaluation | None) -> str:
@@ -128,6 +178,11 @@ def _limits(head: HeadSpec) -> str:
 
 def _range(spec: BundleSpec) -> str:
     preprocess = spec.preprocess
+    if isinstance(preprocess, PilotGridSpec):
+        return (
+            "On channels unlike those of its training (faster, of longer delays, of another array) it may be worse "
+            "than least squares; the residual at the pilots shows where, and core's BackOff goes by it."
+        )
     if isinstance(preprocess, ImageSpec):
         unit = " dB" if preprocess.decibel_floor is not None else ""
         return f"Arrays in training lay between {preprocess.low:g} and {preprocess.high:g}{unit}."

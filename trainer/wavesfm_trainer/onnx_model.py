@@ -11,20 +11,20 @@ from torch import nn
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.spec import BundleSpec
 
+from .channel_model import ChannelModel
 from .task_model import TaskModel
 
 HALF_FROM = 1024  # elements; smaller tensors (biases, norms) stay in float32
 EXAMPLE_BATCH = 2  # to trace with; 1 would be taken for a constant
 
 
-def to_onnx(model: TaskModel, spec: BundleSpec, half_weights: bool = False) -> bytes:
+def to_onnx(model: TaskModel | ChannelModel, spec: BundleSpec, half_weights: bool = False) -> bytes:
     """ONNX bytes of a model in eval mode, for a batch of any size from 1.
 
     half_weights: float32 weights that float16 holds exactly (see `halve_weights`) are stored so, behind casts.
     """
-    rates = any(tensor.source == "log10_rate" for tensor in spec.inputs)
     tile = torch.zeros(EXAMPLE_BATCH, *spec.preprocess.tile_shape)
-    example = (tile, torch.full((EXAMPLE_BATCH, 1), 6.0)) if rates else (tile,)
+    example = (tile, *(torch.full((EXAMPLE_BATCH, 1), 6.0) for tensor in spec.inputs if tensor.source != "tile"))
     batch = torch.export.Dim("batch", min=1)
     program = torch.onnx.export(
         model.eval(),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
+from .channel_model import ChannelModel
 from .lora import LoRAQKV
 from .task_model import BlockHead, TaskModel
 from .vit import Attention, Block
@@ -58,7 +59,7 @@ class HalfAttention(nn.Module):
         return self.proj((shares @ v).transpose(1, 2).flatten(2))
 
 
-def typed(model: TaskModel, precision: str) -> TaskModel:
+def typed(model: TaskModel | ChannelModel, precision: str) -> TaskModel | ChannelModel:
     """A copy of `model` (adapters merged) that computes in "fp16" or "bf16" as the module says; float32 in and out.
 
     Raises ConfigurationError for a weight that the type cannot hold.

@@ -16,10 +16,23 @@ from matplotlib.figure import Figure
 from wavesfm_core.errors import InputError
 
 from . import figures
+from .channel_comparison import NAME as COMPARISON
+from .channel_comparison import draw, read_comparison
 from .metrics import SnrCurve, confusion_matrix, over_snr, position_errors
 from .runs_format import BETTER, HEADLINES, Evaluation
 from .study import SCRATCH, Group, Study, read_study, settings, trend
-from .tables import Table, against_scratch, all_metrics, by_task, factor_of, runs_table, table_three, title_of
+from .tables import (
+    Table,
+    against_scratch,
+    all_metrics,
+    by_task,
+    channel_table,
+    factor_of,
+    runs_table,
+    scenario_of,
+    table_three,
+    title_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +121,27 @@ def make_sections(study: Study) -> list[Section]:
         tables = [all_metrics(groups) for groups in by_task(pretrained).values()]
         pictures = [*_trends(pretrained), *_reconstructions(pretrained)]
         sections.append(Section("Pre-training", tables, pictures))
+    sections += [_comparison(path, study) for path in sorted(study.directory.rglob(COMPARISON))]
     sections.append(Section("Every run", [runs_table(study)]))
     return sections
+
+
+def _comparison(path: Path, study: Study) -> Section:
+    """What `wavesfm-train compare-channels` left: a table for each scenario, figures for the first."""
+    place = path.parent.relative_to(study.directory)
+    title = "Channel estimation" if place == Path(".") else f"Channel estimation: {place}"
+    try:
+        pools = read_comparison(path)
+    except InputError as error:
+        log.warning("refused: %s", error)
+        reason = str(error).removeprefix(f"{study.directory}/")
+        return Section(title, [Table("Could not be read", ("reason",), ((reason,),))])
+    where = f"{pools[0].slots} unseen slots of {scenario_of(pools[0])}. Dashed: no models."
+    pictures = [
+        Picture(title, where, draw(pools[0], decibel))
+        for title, decibel in (("Mean squared error over SNR", False), ("Normalised error over SNR", True))
+    ]
+    return Section(title, [channel_table(pool) for pool in pools], pictures)
 
 
 def _added(sections: list[Section], section: Section) -> Section:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .channel_comparison import BACKING_OFF, LS, PoolCurves
 from .metrics import Interval, difference_interval
 from .runs_format import BETTER, HEADLINES
 from .study import SCRATCH, Group, Run, Study
@@ -211,6 +212,31 @@ def against_scratch(groups: list[Group]) -> Table | None:
     )
     columns = ("model", title_of(metric), "verdict")
     return Table("Against training from scratch", columns, tuple(rows), notes=(note,), words=frozenset({0, 2}))
+
+
+def channel_table(pool: PoolCurves) -> Table:
+    """NMSE of each estimator at each SNR on one pool, the share of slots that backed off in brackets."""
+    rows = []
+    for name, curve in pool.estimators.items():
+        shares = curve.backed_off or [None] * len(pool.snr_db)
+        cells = [f"{x:.2f}" if s is None else f"{x:.2f} ({s:.0%})" for x, s in zip(curve.nmse_db, shares)]
+        rows.append((name, *cells))
+    notes = [f"{pool.slots} slots of {scenario_of(pool)}, none of them trained on."]
+    notes += [
+        f"{name}: at most {pool.excess_db(name):+.2f} dB over {LS}."
+        for name in pool.estimators
+        if name.endswith(BACKING_OFF)
+    ]
+    columns = ("estimator", *(f"{snr_db:g}" for snr_db in pool.snr_db))
+    heads = (("", 1), ("NMSE (dB) at an SNR of (dB)", len(pool.snr_db)))
+    return Table(f"Pool {pool.name}", columns, tuple(rows), heads, tuple(notes))
+
+
+def scenario_of(pool: PoolCurves) -> str:
+    """The scenario of a pool in words."""
+    model, speed = pool.scenario.get("model", "?"), pool.scenario.get("speed_m_per_s", 0)
+    spread_s = pool.scenario.get("delay_spread_s")
+    return f"{model}, {speed:g} m/s" + (f", delay spread {spread_s * 1e9:g} ns" if spread_s else "")
 
 
 def runs_table(study: Study) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from wavesfm_core.bundle import SPEC, Bundle
+from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.gate import PowerGate
@@ -251,3 +252,15 @@ def open_channel_pipeline(model: Path | str, device: str = "auto") -> ChannelPip
         raise ConfigurationError(model, "run", f"{trained.head.task} of {trained.preprocess.kind}s", expected)
     engine = TorchEngine(trained.model, trained.output, device)
     return ChannelPipeline(trained.preprocess.numerology, "model", bundle=_unexported(trained), engine=lambda: engine)
+
+
+def covariances_of(models: Iterable[Path]) -> Covariances:
+    """Those that the first of these runs or bundles brings along; ConfigurationError where none does."""
+    for path in models:
+        if (path / SPEC).is_file():
+            bundle = Bundle.open(path)
+            if bundle.spec.covariances:
+                return bundle.covariances()
+        elif isinstance(model := read_task_run(path).model, ChannelModel):
+            return model.covariances()
+    raise ConfigurationError("compare-channels", "--covariances", "nothing", "a file: no model brings covariances")

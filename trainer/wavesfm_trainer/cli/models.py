@@ -39,19 +39,22 @@ def export(
 ) -> None:
     """Write a bundle; refused unless ONNX equals torch, in every batch. LoRA adapters are merged."""
     from ..bundles import export_run, raw_arrays
+    from ..model_card import pools_of
     from ..tasks import read_task
     from ..trained import read_task_run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = read_task_run(run).config
-    task = str(config.get("task") or "")
+    trained = read_task_run(run)
+    task, pools = str(trained.config.get("task") or ""), pools_of(trained)
+    data = f"simulated uplink channels (3GPP TR 38.901): {pools}" if pools else ""
+    data = data or f"the training part of the prepared data of task {task or 'unknown'}"
     made = export_run(
         run,
         bundle,
         name or bundle.resolve().name,
         precision,
         licence=licence,
-        training_data=training_data or f"the training part of the prepared data of task {task or 'unknown'}",
+        training_data=training_data or data,
         half_weights=half_weights,
         arrays=None if raw is None else raw_arrays(read_task(task), raw),
     )

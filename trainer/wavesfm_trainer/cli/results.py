@@ -1,8 +1,9 @@
-"""`wavesfm-train evaluate`, `report` and `bench`: what came out."""
+"""`wavesfm-train evaluate`, `compare-channels`, `report` and `bench`: what came out."""
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,6 +111,48 @@ def report(
     from ..report import write_report
 
     console.print(write_report(directory, page, figures), highlight=False, soft_wrap=True)
+
+
+def compare_channels(
+    pools: Annotated[list[Path], typer.Argument(help="Files of `data channels`: unseen slots, then other scenarios.")],
+    model: Annotated[list[str], typer.Option(help="NAME=PATH of a run or a bundle; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv and the figures.")],
+    covariances: Annotated[
+        Path | None, typer.Option(help="Of `data covariances`; left out: those of the first model that has any.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Slots of each pool; all when left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Of data and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "auto",
+) -> None:
+    """NMSE over SNR of least squares, LMMSE and models, on the same slots."""
+    from wavesfm_core.channel.covariance import Covariances
+
+    from ..channel_comparison import compare, write_comparison
+    from ..data.channel_pool import ChannelPool
+    from ..tables import channel_table
+    from ..trained import covariances_of, open_channel_pipeline
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    paths = dict(_named(one) for one in model)
+    if len(paths) != len(model):
+        raise ConfigurationError("compare-channels", "--model", ", ".join(model), "different names")
+    known = covariances_of(paths.values()) if covariances is None else Covariances.load(covariances)
+    models = {name: open_channel_pipeline(path, device) for name, path in paths.items()}
+    made = compare([ChannelPool(path) for path in pools], models, known, count, seed)
+    for path in write_comparison(out, made):
+        console.print(path, highlight=False, soft_wrap=True)
+    for table in map(channel_table, made):
+        shown = Table(*table.columns, title=f"{table.title}: {table.heads[1][0]}", caption=" ".join(table.notes))
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise ConfigurationError("compare-channels", "--model", repr(text), "NAME=PATH")
+    return name, Path(path)
 
 
 def bench(
