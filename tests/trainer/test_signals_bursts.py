@@ -7,6 +7,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 from wavesfm_trainer.signals import shaping
+from wavesfm_trainer.signals.base import SilentWindow
+from wavesfm_trainer.signals.dataset import MAX_SILENT_DRAWS
 
 MODULES = ("ads_b", "gsm", "bluetooth", "zigbee", "lora", "ook_ism", "fsk_ism")
 
@@ -16,7 +18,14 @@ def load(name):
 
 
 def make(name, seed, duration_s, view_hz):
-    return load(name).SIGNAL.make(np.random.default_rng(seed), duration_s, view_hz)
+    """As the data set does it: drawn again where the window fell between bursts."""
+    rng = np.random.default_rng(seed)
+    for _ in range(MAX_SILENT_DRAWS - 1):
+        try:
+            return load(name).SIGNAL.make(rng, duration_s, view_hz)
+        except SilentWindow:
+            continue
+    return load(name).SIGNAL.make(rng, duration_s, view_hz)
 
 
 def power_in(iq, rate_hz, bandwidth_hz, centre_hz=0.0):
@@ -218,3 +227,15 @@ def test_fsk_deviation_and_chip_rate():
         assert np.percentile(frequency, 10) == pytest.approx(-50e3, rel=0.1)
     words = module._payload_chips(rng, "3of6", 600).reshape(-1, 6)
     assert (words.sum(axis=1) == 3).all()
+
+
+def test_a_near_device_clips_and_leaves_lines_at_three_times_its_offset():
+    iq = np.exp(2j * np.pi * np.arange(1 << 14) * 0.0)
+    heard = shaping.clip_near(np.random.default_rng(2), iq.astype(np.complex64))
+    spectrum = np.abs(np.fft.fft(heard * np.hanning(len(heard)))) ** 2
+    strongest = np.argmax(spectrum)
+    harmonic = (-3 * strongest) % len(spectrum)
+    around = spectrum[np.arange(harmonic - 4, harmonic + 5) % len(spectrum)].max()
+    assert np.abs(heard.real).max() < 0.95
+    assert 1e-4 < around / spectrum[strongest] < 0.2
+    assert around > 1e3 * np.median(spectrum)

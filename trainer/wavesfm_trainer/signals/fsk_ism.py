@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import bits, frequency_modulate, gaussian_taps, hold, place, sample_count, smooth, window_start
+from .shaping import bits, clip_near, frequency_modulate, gaussian_taps, hold, place, sample_count, smooth, window_start
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     seen = np.array([2 * d.deviation_hz[1] + d.chip_rate_hz[1] > view_hz / 60 for d in DEVICES])
     shares = weights * fits * seen if (fits & seen).any() else weights
     device = DEVICES[int(rng.choice(len(DEVICES), p=shares / shares.sum()))]
-    rate_hz = max(0.25e6, min(1.4 * view_hz, 0.8e6))
+    near = view_hz < 1.1e6 and rng.uniform() < 0.2
+    rate_hz = view_hz if near else max(0.25e6, min(1.4 * view_hz, 0.8e6))
     n = sample_count(duration_s, rate_hz)
     target = np.zeros(n, np.complex64)
     occupied_hz = _device_bursts(rng, device, target, rate_hz, 0.0)
@@ -141,7 +142,9 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
             room_hz = max(min(rate_hz, view_hz) / 2 - occupied_hz, 2e3)
             _device_bursts(rng, device, other, rate_hz, min(room_hz, rng.choice([3e3, 30e3])))
             target += other * np.float32(10 ** (-rng.uniform(0, 20) / 20))
-    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz))
+    if near:
+        target = clip_near(rng, target)
+    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), placed=near)
 
 
 SIGNAL = SignalClass(

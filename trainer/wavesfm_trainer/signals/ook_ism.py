@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import bits, place, sample_count, trapezoids, window_start
+from .shaping import bits, clip_near, place, sample_count, trapezoids, window_start
 
 Pulses = tuple[NDArray, NDArray]  # starts and lengths in s
 ERT_CHIP_RATE_HZ = 32768.0
@@ -160,19 +160,11 @@ def _meters(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emis
     return Emission(unit_power(target), rate_hz, 100e3, placed=True)
 
 
-def _clipped(rng: np.random.Generator, iq: IQ, rate_hz: float) -> IQ:
-    """A device so near that the receiver clips: off centre, with harmonics of its offset."""
-    turns = np.arange(len(iq)) * (rng.uniform(-0.4, 0.4))
-    moved = iq * np.exp(2j * np.pi * (turns - np.floor(turns)))
-    limit = rng.uniform(0.3, 0.9) * np.abs(iq).max()
-    return (np.clip(moved.real, -limit, limit) + 1j * np.clip(moved.imag, -limit, limit)).astype(np.complex64)
-
-
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
     """One burst group of a device, or several meters where the view is wide."""
     if view_hz > 0.9e6 and rng.uniform() < (0.6 if view_hz > 1.5e6 else 0.3):
         return _meters(rng, duration_s, view_hz)
-    near = rng.uniform() < 0.06
+    near = rng.uniform() < 0.2
     rate_hz = view_hz if near else min(1.4 * view_hz, 1.1e6)
     n = sample_count(duration_s, rate_hz)
     weights = np.array([weight for _, weight in DEVICES])
@@ -185,7 +177,7 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     target = np.zeros(n, np.complex64)
     place(target, iq, first)
     if near:
-        target = _clipped(rng, target, rate_hz)
+        target = clip_near(rng, target)
     occupied_hz = float(np.clip(4 / np.median(pulses[1]), 10e3, 80e3))
     return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), placed=near)
 

@@ -97,3 +97,11 @@ def trapezoids(starts_s: NDArray, lengths_s: NDArray, rise_s: float, rate_hz: fl
     return ((np.interp(t + rise_s / 2, corners, area) - np.interp(t - rise_s / 2, corners, area)) / rise_s).astype(
         np.float32
     )
+
+
+def clip_near(rng: np.random.Generator, iq: IQ) -> IQ:
+    """A device so near that the receiver clips, complex64 [n] for [n]: off centre, with harmonics of its offset."""
+    turns = np.arange(len(iq)) * rng.uniform(-0.46, 0.46)
+    moved = iq * np.exp(2j * np.pi * (turns - np.floor(turns)))
+    limit = rng.uniform(0.3, 0.9) * np.abs(iq).max()
+    return (np.clip(moved.real, -limit, limit) + 1j * np.clip(moved.imag, -limit, limit)).astype(np.complex64)
