@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.spec import SpectrogramSpec
 from wavesfm_trainer import cli, tiles, weights
@@ -82,7 +83,7 @@ def pretrained(data, tmp_path_factory):
 
 def test_the_papers_experiments_are_there():
     pretrainings = {"vit-all", "vit-rfs", "vit-wifi", "vit-5g", "vit-rfs-wifi", "rf20-pretrain"}
-    tasks = {*PAPER_TASKS, *(f"{name}-sl" for name in PAPER_TASKS), "lora-grid", "rf20"}
+    tasks = {*PAPER_TASKS, *(f"{name}-sl" for name in PAPER_TASKS), "lora-grid", "rf20", "rf20-refine"}
     assert {*recipe_names()} == pretrainings | tasks | {"chanest", "chanest-nr"}  # run in test_channel_training
 
 
@@ -100,8 +101,9 @@ def test_pretraining_recipes_run(pretrained, name):
 def test_finetuning_recipes_run(data, pretrained, tmp_path, name):
     recipe = read_recipe(name)
     options = toy(model=not recipe.pretrained)
+    source = "rf20-pretrain" if name.startswith("rf20") else "vit-all"
     if recipe.pretrained:
-        options += ["--pretrained", pretrained / ("rf20-pretrain" if name == "rf20" else "vit-all")]
+        options += ["--pretrained", pretrained / source]
     if recipe.method.trainable == "last":
         options += ["--set", "method.last_blocks=1"]
     if recipe.sweep:
@@ -111,10 +113,27 @@ def test_finetuning_recipes_run(data, pretrained, tmp_path, name):
     assert len(made) == (2 if recipe.sweep else 1)
     config = json.loads((made[0] / "config.json").read_text())
     assert config["method"] == recipe.method.trainable and config["task"] == recipe.task
-    assert config["pretrained"] == ("" if not recipe.pretrained else "rf20-pretrain" if name == "rf20" else "vit-all")
+    assert config["pretrained"] == (
+        "" if not recipe.pretrained else "rf20-pretrain" if name.startswith("rf20") else "vit-all"
+    )
     model = weights.load(made[0] / "weights.safetensors")
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained and (recipe.method.trainable == "all") == (trained == {n for n, _ in model.named_parameters()})
+
+
+def test_refining_goes_on_from_a_run_with_its_head(data, pretrained, tmp_path, caplog):
+    begun, refined = tmp_path / "begun", tmp_path / "refined"
+    for name, source, out in (("rf20", pretrained / "rf20-pretrain", begun), ("rf20-refine", begun, refined)):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            assert call(
+                "finetune", name, "--data", data, "--pretrained", source, "--out", out, *toy(model=False),
+                "--set", "loop.lr=1.0e-9", "--set", "loop.min_lr=1.0e-9",
+            ) == 0  # fmt: skip
+    assert "new: none" in caplog.text
+    assert json.loads((refined / "config.json").read_text())["pretrained"] == "rf20"
+    before, after = (weights.load(out / "weights.safetensors").head.weight for out in (begun, refined))
+    assert torch.allclose(before, after, atol=1e-5) and before.abs().max() > 1e-3
 
 
 def test_a_sweep_is_every_combination_with_every_seed():

@@ -355,10 +355,26 @@ def test_a_state_that_lacks_or_adds_is_refused(pretrained):
             toy().load_pretrained(changed(**{name: tensor}))
 
 
-def test_a_task_models_file_is_no_pretraining(tmp_path):
-    weights.save(tmp_path / "w.safetensors", toy())
-    with pytest.raises(WeightsError, match="kind: found task_model, expected masked_autoencoder"):
-        TaskModel.from_pretrained(tmp_path / "w.safetensors", task(), 1)
+@pytest.mark.parametrize("head", [False, True])
+def test_training_goes_on_from_a_task_model_with_or_without_its_head(tmp_path, head):
+    source = toy()
+    torch.nn.init.ones_(source.head.weight)
+    weights.save(tmp_path / "w.safetensors", source)
+    model = toy()
+    loaded = model.load_pretrained(weights.read(tmp_path / "w.safetensors"), head=head)
+    assert model.pretrained and model.new == ()
+    assert loaded.new == (() if head else ("head.weight", "head.bias"))
+    for name, tensor in source.state_dict().items():
+        if name != "head.bias":  # zero in both
+            assert torch.equal(model.state_dict()[name], tensor) is (head or name != "head.weight"), name
+
+
+def test_adapters_that_are_not_merged_are_no_start(tmp_path):
+    weights.save(tmp_path / "w.safetensors", toy(trainable="lora", lora_rank=2))
+    with pytest.raises(
+        WeightsError, match=r"\.lora_.*found a tensor, expected none: weights whose adapters are merged"
+    ):
+        toy().load_pretrained(weights.read(tmp_path / "w.safetensors"))
 
 
 def rewrite(path, change_state=None, change_config=None, **note):

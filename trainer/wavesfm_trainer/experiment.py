@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.spec import HeadSpec
+from wavesfm_core.spec import HeadSpec, from_dict
 
 from . import weights
 from .channel_model import ChannelModel
@@ -102,7 +102,11 @@ def finetune(
     where: Where | None = None,
     resume: bool = True,
 ) -> dict[str, Any]:
-    """Learn the recipe's task; pretrained: a run directory or a weights file of a pre-training."""
+    """Learn the recipe's task.
+
+    pretrained: a run directory or a weights file, of a pre-training, or of a fine-tuning to go on from: with its head
+    where the task and its labels are the same.
+    """
     _refuse_command(recipe, "finetune")
     if recipe.pretrained != (pretrained is not None):
         expected = "a run or a weights file" if recipe.pretrained else "nothing: the recipe starts from scratch"
@@ -208,9 +212,14 @@ def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, 
     given = weights.read(weights_file(pretrained))
     encoder = replace(weights.encoder_args(given), channels=channels, drop_path=recipe.model.drop_path)
     model = TaskModel(encoder, args)
-    loaded = model.load_pretrained(given)
+    loaded = model.load_pretrained(given, head=_head_in(given) == head)
     log.info("%s: %d tensors taken, new: %s", pretrained, len(loaded.taken), ", ".join(loaded.new) or "none")
     return model
+
+
+def _head_in(given: weights.Weights) -> HeadSpec | None:
+    """What the outputs of a fine-tuned model mean; None for a pre-training's weights."""
+    return from_dict(HeadSpec, given.extra["head"], given.where) if "head" in given.extra else None
 
 
 def _rated(augmentation: Augmentation, examples: Examples) -> Augmentation:

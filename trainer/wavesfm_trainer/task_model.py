@@ -20,6 +20,7 @@ HEADS = ("linear", "block")
 POOLINGS = ("token", "avg")
 TRAINABLE = ("probe", "last", "lora", "all")
 OUTPUTS = ("logits", "position", "channel")
+PRETRAINED = ("masked_autoencoder", "task_model")  # kinds of weights files to start from
 
 logger = logging.getLogger(__name__)
 
@@ -253,15 +254,17 @@ class TaskModel(nn.Module):
 
     # Weights
 
-    def load_pretrained(self, weights: Weights, decoder_into_head: bool = False) -> Loaded:
-        """Take the encoder of a MaskedAutoencoder's file (weights.read); WeightsError unless everything fits.
+    def load_pretrained(self, weights: Weights, decoder_into_head: bool = False, head: bool = False) -> Loaded:
+        """Take the encoder of a MaskedAutoencoder's or a TaskModel's file (weights.read); WeightsError unless it fits.
 
         New may be only the head, adapters, a patch embedding for a channel count that the file lacks, and a CLS token
         that it was pre-trained without. decoder_into_head: a block head takes the decoder's embedding, first block and
-        norm, as happens in the authors' code.
+        norm, as happens in the authors' code. head: a TaskModel's head is taken too, to go on with the same task.
         """
         self._check_same_encoder(weights)
         state, own = dict(weights.state), self.state_dict(keep_vars=True)
+        if weights.kind == "task_model" and not head:
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
         sources = {name: _source(name, decoder_into_head) for name in own}
         taken = tuple(name for name in own if sources[name] in state)
         new = tuple(name for name in own if sources[name] not in state)
@@ -284,8 +287,11 @@ class TaskModel(nn.Module):
         return Loaded(taken, new, unused)
 
     def _check_same_encoder(self, weights: Weights) -> None:
-        if weights.kind != "masked_autoencoder":
-            raise WeightsError(weights.where, "kind", weights.kind, "masked_autoencoder (pre-trained weights)")
+        if weights.kind not in PRETRAINED:
+            raise WeightsError(weights.where, "kind", weights.kind, f"{' or '.join(PRETRAINED)} (pre-trained weights)")
+        for name in weights.state:
+            if ".lora_" in name:
+                raise WeightsError(weights.where, name, "a tensor", "none: weights whose adapters are merged")
         theirs = encoder_args(weights)
         same = replace(theirs, channels=self.encoder_args.channels, drop_path=self.encoder_args.drop_path)
         for name, value in vars(same).items():
@@ -295,7 +301,7 @@ class TaskModel(nn.Module):
     def _may_be_new(self, name: str, weights: Weights) -> bool:
         if name.startswith(("head.", "encoder.patch_embed.")) or ".lora_" in name:
             return _known_channels(name, weights) is False
-        return name == "encoder.cls" and not weights.config["cls_in_pretraining"]
+        return name == "encoder.cls" and not weights.config.get("cls_in_pretraining", True)
 
     @classmethod
     def from_pretrained(
@@ -306,10 +312,8 @@ class TaskModel(nn.Module):
         drop_path: float = 0.0,
         decoder_into_head: bool = False,
     ) -> tuple[TaskModel, Loaded]:
-        """A task model of the encoder in a MaskedAutoencoder's file, for tiles of `channels` channels."""
+        """A task model of the encoder in a weights file, for tiles of `channels` channels; see `load_pretrained`."""
         weights = read(path)
-        if weights.kind != "masked_autoencoder":
-            raise WeightsError(path, "kind", weights.kind, "masked_autoencoder (pre-trained weights)")
         args = replace(encoder_args(weights), channels=(channels,), drop_path=drop_path)
         model = cls(args, task_args)
         return model, model.load_pretrained(weights, decoder_into_head)
