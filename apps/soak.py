@@ -28,7 +28,7 @@ REACHED = 0.995  # of the asked rate: the throttle's own clock is that good
 
 
 class LatencySink(gr.basic_block):  # type: ignore[misc]
-    """Keeps the latency of every prediction, 8 bytes each."""
+    """Keeps the latency of every prediction, or PDU of a channel, 8 bytes each."""
 
     def __init__(self) -> None:
         gr.basic_block.__init__(self, "latency_sink", [], [])
@@ -38,7 +38,9 @@ class LatencySink(gr.basic_block):  # type: ignore[misc]
         self.set_msg_handler(pmt.intern("in"), self.handle)
 
     def handle(self, message: Any) -> None:
-        """Take one prediction in; overwrites the oldest when full."""
+        """Take one message in; overwrites the oldest when full."""
+        if pmt.is_uniform_vector(pmt.cdr(message)):
+            message = pmt.car(message)
         latency_s = pmt.to_double(pmt.dict_ref(message, pmt.intern("latency_s"), pmt.from_double(0.0)))
         self.latencies_s[self.count % self.latencies_s.size] = latency_s
         self.count += 1

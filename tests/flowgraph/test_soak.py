@@ -1,4 +1,4 @@
-"""apps/soak.py runs and its report adds up; how fast it was is for docs/benchmarks.md."""
+"""apps/soak.py and apps/uplink_soak.py run and their reports add up; how fast it was is for docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 
 from flowgraphs import accounts_close
+from tiny_grids import SMALL, make_grid_bundle, paths
+from wavesfm_core.channel.uplink import save_channels
 
 SOAK = Path(__file__).parents[2] / "apps" / "soak.py"
 
 
-def soak(*arguments):
+def soak(*arguments, app=SOAK):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, str(SOAK), *map(str, arguments)]
+    command = [sys.executable, str(app), *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -36,3 +38,26 @@ def test_a_wrong_bundle(tmp_path):
     assert done.returncode == 2
     assert "nowhere" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_short_uplink_soak(tmp_path):
+    bundle = make_grid_bundle(tmp_path / "bundle", SMALL)
+    save_channels(tmp_path / "walk.npz", paths(SMALL, 4), SMALL)
+    options = ("--channels", tmp_path / "walk.npz", "--rate", 50, "--seconds", 0.5)
+    done = soak(bundle, *options, app=SOAK.with_name("uplink_soak.py"))
+    assert done.returncode in (0, 1), done.stderr
+    report = json.loads(done.stdout[done.stdout.index("{\n") :])
+    accounts = report["accounts"]
+    assert report["slots_per_s"] > 5 and report["method"] == "model"
+    assert accounts["slots_in"] == sum(accounts[k] for k in ("estimated", "dropped", "failed", "waiting"))
+    assert 0 < report["latency_s"]["p50"] <= report["latency_s"]["p99"]
+    evm = report["evm"]["20"]
+    assert evm["true channel"] < evm["ls"] < report["evm"]["10"]["ls"] < 1
+
+
+def test_an_uplink_soak_of_another_numerology(tmp_path):
+    bundle = make_grid_bundle(tmp_path / "bundle", SMALL)
+    other = Path(__file__).parents[2] / "examples" / "uplink_umi_3mps.npz"
+    done = soak(bundle, "--channels", other, app=SOAK.with_name("uplink_soak.py"))
+    assert done.returncode == 2
+    assert "antennas" in done.stderr and "Traceback" not in done.stderr
