@@ -13,6 +13,7 @@ from gnuradio import gr
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.combining import combine, spread
 from wavesfm_core.channel.pipeline import ChannelPipeline
+from wavesfm_core.engines import EngineChange
 from wavesfm_core.errors import ConfigurationError, WavesfmError
 from wavesfm_core.types import ChannelEstimate, Slot
 from wavesfm_core.worker import Worker
@@ -34,7 +35,9 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
     bundle: directory of a model bundle for pilot grids; "": none, and then numerology is a JSON file with the fields
     of `OFDMSpec`, which is not read where there is a bundle.
     method: "model", "lmmse", "lmmse-tf", "ls" or "ls-nearest"; "": the bundle's model, without a bundle "ls".
-    device: `auto`, `cpu` or an engine's name.
+    device: `auto` (a GPU where there is one), `cpu`, `tensorrt`, `openvino` or `onnxruntime`, for the method "model";
+    precision: `auto`, `f32`, `bf16`, and with TensorRT `fp16` or `int8`; device_id: which GPU. While the GPU's engine
+    is made, and after it has failed, the CPU's serves.
     back_off: whether least squares stand in for the method's estimate, see `BackOff`: from the SNR snr_enter_db on
     until it falls below snr_leave_db (in dB; 100: never), and from the residual residual_enter on until it falls below
     residual_leave (0: never).
@@ -46,7 +49,8 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
 
     Messages in: `grids`: see `pdus.slot_to_pmt`. `command`: dict or pair with `method`, `antenna`, `policy`.
     Messages out: `channel`: PDU of h, see `pdus.estimate_to_pmt`. `status`: dict with `kind`: "started", "accounts" (at
-    most once a second), "back-off" (when it begins or ends), "warning" and "error" (with `text`), "finished".
+    most once a second), "back-off" (when it begins or ends), "engine" (another one is in use, or the GPU's failed:
+    `from`, `to`, `why`), "warning" and "error" (with `text`), "finished".
     Streams out: vectors of fft_size, one for each symbol, in order of rising frequency with DC in the middle, zero
     outside the numerology's subcarriers. Output 0: received symbols, each with the tag `ofdm_sync_chan_taps` that GNU
     Radio's ofdm_frame_equalizer_vcvc takes; output 1: the channel, which needs output 0 to be connected. With all
@@ -73,11 +77,17 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         queue_slots: int = 64,
         batch_slots: int = 8,
         batch_wait_ms: float = 10.0,
+        precision: str = "auto",
+        device_id: int = 0,
     ) -> None:
         residual = (residual_enter, residual_leave) if residual_enter > 0 else (math.inf, math.inf)
         backoff = BackOff(snr_enter_db, snr_leave_db, *residual) if back_off else None
         self._default_method = "model" if bundle else "ls"
-        self._pipeline = _open(bundle, numerology, method or self._default_method, device, backoff)
+        self._running = False
+        self._seen = _Seen()
+        self._pipeline = self._open(
+            bundle, numerology, method or self._default_method, backoff, device, precision, int(device_id)
+        )
         spec = self._pipeline.spec
         require_size("channel estimator", "fft_size", fft_size, spec.fft_size)
         vector = gr.sizeof_gr_complex * spec.fft_size
@@ -88,7 +98,6 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         self._worker_options = int(queue_slots), int(batch_slots), batch_wait_ms / 1000
         self._policy = policy
         self._lock = threading.Lock()  # of the worker's opening and closing and of the setters
-        self._seen = _Seen()
         self._worker = self._make_worker()
         self._worker.close()  # this one was opened to refuse wrong parameters now and not in the running flowgraph
 
@@ -126,7 +135,8 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
 
         grids_in = refused + slots_in; slots_in = estimated + dropped + failed + waiting. refused: messages that are no
         grid of this numerology; failed: slots that no channel could be estimated of; backed_off: estimates that are
-        least squares in place of the method's; method, snr_db, residual, backing_off: of the last estimate.
+        least squares in place of the method's; method, snr_db, residual, backing_off: of the last estimate;
+        engine_failures: how often a GPU's engine failed and the CPU's took over.
         """
         accounts, seen = self._worker.accounts, self._seen
         return {
@@ -144,6 +154,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             "residual": None if seen.last is None else seen.last.residual,
             "backing_off": seen.last is not None and seen.last.backed_off,
             "last_error": accounts.last_error or seen.refusal,
+            "engine_failures": seen.engine_failures,
         }
 
     @property
@@ -151,10 +162,37 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         """The id of the bundle, "" where there is none."""
         return "" if self._pipeline.bundle is None else self._pipeline.bundle.id
 
+    @property
+    def engine(self) -> str:
+        """Which runtime runs the model, where and how; "" where no method has needed it."""
+        return "" if self._pipeline.engine is None else str(self._pipeline.engine.description)
+
     def predict(self, slots: Sequence[Slot]) -> list[_Answer | WavesfmError]:
         """What the worker calls: each slot with its estimate, or the error why there is none."""
         estimates = self._pipeline.predict(slots)
         return [e if isinstance(e, WavesfmError) else _Answer(slot, e) for slot, e in zip(slots, estimates)]
+
+    def _open(
+        self,
+        bundle: str,
+        numerology: str,
+        method: str,
+        backoff: BackOff | None,
+        device: str,
+        precision: str,
+        device_id: int,
+    ) -> ChannelPipeline:
+        if not bundle:
+            return ChannelPipeline.of(read_numerology(numerology), method, backoff=backoff)
+        return ChannelPipeline.open(
+            bundle,
+            method,
+            device,
+            backoff,
+            precision=precision,
+            device_id=device_id,
+            on_change=self._publish_engine,
+        )
 
     def _make_worker(self) -> Worker:
         return Worker(self, self._publish, *self._worker_options, self._policy, self._publish_failure)
@@ -163,12 +201,15 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         with self._lock:
             self._worker.close()
             self._seen = _Seen()
+            self._pipeline.reopen()
             self._worker = self._make_worker()
+        self._running = True
         if self._pipeline.backoff is not None:
             self._pipeline.backoff.reset()
         self._messages.say(
             "started",
             bundle_id=self.bundle_id,
+            engine=self.engine,
             method=self._pipeline.method,
             numerology=self._pipeline.spec.id,
             policy=self._policy,
@@ -196,6 +237,8 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         with self._lock:
             waiting = self._worker.accounts.waiting
             self._worker.close()
+            self._running = False
+            self._pipeline.close()
         if waiting:
             self._messages.logger.warn(f"stopped while {waiting} slots waited; those not begun are dropped")
 
@@ -228,6 +271,13 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             received, channel = slot.grid[antenna], estimate.channel[antenna]
         return spread(received, spec), spread(channel, spec)
 
+    def _publish_engine(self, change: EngineChange) -> None:
+        self._seen.engine_failures += change.failed
+        if self._running:  # before, "started" will say which engine it is and why
+            self._messages.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
+            if change.failed:
+                self._messages.logger.warn(change.why)
+
     def _publish_failure(self, error: WavesfmError, n_slots: int) -> None:
         self._messages.say_failure(text=str(error), slots=n_slots)
 
@@ -247,7 +297,7 @@ class _Seen:
     """What one run has seen beside the worker's accounts."""
 
     def __init__(self) -> None:
-        self.refused = self.backed_off = 0
+        self.refused = self.backed_off = self.engine_failures = 0
         self.refusal = ""  # why the last one was refused
         self.last: ChannelEstimate | None = None
         self.drop_said = False
@@ -309,9 +359,3 @@ class _Commands(gr.basic_block):  # type: ignore[misc]
                 getattr(self._owner, f"set_{name}")(value)
         except Exception as error:
             self._owner._messages.say("error", text=f"command: {error}")
-
-
-def _open(bundle: str, numerology: str, method: str, device: str, backoff: BackOff | None) -> ChannelPipeline:
-    if bundle:
-        return ChannelPipeline.open(bundle, method, device, backoff)
-    return ChannelPipeline.of(read_numerology(numerology), method, backoff=backoff)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pmt
 from gnuradio import gr
+from wavesfm_core.engines import EngineChange
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.gate import DEFAULT_GATE_DB
 from wavesfm_core.pipeline import Pipeline
@@ -31,7 +32,9 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
     """Cut a complex64 stream into tiles, classify them beside the flowgraph's threads, and publish what they are.
 
     bundle: directory of the model bundle, the only parameter that is needed.
-    device: `auto`, `cpu` or an engine's name.
+    device: `auto` (a GPU where there is one), `cpu`, `tensorrt`, `openvino` or `onnxruntime`; precision: `auto`, `f32`,
+    `bf16`, and with TensorRT `fp16` or `int8`; device_id: which GPU. While the GPU's engine is made, and after it has
+    failed, the CPU's serves.
     sample_rate, center_freq: in Hz, 0 when unknown; a tag rx_rate or rx_freq replaces them from its sample on, and a
     new tile begins there, as it does at an rx_time that does not follow from the one before.
     gate_db: tiles whose peak is less than this over the running noise floor are "no signal" without asking the engine;
@@ -41,10 +44,12 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
     batch_tiles, batch_wait_ms: the engine is run when so many tiles wait or the first has waited so long.
 
     Messages out: `predictions`: dict, see `messages.prediction_to_pmt`. `status`: dict with `kind`: "started",
-    "accounts" (at most once a second), "warning" and "error" (with `text`), "finished" (the final accounts). `label`: a
-    pair ("label" . text) when it changes, for QT GUI. Message in: `command`: dict or pair with `threshold`, `gate_db`,
-    `policy`. At the end of the stream all that waits and the last partial tile are classified and published before the
-    block ends. Raises WavesfmError when the bundle or a parameter is wrong; while running no error ends the flowgraph.
+    "accounts" (at most once a second), "engine" (another one is in use, or the GPU's failed: `from`, `to`, `why`),
+    "warning" and "error" (with `text`), "finished" (the final accounts). `label`: a pair ("label" . text) when it
+    changes, for QT GUI. Message in: `command`: dict or pair with `threshold`, `gate_db`, `policy`. At the end of the
+    stream all that waits and the last partial tile are classified and published before the block ends. Raises
+    WavesfmError when the bundle or a parameter is wrong; while running no error ends the flowgraph. Each stop frees the
+    engine, which the next start opens again.
     """
 
     def __init__(
@@ -59,11 +64,23 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         queue_tiles: int = 64,
         batch_tiles: int = 8,
         batch_wait_ms: float = 10.0,
+        precision: str = "auto",
+        device_id: int = 0,
     ) -> None:
         gr.hier_block2.__init__(
             self, "wavesfm_classifier", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
         )
-        self._pipeline = Pipeline.open(bundle, device, gate_db=_or_none(gate_db), threshold=_or_none(threshold))
+        self._engine_failures = 0
+        self._running = False
+        self._pipeline = Pipeline.open(
+            bundle,
+            device,
+            gate_db=_or_none(gate_db),
+            threshold=_or_none(threshold),
+            precision=precision,
+            device_id=int(device_id),
+            on_change=self._publish_engine,
+        )
         self._options = SessionOptions(
             float(sample_rate), float(center_freq) or None, int(queue_tiles), int(batch_tiles), batch_wait_ms / 1000
         )
@@ -99,8 +116,11 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
             self._policy = policy
 
     def status(self) -> dict[str, Any]:
-        """The accounts of this run or, after it, of the last one, with the keys of the message "finished"."""
-        return self._session.status()
+        """The accounts of this run or, after it, of the last one, with the keys of the message "finished".
+
+        See `Session.status`; engine_failures: how often a GPU's engine failed and the CPU's took over.
+        """
+        return {**self._session.status(), "engine_failures": self._engine_failures}
 
     @property
     def bundle_id(self) -> str:
@@ -126,7 +146,10 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
     def _open_session(self, start_sample: int) -> None:
         with self._lock:
             self._session.close()
+            self._pipeline.reopen()
+            self._engine_failures = 0
             self._session = self._make_session(start_sample)
+        self._running = True
         self._output.say(
             "started",
             bundle_id=self.bundle_id,
@@ -139,6 +162,8 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         with self._lock:
             waiting = self._session.worker.accounts.waiting
             self._session.close()
+            self._running = False
+            self._pipeline.close()
         if waiting:
             self._output.logger.warn(f"stopped while {waiting} tiles waited; those not begun are dropped")
 
@@ -150,7 +175,7 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
     def _finish_session(self) -> None:
         self._session.finish()
         self._session.close()
-        self._output.say("finished", **self._session.status())
+        self._output.say("finished", **self.status())
 
     def _publish_predictions(self, predictions: list[Prediction]) -> None:
         for prediction in predictions:
@@ -160,6 +185,13 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
             if text != self._label:
                 self._label = text
                 self._output.message_port_pub(LABEL, pmt.cons(LABEL, pmt.intern(text)))
+
+    def _publish_engine(self, change: EngineChange) -> None:
+        self._engine_failures += change.failed
+        if self._running:  # before, "started" will say which engine it is and why
+            self._output.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
+            if change.failed:
+                self._output.logger.warn(change.why)
 
     def _publish_failure(self, error: WavesfmError, n_tiles: int) -> None:
         self._output.say_failure(text=str(error), tiles=n_tiles)
@@ -198,7 +230,7 @@ class _SampleInput(StreamSide, gr.sync_block):  # type: ignore[misc]
         session.push(samples[done:], arrived_s)
         if arrived_s - self._accounts_s >= ACCOUNTS_EVERY_S:
             self._accounts_s = arrived_s
-            self._owner._output.say("accounts", **session.status())
+            self._owner._output.say("accounts", **self._owner.status())
 
 
 class _MessageOutput(MessageSide):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .bundle import Bundle, bundle_inputs, replay_golden
-from .engines import Engine, open_engine
-from .errors import ConfigurationError, InputError
+from .engines import Engine, EngineChange, open_engine
+from .errors import ConfigurationError, InputError, WavesfmError
 from .gate import DEFAULT_GATE_DB, PowerGate
 from .heads import ClassificationHead, Head, make_head
 from .iqfile import Recording, check_rate
@@ -30,11 +30,16 @@ class Pipeline:
     running. The gate holds back no arrays.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, head: Head, gate: PowerGate) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, head: Head, gate: PowerGate, opener: Callable[[], Engine] | None = None
+    ) -> None:
+        """`open` is the way in; opener: what `reopen` calls, None: a closed pipeline stays closed."""
         self.bundle = bundle
         self.engine = engine
         self.head = head
         self.gate = gate
+        self._opener = opener
+        self._closed = False
 
     @classmethod
     def open(
@@ -46,20 +51,35 @@ class Pipeline:
         threads: int = 0,
         replay: bool = True,
         precision: str = "auto",
+        device_id: int = 0,
+        on_change: Callable[[EngineChange], object] | None = None,
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
 
-        device, threads, precision: see `open_engine`; gate_db: None for no power gate, nothing to a bundle of images;
-        threshold: None for the bundle's. Raises BundleError, EngineError or ConfigurationError.
+        device, threads, precision, device_id, on_change: see `open_engine`; gate_db: None for no power gate, nothing to
+        a bundle of images; threshold: None for the bundle's. Raises BundleError, EngineError or ConfigurationError.
         """
         bundle = Bundle.open(path)
         head = make_head(bundle.spec.head, bundle.id, threshold)
         preprocess = bundle.spec.preprocess
         gate = PowerGate(gate_db, preprocess if isinstance(preprocess, SpectrogramSpec) else None)
-        engine = open_engine(bundle, device, threads, precision)
-        if replay:
-            replay_golden(bundle, engine)
-        return cls(bundle, engine, head, gate)
+
+        def opener() -> Engine:
+            engine = open_engine(bundle, device, threads, precision, device_id, on_change)
+            return proven(bundle, engine) if replay else engine
+
+        return cls(bundle, opener(), head, gate, opener)
+
+    def close(self) -> None:
+        """Free the engine, while no call is under way; closing twice does no harm."""
+        self._closed = True
+        self.engine.close()
+
+    def reopen(self) -> None:
+        """After `close`: the engine anew, as it was opened; otherwise nothing. Raises as `open` does."""
+        if self._closed and self._opener is not None:
+            self.engine = self._opener()
+            self._closed = False
 
     @property
     def stream_spec(self) -> SpectrogramSpec:
@@ -165,6 +185,16 @@ class Pipeline:
         if count == 0:
             least = self.stream_spec.min_samples
             raise InputError(where, "length", f"{n_samples} samples", f"at least {least}, this model's shortest tile")
+
+
+def proven(bundle: Bundle, engine: Engine) -> Engine:
+    """The engine, which gives the bundle's golden outputs; one that does not is closed. Raises as `replay_golden`."""
+    try:
+        replay_golden(bundle, engine)
+    except WavesfmError:
+        engine.close()
+        raise
+    return engine
 
 
 def _check_batch(batch_tiles: int) -> None:

@@ -65,6 +65,20 @@ def test_outputs_are_the_callers(engine: Engine, bundle: Bundle) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_closed_engine(name: str, bundle: Bundle) -> None:
+    if name not in available_engines():
+        pytest.skip(f"{name} is not installed")
+    engine = open_engine(bundle, name, threads=1, precision="f32")
+    engine.run(batch(bundle, 1))
+    described = engine.description
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match=f"engine {name}: run: found a closed engine"):
+        engine.run(batch(bundle, 1))
+    assert engine.description == described
+
+
 def test_golden_tiles_replay(engine: Engine, bundle: Bundle) -> None:
     assert replay_golden(bundle, engine).engine == engine.description
 

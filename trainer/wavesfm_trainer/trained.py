@@ -178,6 +178,9 @@ class TorchEngine:
         outputs = self._model(given["tile"], given.get("snr_db", given.get("log10_rate")))
         return {self._output: outputs.float().cpu().numpy()}
 
+    def close(self) -> None:
+        """See `Engine.close`: nothing, the model is the caller's."""
+
 
 def task_spec(trained: TrainedTask, name: str) -> BundleSpec:
     """The contract of a trained task as far as the run knows it: no tolerance measured, no licence, no rates."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle, replay_golden
-from ..engines import Engine, open_engine
+from ..bundle import Bundle
+from ..engines import Engine, EngineChange, open_engine
 from ..errors import ConfigurationError, InputError, WavesfmError
+from ..pipeline import proven
 from ..spec import PilotGridSpec
 from ..types import ChannelEstimate, Slot
 from .backoff import BackOff
@@ -27,7 +28,8 @@ class ChannelPipeline:
     """Estimates the channels of one stream of slots; used by one thread at a time, `set_method` by any.
 
     spec: the numerology; bundle: None where there is none; backoff: None for none; failed: slots so far that could not
-    be estimated; backed_off: slots for which least squares stood in.
+    be estimated; backed_off: slots for which least squares stood in; engine: of the method "model", None until that
+    one is first used.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ChannelPipeline:
         self.spec, self.bundle, self.backoff = spec, bundle, backoff
         self.failed = self.backed_off = 0
         self._covariances, self._engine = covariances, engine
+        self.engine: Engine | None = None
         self._made: dict[str, Estimator] = {}
         self._fallback = LeastSquares(spec)
         self._last: Estimator | None = None  # of the former slots
@@ -58,12 +61,14 @@ class ChannelPipeline:
         threads: int = 0,
         precision: str = "auto",
         replay: bool = True,
+        device_id: int = 0,
+        on_change: Callable[[EngineChange], object] | None = None,
     ) -> ChannelPipeline:
         """Open the bundle at `path`, for its model or for another method with its numerology and covariances.
 
-        device, threads, precision: see `open_engine`; replay: of its golden grids, when the model is first used. Raises
-        BundleError, EngineError, and ConfigurationError for a bundle that is not for grids and for a method that is
-        unknown or lacks its covariances.
+        device, threads, precision, device_id, on_change: see `open_engine`; replay: of its golden grids, when the model
+        is first used. Raises BundleError, EngineError, and ConfigurationError for a bundle that is not for grids and
+        for a method that is unknown or lacks its covariances.
         """
         bundle = Bundle.open(path)
         preprocess = bundle.spec.preprocess
@@ -72,10 +77,8 @@ class ChannelPipeline:
             raise ConfigurationError(bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
 
         def engine() -> Engine:
-            opened = open_engine(bundle, device, threads, precision)
-            if replay:
-                replay_golden(bundle, opened)
-            return opened
+            opened = open_engine(bundle, device, threads, precision, device_id, on_change)
+            return proven(bundle, opened) if replay else opened
 
         covariances = bundle.covariances if bundle.spec.covariances else None
         return cls(preprocess.numerology, method, backoff, covariances, bundle, engine)
@@ -93,6 +96,16 @@ class ChannelPipeline:
         Raises ConfigurationError for another method, and InputError for covariances of another size.
         """
         return cls(numerology, method, backoff, None if covariances is None else lambda: covariances)
+
+    def close(self) -> None:
+        """Free the engine where a method needed one, while no call is under way; closing twice does no harm."""
+        self._made.pop("model", None)
+        if self.engine is not None:
+            self.engine.close()
+
+    def reopen(self) -> None:
+        """After `close`: the engine anew where the method needs one; otherwise nothing. Raises as `open` does."""
+        self.set_method(self.method)
 
     @property
     def method(self) -> str:
@@ -116,7 +129,8 @@ class ChannelPipeline:
         if method == "model":
             if self.bundle is None or self._engine is None:
                 raise ConfigurationError(where, "method", method, "another: there is no bundle")
-            return ModelEstimator(self.bundle, self._engine())
+            self.engine = self._engine()
+            return ModelEstimator(self.bundle, self.engine)
         if self._covariances is None:
             raise ConfigurationError(where, "method", method, "another: there are no covariances")
         return LMMSE(self.spec, self._covariances(), space=method == "lmmse")

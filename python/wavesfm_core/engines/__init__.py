@@ -5,53 +5,119 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EngineError
 from .base import Engine
+from .presence import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
+from .standby import EngineChange, StandbyEngine
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
 
-__all__ = ["Engine", "available_engines", "open_engine"]
+__all__ = ["Engine", "EngineChange", "available_engines", "open_engine"]
 
 log = logging.getLogger(__name__)
 
-# name -> (the runtime's package, our module, its class); for `auto` and `cpu` in this order, fastest first
+# name -> (the runtime's package, our module, its class), of those on the CPU; for `auto` and `cpu`, fastest first
 ENGINES = {
     "openvino": ("openvino", ".openvino", "OpenVinoEngine"),
     "onnxruntime": ("onnxruntime", ".onnxruntime", "OnnxRuntimeEngine"),
 }
-FASTEST = ("auto", "cpu")
-PRECISIONS = ("auto", "f32", "bf16")
+DEVICES = ("auto", "cpu", "tensorrt", *ENGINES)
+PRECISIONS = ("auto", "f32", "fp32", "bf16", "fp16", "int8")
+GPU_PRECISIONS = ("fp16", "int8")  # which no engine on the CPU has
+Opener = Callable[[], Engine]
 
 
 def available_engines() -> list[str]:
-    """The engines whose runtime is installed, fastest first."""
-    return [name for name, (package, _, _) in ENGINES.items() if importlib.util.find_spec(package) is not None]
+    """The engines that can be opened here by their name, fastest first: what they need is installed and found."""
+    installed = [name for name, (package, _, _) in ENGINES.items() if importlib.util.find_spec(package) is not None]
+    return installed if missing_for_tensorrt() else ["tensorrt", *installed]
 
 
-def open_engine(bundle: Bundle, device: str = "auto", threads: int = 0, precision: str = "auto") -> Engine:
+def open_engine(
+    bundle: Bundle,
+    device: str = "auto",
+    threads: int = 0,
+    precision: str = "auto",
+    device_id: int = 0,
+    on_change: Callable[[EngineChange], object] | None = None,
+) -> Engine:
     """Open the bundle's model in a runtime; the engine's `description` says which, how precise, how many threads.
 
-    device: `auto` or `cpu` (the fastest that is installed), or the name of an engine; threads: 0 for the runtime's
-    choice; precision: `auto` (the fastest that the processor does natively, f32 or bf16), `f32`, `bf16`.
+    device: `tensorrt`; `openvino` or `onnxruntime`, both on the CPU; `cpu`: the fastest of these that is installed;
+    `auto`: TensorRT where its library, pycuda and a GPU are there, else onnxruntime on the GPU where it can, else as
+    `cpu`. threads: of an engine on the CPU, 0 for the runtime's choice. precision: `auto` (the fastest that the
+    hardware does natively and that needs no calibration), `f32` or `fp32`, `bf16`, and with TensorRT `fp16`, `int8`.
+    device_id: which GPU, from 0. on_change: for a caller that cannot wait for TensorRT to compile: the answer is then a
+    StandbyEngine, on the CPU until the GPU's engine is made; None: wait.
     Raises ConfigurationError for a wrong parameter, EngineError for a missing or failing runtime, BundleError where the
     ONNX file is not what the bundle says.
     """
-    if device not in (*FASTEST, *ENGINES):
-        raise ConfigurationError("engine", "device", repr(device), "one of " + ", ".join((*FASTEST, *ENGINES)))
+    _check_options(device, threads, precision, device_id)
+    precision = "f32" if precision == "fp32" else precision
+    openers = _gpu_openers(bundle, device, threads, precision, device_id)
+    if not openers:
+        return _open_cpu(bundle, device, threads, precision)
+    if on_change is None:
+        if device == "auto" and precision not in GPU_PRECISIONS:
+            openers["cpu"] = partial(_open_cpu, bundle, device, threads, precision)
+        return _first(bundle, device, openers)
+    cpu_engine = _open_cpu(bundle, "cpu", threads, "f32" if precision == "f32" else "auto")
+    return StandbyEngine(bundle, cpu_engine, partial(_first, bundle, device, openers), on_change)
+
+
+def _check_options(device: str, threads: int, precision: str, device_id: int) -> None:
+    if device not in DEVICES:
+        raise ConfigurationError("engine", "device", repr(device), "one of " + ", ".join(DEVICES))
     if precision not in PRECISIONS:
         raise ConfigurationError("engine", "precision", repr(precision), "one of " + ", ".join(PRECISIONS))
     if threads < 0:
         raise ConfigurationError("engine", "threads", threads, "0 (the runtime's choice) or more")
-    if device not in FASTEST:
+    if device in ("cpu", *ENGINES) and precision in GPU_PRECISIONS:
+        raise ConfigurationError("engine", "precision", f"{precision} on the CPU", "f32 or bf16, or device tensorrt")
+    if device_id < 0:
+        raise ConfigurationError("engine", "device_id", device_id, "0 or more")
+    if device == "tensorrt" and (missing := missing_for_tensorrt()):
+        raise EngineError("engine tensorrt", "runtime", missing, "all that docs/tensorrt.md says how to install")
+    if device in ("auto", "tensorrt") and device_id and device_id >= (count := cuda_devices()):
+        raise ConfigurationError("engine", "device_id", device_id, f"one of the {count} GPUs here, from 0")
+
+
+def _gpu_openers(bundle: Bundle, device: str, threads: int, precision: str, device_id: int) -> dict[str, Opener]:
+    """What opens the engines on a GPU that `device` allows and that are there, by name, fastest first."""
+    openers: dict[str, Opener] = {}
+    if device in ("auto", "tensorrt"):
+        if not (missing := missing_for_tensorrt()):
+            openers["tensorrt"] = partial(_open_tensorrt, bundle, precision, device_id)
+        elif precision in GPU_PRECISIONS:
+            raise EngineError("engine", f"precision {precision}", missing, "TensorRT, which alone has it")
+    if device == "auto" and precision in ("auto", "f32") and not missing_for_onnxruntime_cuda():
+        openers["onnxruntime on the GPU"] = partial(_open_onnxruntime_cuda, bundle, threads, device_id)
+    return openers
+
+
+def _open_cpu(bundle: Bundle, device: str, threads: int, precision: str) -> Engine:
+    if device in ENGINES:
         return _open(device, bundle, threads, precision)
+    installed = [name for name in available_engines() if name in ENGINES]
+    return _first(bundle, device, {name: partial(_open, name, bundle, threads, precision) for name in installed})
+
+
+def _first(bundle: Bundle, device: str, openers: Mapping[str, Opener]) -> Engine:
+    """The first engine that can be opened."""
     failures = []
-    for name in available_engines():
+    for name, opener in openers.items():
         try:
-            return _open(name, bundle, threads, precision)
+            engine = opener()
+            log.info("%s runs on %s", bundle.id, engine.description)
+            return engine
         except EngineError as error:
+            if len(openers) == 1:
+                raise
             log.warning("%s cannot be used, trying the next engine: %s", name, error)
             failures.append(f"{name} ({error})")
     extras = " or ".join(f"wavesfm-core[{name}]" for name in ENGINES)
@@ -63,5 +129,16 @@ def open_engine(bundle: Bundle, device: str = "auto", threads: int = 0, precisio
 def _open(name: str, bundle: Bundle, threads: int, precision: str) -> Engine:
     _, module, class_name = ENGINES[name]
     engine: Engine = getattr(importlib.import_module(module, __package__), class_name)(bundle, threads, precision)
-    log.info("%s runs on %s", bundle.id, engine.description)
     return engine
+
+
+def _open_tensorrt(bundle: Bundle, precision: str, device_id: int) -> Engine:
+    from .tensorrt import TensorRTEngine
+
+    return TensorRTEngine(bundle, "fp32" if precision == "f32" else precision, device_id)
+
+
+def _open_onnxruntime_cuda(bundle: Bundle, threads: int, device_id: int) -> Engine:
+    from .onnxruntime import OnnxRuntimeEngine, cuda_providers
+
+    return OnnxRuntimeEngine(bundle, threads, "f32", cuda_providers(device_id))

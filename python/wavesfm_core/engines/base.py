@@ -20,12 +20,27 @@ class Engine(Protocol):
     float32, as a part of the largest output (0 for float32 engines).
     """
 
-    description: str
-    relative_tolerance: float
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def relative_tolerance(self) -> float: ...
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name, float32 [B, ...], for the bundle's inputs by name; raises EngineError."""
         ...
+
+    def close(self) -> None:
+        """Free all that the runtime holds, while no run is under way; closing twice does no harm.
+
+        A run afterwards raises EngineError; `description` and `relative_tolerance` stay.
+        """
+        ...
+
+
+def closed(engine: str) -> EngineError:
+    """What a closed engine's run raises."""
+    return EngineError(engine, "run", "a closed engine", "an open one")
 
 
 class RuntimeTensor(NamedTuple):

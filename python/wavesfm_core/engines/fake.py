@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import EngineError
 from ..types import Tensor
-from .base import check_arrays
+from .base import check_arrays, closed
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class FakeEngine:
     """Every output's element is the mean of the tile plus its index; `calls` holds the batch sizes that came.
 
-    delay_s: of each run; failures: indices of the runs that raise EngineError instead.
+    delay_s: of each run; failures: indices of the runs that raise EngineError instead; closed: whether it was closed.
     """
 
     description = "fake"
@@ -30,10 +30,13 @@ class FakeEngine:
         self.delay_s = delay_s
         self.failures = failures
         self.calls: list[int] = []
+        self.closed = False
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine.run`."""
         check_arrays("engine fake", "input", self._spec.inputs, inputs)
+        if self.closed:
+            raise closed("engine fake")
         tile = inputs[next(t.name for t in self._spec.inputs if t.source == "tile")]
         self.calls.append(len(tile))
         time.sleep(self.delay_s)
@@ -41,6 +44,10 @@ class FakeEngine:
             raise EngineError("engine fake", "run", f"a scripted failure of call {len(self.calls) - 1}", "outputs")
         means = tile.mean(axis=(1, 2, 3), dtype=np.float64)
         return {t.name: _ramp(means, t.shape[1:]) for t in self._spec.outputs}
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self.closed = True
 
 
 def _ramp(means: np.ndarray, shape: tuple[int, ...]) -> Tensor:

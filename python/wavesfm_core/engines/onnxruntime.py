@@ -1,25 +1,40 @@
-"""ONNX Runtime on the CPU: the portable reference, float32."""
+"""ONNX Runtime: on the CPU the portable reference, on a GPU what runs where TensorRT is not; float32 on both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, EngineError
 from ..types import Tensor
-from .base import RuntimeTensor, check_arrays, match_tensors
+from .base import RuntimeTensor, check_arrays, closed, match_tensors
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
 
 
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+Provider = str | tuple[str, dict[str, str]]
+
+
+def cuda_providers(device_id: int) -> list[Provider]:
+    """`providers` of an engine on that GPU; no TF32, which would make it another precision than float32."""
+    return [(CUDA, {"device_id": str(device_id), "use_tf32": "0"}), CPU]
+
+
 class OnnxRuntimeEngine:
-    """Float32 on the CPU; see `Engine`. threads: of one operator, 0 for all cores."""
+    """Float32; see `Engine`. threads: of one operator, 0 for all cores; providers: where it runs, the first decides.
+
+    Raises EngineError, too, where onnxruntime left the first provider out, which it does with no more than a log line.
+    """
 
     relative_tolerance = 0.0
 
-    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto") -> None:
-        if precision == "bf16":
+    def __init__(
+        self, bundle: Bundle, threads: int = 0, precision: str = "auto", providers: Sequence[Provider] = (CPU,)
+    ) -> None:
+        if precision not in ("auto", "f32"):
             raise ConfigurationError("engine onnxruntime", "precision", precision, "f32 (openvino has bf16)")
         try:
             import onnxruntime
@@ -33,20 +48,27 @@ class OnnxRuntimeEngine:
         # threads that spin between batches take the core on which the flowgraph computes its next tile
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(str(bundle.model_path), options, ["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(str(bundle.model_path), options, list(providers))
         except Exception as error:  # the runtime's exceptions share no base but Exception
             raise EngineError(
                 bundle.model_path, "model", f"refused by onnxruntime ({error})"[:300], "an ONNX model"
             ) from error
+        wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+        if wanted not in (taken := self._session.get_providers()):
+            raise EngineError("engine onnxruntime", wanted, f"only {', '.join(taken)}", "its libraries, see the log")
         self._spec = bundle.spec
         match_tensors(bundle.model_path, "input", self._spec.inputs, map(_declared, self._session.get_inputs()))
         match_tensors(bundle.model_path, "output", self._spec.outputs, map(_declared, self._session.get_outputs()))
         self._outputs = [tensor.name for tensor in self._spec.outputs]
-        self.description = f"onnxruntime {onnxruntime.__version__}, CPU, f32, threads: {threads or 'all'}"
+        self.description = (
+            f"onnxruntime {onnxruntime.__version__}, {_place(providers[0])}, f32, threads: {threads or 'all'}"
+        )
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine.run`."""
         check_arrays("engine onnxruntime", "input", self._spec.inputs, inputs)
+        if self._session is None:
+            raise closed("engine onnxruntime")
         try:
             results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:
@@ -54,6 +76,14 @@ class OnnxRuntimeEngine:
         outputs = dict(zip(self._outputs, results, strict=True))
         check_arrays("engine onnxruntime", "output", self._spec.outputs, outputs)
         return outputs
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._session = None
+
+
+def _place(provider: Provider) -> str:
+    return "CPU" if isinstance(provider, str) else f"CUDA device {provider[1]['device_id']}"
 
 
 def _declared(node: Any) -> RuntimeTensor:

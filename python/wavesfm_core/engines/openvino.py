@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import EngineError
 from ..types import Tensor
-from .base import RuntimeTensor, check_arrays, match_tensors
+from .base import RuntimeTensor, check_arrays, closed, match_tensors
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -35,7 +35,7 @@ class OpenVinoEngine:
             model = core.read_model(bundle.model_path)
             self._match(bundle, model)
             compiled = core.compile_model(model, "CPU", settings)
-            self._request = compiled.create_infer_request()
+            self._request: Any = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(
                 bundle.model_path, "model", f"refused by openvino ({error})"[:300], "an ONNX model"
@@ -53,6 +53,8 @@ class OpenVinoEngine:
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine.run`."""
         check_arrays("engine openvino", "input", self._spec.inputs, inputs)
+        if self._request is None:
+            raise closed("engine openvino")
         try:
             results = self._request.infer(dict(inputs), share_inputs=True)
             # copied: the runtime writes the next run's results into the same memory
@@ -61,6 +63,10 @@ class OpenVinoEngine:
             raise EngineError("engine openvino", "run", f"{error}"[:300], "outputs") from error
         check_arrays("engine openvino", "output", self._spec.outputs, outputs)
         return outputs
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._request = None
 
 
 def _declared(port: Any) -> RuntimeTensor:
