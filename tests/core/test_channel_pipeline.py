@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from known_engines import KnownEngine
 from tiny_grids import PAPER, SMALL, covariances, drawn, make_grid_bundle, paths, received
+from wavesfm_core.bundle import Bundle
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
 from wavesfm_core.channel.pilots import observe
 from wavesfm_core.channel.pipeline import METHODS, ChannelPipeline
-from wavesfm_core.errors import BundleError, ConfigurationError, InputError, WavesfmError
+from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.types import ChannelEstimate, Slot, StreamTime
 from wavesfm_core.worker import Worker
@@ -197,3 +200,30 @@ def test_least_squares_do_not_back_off_to_themselves_and_another_method_starts_a
     pipeline.set_method("lmmse-tf")
     quiet = slots(received(SMALL, paths(SMALL, 2), -10.0))
     assert not any(e.backed_off for e in pipeline.predict(quiet))
+
+
+def test_close_frees_the_models_engine_and_reopen_opens_it_anew(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    opened: list[KnownEngine] = []
+
+    def open_engine(bundle: Bundle, *options: Any) -> KnownEngine:
+        asked.append(options)
+        opened.append(KnownEngine(bundle, f"engine {len(opened)}"))
+        return opened[-1]
+
+    monkeypatch.setattr("wavesfm_core.channel.pipeline.open_engine", open_engine)
+    pipeline = ChannelPipeline.open(bundle, "ls", "cpu", None, 1, "f32", device_id=2, on_change=print)
+    pipeline.close()
+    pipeline.reopen()
+    assert (pipeline.engine, opened) == (None, [])  # least squares need none
+    pipeline.set_method("model")
+    for _ in range(2):
+        pipeline.close()
+        pipeline.close()
+        assert all(engine.closed for engine in opened)
+        with pytest.raises(EngineError, match="closed"):
+            pipeline.predict(slots(GRIDS))
+        pipeline.reopen()
+        assert [e.method for e in pipeline.predict(slots(GRIDS))] == ["model"] * len(GRIDS)
+    assert asked == [("cpu", 1, "f32", 2, print)] * 3
+    assert pipeline.engine is opened[-1] and not opened[-1].closed

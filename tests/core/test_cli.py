@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import tiny_bundles
 from wavesfm_core import cli
+from wavesfm_core.bundle import Bundle
 from wavesfm_core.cli.parsing import gate_db, hertz
 from wavesfm_core.cli.summary import Summary
+from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.types import NO_SIGNAL, Prediction
 
@@ -114,6 +116,51 @@ def test_classify_options_reach_the_pipeline(
     assert {line["label"] for line in lines} == {"unknown", NO_SIGNAL}
     assert {line["centre_hz"] for line in lines} == {-5e3}
     assert "onnxruntime" in result.err
+
+
+@pytest.mark.parametrize("command", ["classify", "annotate"])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--device", "cpu", "--precision", "int8"), "engine: precision: found int8 on the CPU, expected f32 or bf16"),
+        (("--device-id", "-1"), "engine: device_id: found -1, expected 0 or more"),
+        (("--device", "abacus"), "engine: device: found 'abacus', expected one of auto, cpu, tensorrt, openvino"),
+    ],
+)
+def test_wrong_options_of_the_engine(
+    wavesfm: Callable[..., Result],
+    fake_bundle: Path,
+    recording: Path,
+    command: str,
+    options: tuple[str, ...],
+    sentence: str,
+) -> None:
+    result = wavesfm(command, recording, "--model", fake_bundle, *options)
+    assert result.code == 2
+    assert sentence in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize("command", ["classify", "annotate"])
+def test_the_engine_is_closed_at_the_end(
+    wavesfm: Callable[..., Result],
+    fake_bundle: Path,
+    recording: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[FakeEngine] = []
+
+    def open_engine(bundle: Bundle, *options: object) -> FakeEngine:
+        opened.append(FakeEngine(bundle))
+        assert options == ("cpu", 1, "f32", 2, None)
+        return opened[-1]
+
+    monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
+    monkeypatch.setattr("wavesfm_core.pipeline.replay_golden", lambda *_: None)
+    options = ("--device", "cpu", "--precision", "f32", "--device-id", 2, "--threads", 1)
+    result = wavesfm(command, recording, "--model", fake_bundle, *options)
+    assert result.code == 0
+    assert [engine.closed for engine in opened] == [True]
 
 
 def test_all_gated(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone) -> None:

@@ -196,3 +196,43 @@ def test_opening_replays_the_golden_tiles(fake_bundle: Path, make_bundle: Callab
     with pytest.raises(BundleError, match=r"golden stage engine \(onnxruntime .*output logits"):
         Pipeline.open(path, device="onnxruntime")
     assert Pipeline.open(path, device="onnxruntime", replay=False).bundle.spec.name == "fake"
+
+
+def test_close_frees_the_engine_and_reopen_opens_it_anew(
+    fake_bundle: Path, tone: Tone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    opened: list[FakeEngine] = []
+
+    def open_engine(bundle: Bundle, *options: Any) -> FakeEngine:
+        asked.append(options)
+        opened.append(FakeEngine(bundle))
+        return opened[-1]
+
+    monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
+    pipeline = Pipeline.open(fake_bundle, "cpu", None, 0.25, 3, False, "bf16", device_id=2, on_change=print)
+    pipeline.head.threshold = 0.5
+    pipeline.reopen()  # it is open: nothing is to be done
+    for _ in range(3):
+        pipeline.close()
+        pipeline.close()
+        assert all(engine.closed for engine in opened)
+        with pytest.raises(EngineError, match="closed"):
+            pipeline.classify(tone(-0.2, 4096))
+        pipeline.reopen()
+        assert len(pipeline.classify(tone(-0.2, 4096))) == 2
+    assert asked == [("cpu", 3, "bf16", 2, print)] * 4
+    assert (pipeline.engine, pipeline.head.threshold) == (opened[-1], 0.5)
+
+
+def test_an_engine_that_is_refused_at_opening_is_closed(fake_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[FakeEngine] = []
+
+    def open_engine(bundle: Bundle, *_: Any) -> FakeEngine:
+        opened.append(FakeEngine(bundle))
+        return opened[-1]
+
+    monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
+    with pytest.raises(BundleError, match=r"golden stage engine \(fake\)"):
+        Pipeline.open(fake_bundle)
+    assert [engine.closed for engine in opened] == [True]

@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from known_engines import KnownEngine
 from wavesfm_core.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines.base import Engine
-from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.engines.standby import EngineChange, StandbyEngine
 from wavesfm_core.errors import EngineError
 
 WAIT_S = 60
 
 
-class Known(FakeEngine):
-    """Gives the bundle's golden outputs plus `offset` whatever comes, and remembers what came."""
-
-    def __init__(self, bundle: Bundle, description: str, offset: float = 0.0, **options: Any) -> None:
-        super().__init__(bundle, **options)
-        self.description = description
-        self.offset = offset
-        self._golden = bundle.golden().outputs["logits"]
-        self.batches: list[float] = []
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        super().run(inputs)
-        self.batches.append(float(inputs["tile"].flat[0]))
-        return {"logits": np.resize(self._golden, (len(inputs["tile"]), 3)) + np.float32(self.offset)}
-
-
 class Scene:
     """A StandbyEngine whose fast engine is made when `allow` is set; `changes` is what it said."""
 
-    def __init__(self, bundle: Bundle, fast: Known | BaseException, on_change: Any = None) -> None:
+    def __init__(self, bundle: Bundle, fast: KnownEngine | BaseException, on_change: Any = None) -> None:
         self.bundle, self.fast, self.allow = bundle, fast, threading.Event()
         self.changes: list[EngineChange] = []
-        self.cpu = Known(bundle, "cpu engine")
+        self.cpu = KnownEngine(bundle, "cpu engine")
         self.said = threading.Event()
         self.engine = StandbyEngine(bundle, self.cpu, self._make, on_change or self._hear)
 
@@ -76,7 +60,7 @@ def scene(bundle: Bundle) -> Iterator[Callable[..., Scene]]:
     made: list[Scene] = []
 
     def make(fast: Any = None, **options: Any) -> Scene:
-        made.append(Scene(bundle, fast or Known(bundle, "fast engine"), **options))
+        made.append(Scene(bundle, fast or KnownEngine(bundle, "fast engine"), **options))
         return made[-1]
 
     yield make
@@ -128,7 +112,7 @@ def test_what_cannot_be_made_is_said_and_the_cpu_goes_on(scene: Callable[..., Sc
 
 
 def test_one_that_gives_other_golden_outputs_is_not_taken(scene: Callable[..., Scene], bundle: Bundle) -> None:
-    wrong = Known(bundle, "wrong engine", offset=0.5)
+    wrong = KnownEngine(bundle, "wrong engine", offset=0.5)
     s = scene(wrong).made()
     s.run()
     assert s.engine.state == "cpu"
@@ -137,7 +121,7 @@ def test_one_that_gives_other_golden_outputs_is_not_taken(scene: Callable[..., S
 
 
 def test_one_that_fails_while_running_costs_no_batch(scene: Callable[..., Scene], bundle: Bundle) -> None:
-    s = scene(Known(bundle, "fast engine", failures={2})).made()
+    s = scene(KnownEngine(bundle, "fast engine", failures={2})).made()
     for mark in (1.0, 2.0, 3.0):
         outputs = s.run(mark)
         assert np.isfinite(outputs["logits"]).all()
@@ -169,7 +153,7 @@ def test_a_wrong_input_is_not_the_engines_failure(scene: Callable[..., Scene]) -
 
 
 def test_an_engine_that_cannot_even_be_closed(scene: Callable[..., Scene], bundle: Bundle) -> None:
-    class Stuck(Known):
+    class Stuck(KnownEngine):
         def close(self) -> None:
             raise RuntimeError("the device is gone")
 
@@ -215,7 +199,7 @@ def test_what_is_made_after_close_is_freed_and_nothing_is_said(scene: Callable[.
 def test_it_opens_and_closes_again_and_again_and_leaves_no_thread(bundle: Bundle) -> None:
     before = threading.active_count()
     for _ in range(5):
-        s = Scene(bundle, Known(bundle, "fast engine")).made()
+        s = Scene(bundle, KnownEngine(bundle, "fast engine")).made()
         s.run()
         s.engine.close()
         assert s.cpu.closed and s.fast.closed

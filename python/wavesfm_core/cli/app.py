@@ -41,8 +41,9 @@ Model = Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="Director
 Rate = Annotated[str | None, typer.Option("--rate", metavar="HZ", help="Sample rate: 1.92e6, 2M, 250k.")]
 Format = Annotated[str | None, typer.Option("--format", help="cu8, cs8, cs16 or cf32, where the name does not tell.")]
 Centre = Annotated[str | None, typer.Option("--centre", metavar="HZ", help="Centre frequency: 433.92M.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, onnxruntime or openvino.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, f32 or bf16.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, tensorrt, openvino or onnxruntime.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16; with TensorRT fp16 or int8.")]
+DeviceId = Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")]
 Threads = Annotated[int, typer.Option("--threads", help="Of the engine; 0 for its own choice.")]
 Gate = Annotated[str, typer.Option("--gate", metavar="DB|off", help="Power gate, dB over the noise floor.")]
 Threshold = Annotated[float | None, typer.Option("--threshold", help="Less confidence than this is 'unknown'.")]
@@ -84,7 +85,8 @@ def check(bundle: BundlePath, threads: Threads = 0) -> None:
         raise EngineError("check", "engines", "none installed", "one: pip install wavesfm-core[onnxruntime]")
     table = Table("engine", "tiles", "prepare differs by", "engine differs by", title=opened.id, title_justify="left")
     for name in engines:
-        report = replay_golden(opened, open_engine(opened, name, threads))
+        with contextlib.closing(open_engine(opened, name, threads)) as engine:
+            report = replay_golden(opened, engine)
         prepare = f"{report.prepare_difference:.2g} of {report.prepare_tolerance:.2g}"
         outputs = f"{report.engine_difference:.2g} of {report.engine_tolerance:.2g}"
         table.add_row(report.engine, str(report.tiles), prepare, outputs)
@@ -102,6 +104,7 @@ def classify(
     centre: Centre = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    device_id: DeviceId = 0,
     threads: Threads = 0,
     gate: Gate = f"{DEFAULT_GATE_DB:g}",
     threshold: Threshold = None,
@@ -113,8 +116,8 @@ def classify(
     """Name the signals in a recording."""
     console = Console(stderr=json_path == "-")
     with _open(recording, rate, sample_format, centre) as opened:
-        pipeline = _pipeline(model, device, gate, threshold, threads, precision)
-        with _lines(json_path) as lines:
+        pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
+        with contextlib.closing(pipeline), _lines(json_path) as lines:
             summary = Summary().add(_written(_followed(pipeline, opened, console), lines))
         console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
         summary.show(console, opened.path.name)
@@ -129,6 +132,7 @@ def annotate(
     centre: Centre = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    device_id: DeviceId = 0,
     threads: Threads = 0,
     gate: Gate = f"{DEFAULT_GATE_DB:g}",
     threshold: Threshold = None,
@@ -138,8 +142,9 @@ def annotate(
 
     console = Console()
     with _open(recording, rate, sample_format, centre) as opened:
-        pipeline = _pipeline(model, device, gate, threshold, threads, precision)
-        predictions = list(_followed(pipeline, opened, console))
+        pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
+        with contextlib.closing(pipeline):
+            predictions = list(_followed(pipeline, opened, console))
         path = write_annotations(opened, predictions)
     Summary().add(predictions).show(console, opened.path.name)
     console.print(f"annotations in {path}", highlight=False)
@@ -152,6 +157,7 @@ def estimate(
     method: Annotated[str, typer.Option("--method", help="model, lmmse, lmmse-tf, ls or ls-nearest.")] = "model",
     device: Device = "auto",
     precision: Precision = "auto",
+    device_id: DeviceId = 0,
     threads: Threads = 0,
     backing_off: Annotated[
         str, typer.Option("--back-off", metavar="off|on|DB", help="To ls: by the residual; also from this SNR on.")
@@ -170,10 +176,12 @@ def estimate(
     from .estimating import back_off, run, save
 
     console = Console(stderr=json_path == "-")
-    pipeline = ChannelPipeline.open(bundle, method, device, back_off(backing_off), threads, precision)
+    pipeline = ChannelPipeline.open(
+        bundle, method, device, back_off(backing_off), threads, precision, device_id=device_id
+    )
     read = read_grids(grids, pipeline.spec)
     made = []
-    with _lines(json_path) as lines:
+    with contextlib.closing(pipeline), _lines(json_path) as lines:
         for answer in run(pipeline, read, console, grids.name):
             if lines is not None:
                 _write(lines, answer.facts())
@@ -208,8 +216,10 @@ def _open(path: Path, rate: str | None, sample_format: str | None, centre: str |
     return open_recording(path, hertz("--rate", rate), sample_format, centre_hz)
 
 
-def _pipeline(model: Path, device: str, gate: str, threshold: float | None, threads: int, precision: str) -> Pipeline:
-    pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision)
+def _pipeline(
+    model: Path, device: str, gate: str, threshold: float | None, threads: int, precision: str, device_id: int
+) -> Pipeline:
+    pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision, device_id=device_id)
     _ = pipeline.stream_spec  # a bundle that takes no IQ is refused before a file is written over
     return pipeline
 
