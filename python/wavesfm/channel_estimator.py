@@ -14,6 +14,7 @@ from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.combining import combine, spread
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.engines import EngineChange
+from wavesfm_core.engines.standby import engine_failures
 from wavesfm_core.errors import ConfigurationError, WavesfmError
 from wavesfm_core.types import ChannelEstimate, Slot
 from wavesfm_core.worker import Worker
@@ -84,7 +85,6 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         backoff = BackOff(snr_enter_db, snr_leave_db, *residual) if back_off else None
         self._default_method = "model" if bundle else "ls"
         self._running = False
-        self._seen = _Seen()
         self._pipeline = self._open(
             bundle, numerology, method or self._default_method, backoff, device, precision, int(device_id)
         )
@@ -98,6 +98,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         self._worker_options = int(queue_slots), int(batch_slots), batch_wait_ms / 1000
         self._policy = policy
         self._lock = threading.Lock()  # of the worker's opening and closing and of the setters
+        self._seen = _Seen()
         self._worker = self._make_worker()
         self._worker.close()  # this one was opened to refuse wrong parameters now and not in the running flowgraph
 
@@ -154,7 +155,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             "residual": None if seen.last is None else seen.last.residual,
             "backing_off": seen.last is not None and seen.last.backed_off,
             "last_error": accounts.last_error or seen.refusal,
-            "engine_failures": seen.engine_failures,
+            "engine_failures": engine_failures(self._pipeline.engine),
         }
 
     @property
@@ -272,7 +273,6 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         return spread(received, spec), spread(channel, spec)
 
     def _publish_engine(self, change: EngineChange) -> None:
-        self._seen.engine_failures += change.failed
         if self._running:  # before, "started" will say which engine it is and why
             self._messages.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
             if change.failed:
@@ -297,7 +297,7 @@ class _Seen:
     """What one run has seen beside the worker's accounts."""
 
     def __init__(self) -> None:
-        self.refused = self.backed_off = self.engine_failures = 0
+        self.refused = self.backed_off = 0
         self.refusal = ""  # why the last one was refused
         self.last: ChannelEstimate | None = None
         self.drop_said = False

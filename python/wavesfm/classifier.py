@@ -10,6 +10,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 from wavesfm_core.engines import EngineChange
+from wavesfm_core.engines.standby import engine_failures
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.gate import DEFAULT_GATE_DB
 from wavesfm_core.pipeline import Pipeline
@@ -70,7 +71,6 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         gr.hier_block2.__init__(
             self, "wavesfm_classifier", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
         )
-        self._engine_failures = 0
         self._running = False
         self._pipeline = Pipeline.open(
             bundle,
@@ -120,7 +120,7 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
 
         See `Session.status`; engine_failures: how often a GPU's engine failed and the CPU's took over.
         """
-        return {**self._session.status(), "engine_failures": self._engine_failures}
+        return {**self._session.status(), "engine_failures": engine_failures(self._pipeline.engine)}
 
     @property
     def bundle_id(self) -> str:
@@ -147,7 +147,6 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
         with self._lock:
             self._session.close()
             self._pipeline.reopen()
-            self._engine_failures = 0
             self._session = self._make_session(start_sample)
         self._running = True
         self._output.say(
@@ -187,7 +186,6 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
                 self._output.message_port_pub(LABEL, pmt.cons(LABEL, pmt.intern(text)))
 
     def _publish_engine(self, change: EngineChange) -> None:
-        self._engine_failures += change.failed
         if self._running:  # before, "started" will say which engine it is and why
             self._output.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
             if change.failed:

@@ -30,3 +30,34 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
         return opened
 
     return arrange
+
+
+@pytest.fixture()
+def standby(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """standby(failures=(), refused=None, allow=None) -> list of the pairs (CPU's, GPU's) of engines that blocks opened
+    from here on run. The GPU's is made, or refused with that error, once the event `allow` is set, at once without."""
+    from known_engines import KnownEngine
+    from wavesfm_core.engines.standby import StandbyEngine
+
+    opened: list[Any] = []
+
+    def arrange(failures: Any = (), refused: Exception | None = None, allow: Any = None) -> list[Any]:
+        def open_engine(bundle: Any, device: str, threads: int, precision: str, device_id: int, on_change: Any) -> Any:
+            cpu = KnownEngine(bundle, "cpu engine")
+            gpu = KnownEngine(bundle, f"{device} {precision} on GPU {device_id}", failures=failures)
+            opened.append((cpu, gpu))
+
+            def make() -> Any:
+                assert allow is None or allow.wait(60)
+                if refused is not None:
+                    raise refused
+                return gpu
+
+            return StandbyEngine(bundle, cpu, make, on_change)
+
+        for module in ("wavesfm_core.pipeline", "wavesfm_core.channel.pipeline"):
+            monkeypatch.setattr(f"{module}.open_engine", open_engine)
+        monkeypatch.setattr("wavesfm_core.pipeline.replay_golden", lambda bundle, engine: None)
+        return opened
+
+    return arrange
