@@ -1,0 +1,278 @@
+"""A bundle compiled for a GPU: typed ONNX, built, read back, compared with the reference, and kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bundle import bundle_inputs
+from ..errors import ConfigurationError, EngineError
+from ..plan_cache import PlanCache, PlanKey, PlanRecord
+from ..types import Tensor
+from .calibration import activation_ranges, digest
+from .cuda_driver import GPU, CudaDriver, PyCudaDriver
+from .gpu_session import GpuSession, profile_of
+from .trt_library import Build, Library, Profile, Progress, capability_name, open_library
+from .typed_onnx import PRECISIONS, activations, typed
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+
+log = logging.getLogger(__name__)
+
+# Version of what is done to a model before it is built: a plan of another recipe is built anew.
+RECIPE = "1"
+# How far outputs may be from float32, as a part of the largest: halves keep 11 and 8 bits, int8 7 of what is largest.
+RELATIVE_TOLERANCES = {"fp32": 0.0, "fp16": 0.01, "bf16": 0.05, "int8": 0.1}
+NO_GPU = "not checked: no GPU"
+_BF16_FROM = 80  # Ampere; before it there is only float16
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Outputs of a plan against the reference's: tiles compared, largest difference, the one that is allowed, smallest
+    cosine over the outputs, and the share of tiles whose largest logit is the same one (None for other tasks)."""
+
+    tiles: int
+    difference: float
+    tolerance: float
+    cosine: float
+    agreement: float | None
+
+    def __str__(self) -> str:
+        labels = "" if self.agreement is None else f", {self.agreement:.1%} of the labels the same"
+        within = f"difference {self.difference:.3g} of {self.tolerance:.3g}"
+        return f"{self.tiles} tiles: {within}, cosine {self.cosine:.6f}{labels}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled bundle: its bytes, the profile it was built for, what is known of it; cached: whether it was there."""
+
+    data: bytes
+    profile: Profile
+    record: PlanRecord
+    cached: bool
+
+
+def compile_bundle(
+    bundle: Bundle,
+    precision: str = "bf16",
+    max_batch: int | None = None,
+    targets: Sequence[str] = (),
+    portable: bool = False,
+    library: str | Library = "auto",
+    progress: Progress | None = None,
+    cache: PlanCache | None = None,
+    force: bool = False,
+    *,
+    driver: CudaDriver | None = None,
+    device_id: int = 0,
+    calibration: Mapping[str, Tensor] | None = None,
+) -> Plan:
+    """The plan of a bundle, from the cache or built and put there.
+
+    precision: fp32, bf16, fp16 or int8. max_batch: None for what suits the tiles. targets: capabilities (sm_89) to
+    build for instead of the GPU that is here (TensorRT-RTX, which needs no GPU for it); portable: for all GPUs that the
+    library can serve with one plan. library: `auto`, a name, or one that is open. force: keep a plan that is less
+    accurate than the precision allows. driver: of the GPU that is here; None: pycuda's for `device_id`, where it is
+    needed. calibration: inputs of the model by name, for int8 and the comparison; None: the bundle's golden tiles.
+    The outputs are compared with the golden tiles' and, on calibration tiles, onnxruntime's in float32, where the plan
+    is built for the GPU that is here; else the record says NO_GPU. Raises ConfigurationError for a wrong or
+    contradicting option, EngineError where something is missing, the build fails, layers turn out in another precision
+    than asked for, or the outputs are too far off; BundleError for a bundle that is not whole.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigurationError("compile", "precision", repr(precision), "one of " + ", ".join(PRECISIONS))
+    if targets and portable:
+        raise ConfigurationError("compile", "portable", "targets beside it", "either targets or portable")
+    targets = tuple(dict.fromkeys(map(capability_name, targets)))
+    profile = profile_of(bundle.spec, max_batch)
+    ahead = bool(targets) or portable
+    if isinstance(library, str):
+        library = open_library(library, gpu=not ahead)
+    if targets and not library.builds_ahead:
+        expected = "none: it builds for the GPU that is there, or portable"
+        raise ConfigurationError(library.name, "targets", ", ".join(targets), expected)
+    own = None
+    if driver is None and not (ahead and library.builds_ahead):
+        driver = own = _driver(device_id)
+    try:
+        job = _Job(bundle, precision, profile, targets, portable, library, driver, calibration, progress, force)
+        return job.plan(PlanCache() if cache is None else cache)
+    finally:
+        if own is not None:
+            own.close()
+
+
+def _driver(device_id: int) -> PyCudaDriver:
+    try:
+        return PyCudaDriver(device_id)
+    except EngineError as error:
+        expected = f"{error.expected}; or a target (sm_86), for which TensorRT-RTX needs no GPU"
+        raise EngineError("compile", error.field, error.found, expected) from error
+
+
+def precision_for(bundle: Bundle, gpu: GPU) -> str:
+    """The fastest precision that needs no calibration: bf16, before Ampere fp16; fp32 for what is no transformer."""
+    if not activations(bundle.model_path.read_bytes()):
+        return "fp32"
+    return "bf16" if int(gpu.capability.removeprefix("sm_")) >= _BF16_FROM else "fp16"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One call of compile_bundle, its options checked."""
+
+    bundle: Bundle
+    precision: str
+    profile: Profile
+    targets: tuple[str, ...]
+    portable: bool
+    library: Library
+    driver: CudaDriver | None
+    calibration: Mapping[str, Tensor] | None
+    progress: Progress | None
+    force: bool
+
+    def plan(self, cache: PlanCache) -> Plan:
+        key = self._key()
+        found = cache.find(key, quiet=True)
+        if found is None:
+            with cache.locked():  # another process may have built it while this one waited
+                found = cache.find(key)
+                if found is None:
+                    data, record = self._build(key)
+                    return Plan(data, self.profile, cache.store(data, record), False)
+        log.info("%s: plan %s from the cache", self.bundle.id, found[1].key.digest)
+        return Plan(found[0], self.profile, found[1], True)
+
+    def _key(self) -> PlanKey:
+        recipe = RECIPE
+        if self.precision == "int8" and self.calibration is not None:
+            recipe += " " + digest(self.calibration)
+        gpu, version = "portable", ""
+        capabilities: tuple[str, ...] = ()
+        if self.targets:
+            gpu, capabilities = "targets", tuple(sorted(self.targets))
+        elif not self.portable and self.driver is not None:
+            facts = self.driver.gpu
+            gpu, capabilities, version = facts.name, (facts.capability,), facts.driver
+        return PlanKey(
+            self.bundle.spec.sha256,
+            self.library.name,
+            self.library.version,
+            gpu,
+            capabilities,
+            version,
+            self.precision,
+            self.profile.preferred,
+            self.profile.maximum,
+            recipe,
+        )
+
+    def _build(self, key: PlanKey) -> tuple[bytes, PlanRecord]:
+        log.info("%s: building for %s in %s", self.bundle.id, ", ".join((key.gpu, *key.capabilities)), self.precision)
+        started = time.monotonic()
+        model = self.bundle.model_path.read_bytes()
+        ranges = activation_ranges(model, self._calibration_inputs()) if self.precision == "int8" else None
+        built = self._built(typed(model, self.precision, ranges))
+        seconds = round(time.monotonic() - started, 3)
+        layers, accuracy = dict(built.products), NO_GPU
+        if self.driver is not None and not self.targets:
+            layers, accuracy = self._examine(built)
+        record = PlanRecord(key, "", 0, self.bundle.id, seconds, layers, accuracy, built.warnings)
+        return built.plan, record
+
+    def _built(self, model: bytes) -> Build:
+        if self.driver is None:
+            built = self._run_builder(model)
+        else:
+            with self.driver.current():
+                built = self._run_builder(model)
+        if not built.products.get(self.precision, 0) and self.precision != "fp32":
+            found = f"products in {_counted(built.products)}"
+            raise EngineError(self.library.name, "precision", found, f"products in {self.precision}")
+        return built
+
+    def _run_builder(self, model: bytes) -> Build:
+        return self.library.build(model, self.profile, self.targets, self.portable, self.progress)
+
+    def _examine(self, built: Build) -> tuple[dict[str, int], str]:
+        """Layers as they were really built, and the accuracy; on the GPU."""
+        assert self.driver is not None
+        session = GpuSession(
+            built.plan, self.bundle.spec, self.bundle.model_path, self.profile, self.library, self.driver
+        )
+        try:
+            layers = session.layer_precisions() or dict(built.products)
+            if self.precision != "fp32" and set(layers) <= {"fp32", "tf32"}:
+                found = f"layers in {_counted(layers)}"
+                raise EngineError(self.library.name, "precision that was built", found, f"layers in {self.precision}")
+            accuracy = self._compare(session)
+        finally:
+            session.close()
+        if not accuracy.difference <= accuracy.tolerance:
+            if not self.force:
+                expected = f"at most {accuracy.tolerance:.3g}; another precision, or force, takes it"
+                found = f"a difference of {accuracy.difference:.3g} in {self.precision}"
+                raise EngineError(self.bundle.path, "accuracy", found, expected)
+            log.warning("%s: kept in spite of its accuracy: %s", self.bundle.id, accuracy)
+        return layers, str(accuracy)
+
+    def _compare(self, session: GpuSession) -> Accuracy:
+        golden = self.bundle.golden()
+        pairs = [(session.run(self._golden_inputs()), golden.outputs)]
+        if self.calibration is not None:
+            from .onnxruntime import OnnxRuntimeEngine
+
+            reference = OnnxRuntimeEngine(self.bundle)
+            pairs.append((session.run(self.calibration), reference.run(self.calibration)))
+        spec = self.bundle.spec
+        logits = spec.outputs[0].name if spec.head.task == "classification" else None
+        return compared(pairs, spec.tolerance, RELATIVE_TOLERANCES[self.precision], logits)
+
+    def _calibration_inputs(self) -> Mapping[str, Tensor]:
+        return self._golden_inputs() if self.calibration is None else self.calibration
+
+    def _golden_inputs(self) -> dict[str, Tensor]:
+        golden = self.bundle.golden()
+        snr_db = golden.snr_db(self.bundle.spec)
+        return bundle_inputs(self.bundle.spec, np.stack(golden.tiles), golden.rate_hz, snr_db)
+
+
+def compared(
+    pairs: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]],
+    absolute: float,
+    relative: float,
+    logits: str | None = None,
+) -> Accuracy:
+    """Outputs and their references, by name, as one Accuracy.
+
+    Allowed is `absolute`, or `relative` of an output's largest value where that is more; reported is the output that is
+    furthest off by that measure. logits: the output whose largest elements are compared. A value that is not finite
+    differs infinitely.
+    """
+    worst, allowed, cosine, tiles, same = 0.0, absolute, 1.0, 0, 0
+    for outputs, references in pairs:
+        tiles += len(next(iter(references.values())))
+        for name, reference in references.items():
+            a, b = outputs[name].astype(np.float64), reference.astype(np.float64)
+            tolerance = max(absolute, relative * float(np.max(np.abs(b))))
+            apart = float(np.max(np.abs(a - b))) if np.isfinite(a).all() else float("inf")
+            if apart / tolerance >= worst / allowed:
+                worst, allowed = apart, tolerance
+            norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+            cosine = min(cosine, float(np.vdot(a, b)) / norms) if norms > 0 else cosine
+        if logits is not None:
+            same += int(np.sum(outputs[logits].argmax(axis=1) == references[logits].argmax(axis=1)))
+    return Accuracy(tiles, worst, allowed, cosine, None if logits is None else same / tiles)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({n})" for name, n in sorted(counts.items())) or "no precision"

@@ -1,0 +1,274 @@
+"""The few calls of CUDA's driver that an engine makes, as a protocol, and pycuda behind it.
+
+Handles are whatever the implementation gives; they go back to the driver that gave them. All but `current` and `close`
+are called inside `with driver.current():`. A failure of the driver is an EngineError with its name of the error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import EngineError
+from ..types import Tensor
+
+log = logging.getLogger(__name__)
+
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no waiting for other code's work on the default stream
+_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads' allocations do not end a capture
+
+
+@dataclass(frozen=True)
+class GPU:
+    """name: as the driver has it; capability: sm_89 and the like; driver: its CUDA version; memory_bytes: all of it."""
+
+    name: str
+    capability: str
+    driver: str
+    memory_bytes: int
+
+
+class CudaDriver(Protocol):
+    """One GPU's primary context and what is made in it."""
+
+    gpu: GPU
+
+    def current(self) -> contextlib.AbstractContextManager[None]:
+        """Makes the primary context this thread's, and puts back what was there before."""
+        ...
+
+    def stream(self) -> Any: ...
+
+    def stream_handle(self, stream: Any) -> int:
+        """What TensorRT takes."""
+        ...
+
+    def event(self) -> Any: ...
+
+    def record(self, event: Any, stream: Any) -> None: ...
+
+    def wait(self, stream: Any, event: Any) -> None:
+        """What comes later on the stream waits for the event."""
+        ...
+
+    def synchronise(self, stream_or_event: Any) -> None:
+        """Wait here."""
+        ...
+
+    def pinned(self, shape: tuple[int, ...]) -> Tensor:
+        """A page-locked float32 array on the host."""
+        ...
+
+    def free_pinned(self, array: Tensor) -> None: ...
+
+    def allocate(self, n_bytes: int) -> Any:
+        """Device memory; int() of it is its address."""
+        ...
+
+    def free(self, memory: Any) -> None: ...
+
+    def upload(self, memory: Any, array: Tensor, stream: Any) -> None:
+        """Start copying a page-locked array to the device."""
+        ...
+
+    def download(self, array: Tensor, memory: Any, stream: Any) -> None:
+        """Start copying from the device into a page-locked array."""
+        ...
+
+    def begin_capture(self, stream: Any) -> None:
+        """What is put on the stream from now on is recorded, not run."""
+        ...
+
+    def end_capture(self, stream: Any) -> Any:
+        """The recorded graph, ready to be launched."""
+        ...
+
+    def launch(self, graph: Any, stream: Any) -> None: ...
+
+    def free_graph(self, graph: Any) -> None: ...
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the GPU's memory that are free, and all."""
+        ...
+
+    def close(self) -> None:
+        """Give the primary context back. Closing twice does no harm."""
+        ...
+
+
+class PyCudaDriver:
+    """A `CudaDriver` over pycuda; device_id: which GPU, from 0.
+
+    pycuda has no calls for graphs: those few go to the same driver library by ctypes. Raises EngineError where pycuda,
+    the driver or the GPU is missing.
+    """
+
+    def __init__(self, device_id: int = 0) -> None:
+        try:
+            import pycuda.driver as cuda
+        except ImportError as error:
+            expected = "the NVIDIA driver and pycuda, made for it: pip install pycuda where CUDA's toolkit is"
+            raise EngineError("engine tensorrt", "pycuda", error, expected) from error
+        self._cuda = cuda
+        with self._named("initialisation"):
+            cuda.init()
+            count = cuda.Device.count()
+        if not 0 <= device_id < count:
+            raise EngineError("engine tensorrt", "device_id", device_id, f"one of the {count} GPUs here, from 0")
+        with self._named("context"):
+            device = cuda.Device(device_id)
+            major, minor = device.compute_capability()
+            version = cuda.get_driver_version()
+            self.gpu = GPU(device.name(), f"sm_{major}{minor}", str(version), int(device.total_memory()))
+            self._context = device.retain_primary_context()
+        self._graphs: _Graphs | None = None
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """See `CudaDriver`."""
+        if self._context is None:
+            raise EngineError("engine tensorrt", "context", "a closed one", "an open one")
+        with self._named("context"):
+            self._context.push()
+        try:
+            with self._named("call"):
+                yield
+        finally:
+            self._cuda.Context.pop()
+
+    def stream(self) -> Any:
+        """See `CudaDriver`."""
+        return self._cuda.Stream(NON_BLOCKING)
+
+    def stream_handle(self, stream: Any) -> int:
+        """See `CudaDriver`."""
+        return int(stream.handle)
+
+    def event(self) -> Any:
+        """See `CudaDriver`."""
+        return self._cuda.Event(_NO_TIMING)
+
+    def record(self, event: Any, stream: Any) -> None:
+        """See `CudaDriver`."""
+        event.record(stream)
+
+    def wait(self, stream: Any, event: Any) -> None:
+        """See `CudaDriver`."""
+        stream.wait_for_event(event)
+
+    def synchronise(self, stream_or_event: Any) -> None:
+        """See `CudaDriver`."""
+        stream_or_event.synchronize()
+
+    def pinned(self, shape: tuple[int, ...]) -> Tensor:
+        """See `CudaDriver`."""
+        array: Tensor = self._cuda.pagelocked_empty(shape, np.float32)
+        return array
+
+    def free_pinned(self, array: Tensor) -> None:
+        """See `CudaDriver`."""
+        array.base.free()  # type: ignore[union-attr]  # pycuda's own object
+
+    def allocate(self, n_bytes: int) -> Any:
+        """See `CudaDriver`."""
+        return self._cuda.mem_alloc(n_bytes)
+
+    def free(self, memory: Any) -> None:
+        """See `CudaDriver`."""
+        memory.free()
+
+    def upload(self, memory: Any, array: Tensor, stream: Any) -> None:
+        """See `CudaDriver`."""
+        self._cuda.memcpy_htod_async(memory, array, stream)
+
+    def download(self, array: Tensor, memory: Any, stream: Any) -> None:
+        """See `CudaDriver`."""
+        self._cuda.memcpy_dtoh_async(array, memory, stream)
+
+    def begin_capture(self, stream: Any) -> None:
+        """See `CudaDriver`."""
+        if self._graphs is None:
+            self._graphs = _Graphs()
+        self._graphs.begin(self.stream_handle(stream))
+
+    def end_capture(self, stream: Any) -> Any:
+        """See `CudaDriver`."""
+        return self._made_graphs().end(self.stream_handle(stream))
+
+    def launch(self, graph: Any, stream: Any) -> None:
+        """See `CudaDriver`."""
+        self._made_graphs().launch(graph, self.stream_handle(stream))
+
+    def free_graph(self, graph: Any) -> None:
+        """See `CudaDriver`."""
+        self._made_graphs().free(graph)
+
+    def memory(self) -> tuple[int, int]:
+        """See `CudaDriver`."""
+        free, total = self._cuda.mem_get_info()
+        return int(free), int(total)
+
+    def close(self) -> None:
+        """See `CudaDriver`."""
+        context, self._context = self._context, None
+        if context is not None:
+            with self._named("context"):
+                context.detach()
+
+    def _made_graphs(self) -> _Graphs:
+        if self._graphs is None:
+            raise EngineError("engine tensorrt", "CUDA graph", "no capture that was begun", "one")
+        return self._graphs
+
+    @contextlib.contextmanager
+    def _named(self, field: str) -> Iterator[None]:
+        """pycuda's errors as EngineErrors."""
+        try:
+            yield
+        except self._cuda.Error as error:
+            raise EngineError("engine tensorrt", f"CUDA {field}", f"{error}"[:300], "success") from error
+
+
+class _Graphs:
+    """CUDA's calls for graphs, by ctypes."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise EngineError("engine tensorrt", "CUDA graph", error, "the driver's library") from error
+
+    def begin(self, stream: int) -> None:
+        self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), ctypes.c_int(_THREAD_LOCAL))
+
+    def end(self, stream: int) -> int:
+        recorded, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(recorded))
+        try:
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(ready), recorded, ctypes.c_ulonglong(0))
+        finally:
+            self._call("cuGraphDestroy", recorded)
+        return int(ready.value or 0)
+
+    def launch(self, graph: int, stream: int) -> None:
+        self._call("cuGraphLaunch", ctypes.c_void_p(graph), ctypes.c_void_p(stream))
+
+    def free(self, graph: int) -> None:
+        self._call("cuGraphExecDestroy", ctypes.c_void_p(graph))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        function = getattr(self._library, name)
+        function.restype = ctypes.c_int
+        code = function(*arguments)
+        if code != 0:
+            text = ctypes.c_char_p()
+            self._library.cuGetErrorName(ctypes.c_int(code), ctypes.byref(text))
+            found = (text.value or b"an unknown error").decode()
+            raise EngineError("engine tensorrt", name, f"{found} ({code})", "success")

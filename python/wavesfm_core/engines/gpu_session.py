@@ -1,0 +1,229 @@
+"""A plan at work on a GPU: buffers, streams, graphs, and the order in which batches pass through them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import EngineError
+from ..spec import BundleSpec, TensorSpec
+from ..types import Tensor
+from .base import check_arrays, closed, match_tensors
+from .cuda_driver import CudaDriver
+from .trt_library import Library, Profile
+
+log = logging.getLogger(__name__)
+
+ENGINE = "engine tensorrt"
+SPLIT_FROM = 16  # tiles; a batch of so many goes in two parts, so that the second is copied while the first runs
+PINNED_LIMIT = 64 << 20  # bytes of one buffer set's inputs, which bound the largest batch
+PREFERRED, MAXIMUM = 8, 64
+
+
+def profile_of(spec: BundleSpec, max_batch: int | None = None) -> Profile:
+    """The batches to build for: 1, PREFERRED, and at most max_batch; None: MAXIMUM, less for very large tiles."""
+    if max_batch is None:
+        tile_bytes = 4 * sum(math.prod(tensor.shape[1:]) for tensor in spec.inputs)
+        max_batch = max(1, min(MAXIMUM, PINNED_LIMIT // tile_bytes))
+    return Profile(min(PREFERRED, max_batch), max_batch)
+
+
+def parts(batch: int, maximum: int) -> list[slice]:
+    """A batch cut into runs of at most `maximum` tiles, of sizes as equal as can be, two or more from SPLIT_FROM on."""
+    n = max(math.ceil(batch / maximum), 2 if batch >= SPLIT_FROM else 1)
+    return [slice(batch * i // n, batch * (i + 1) // n) for i in range(n)]
+
+
+@dataclass
+class _Buffers:
+    """One set: page-locked arrays and device memory by tensor, and the events that order its use."""
+
+    host: dict[str, Tensor]
+    device: dict[str, Any]
+    copied: Any  # its inputs are on the device
+    done: Any  # its outputs are on the host
+    graphs: dict[int, Any] = field(default_factory=dict)  # by batch
+
+
+class GpuSession:
+    """One plan, with an execution context, two streams (copies in, and the rest) and two buffer sets.
+
+    plan: trusted bytes (see plan_cache); spec: of the bundle; model: its file, for messages; memory_bytes: of the GPU,
+    that it took. Used by one thread at a time, whichever: the CUDA context is pushed and popped in each call. Raises
+    EngineError, and BundleError for a plan whose tensors are not the bundle's. The driver is not closed with it.
+    """
+
+    def __init__(
+        self, plan: bytes, spec: BundleSpec, model: Path, profile: Profile, library: Library, driver: CudaDriver
+    ) -> None:
+        self._spec, self._profile, self._library, self._driver = spec, profile, library, driver
+        self._tensors = (*spec.inputs, *spec.outputs)
+        self._graph_contexts: dict[int, Any] = {}
+        self._stack = contextlib.ExitStack()
+        with self._driver.current(), contextlib.ExitStack() as stack:
+            free, _ = driver.memory()
+            stack.callback(self._forget)
+            self._engine: Any = library.deserialise(plan)
+            found = library.tensors(self._engine)
+            match_tensors(model, "input", spec.inputs, found["input"])
+            match_tensors(model, "output", spec.outputs, found["output"])
+            self._context: Any = library.context(self._engine)
+            self._copies, self._runs = driver.stream(), driver.stream()
+            self._buffers = [self._make_buffers(stack) for _ in range(2)]
+            stack.callback(self._settle)
+            self._captures = not library.captures
+            self._warm_up()
+            self.memory_bytes = free - driver.memory()[0]
+            self._stack = stack.pop_all()
+
+    def layer_precisions(self) -> dict[str, int]:
+        """Layers of the engine by precision, see `Library.layer_precisions`."""
+        with self._driver.current():
+            return self._library.layer_precisions(self._engine)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Engine.run`; a batch larger than the profile's largest is run in parts."""
+        if self._engine is None:
+            raise closed(ENGINE)
+        check_arrays(ENGINE, "input", self._spec.inputs, inputs)
+        batch = len(next(iter(inputs.values())))
+        outputs = {t.name: np.empty((batch, *t.shape[1:]), np.float32) for t in self._spec.outputs}
+        with self._driver.current(), self._settled_on_failure():
+            waiting: list[tuple[_Buffers, slice]] = []
+            for i, part in enumerate(parts(batch, self._profile.maximum)):
+                if len(waiting) == len(self._buffers):
+                    self._collect(*waiting.pop(0), outputs)
+                buffers = self._buffers[i % len(self._buffers)]
+                self._start(buffers, inputs, part)
+                waiting.append((buffers, part))
+            for buffers, part in waiting:
+                self._collect(buffers, part, outputs)
+        return outputs
+
+    def close(self) -> None:
+        """Free everything, while no run is under way. Closing twice does no harm."""
+        if self._engine is not None:
+            with self._driver.current():
+                self._stack.close()
+
+    def _start(self, buffers: _Buffers, inputs: Mapping[str, Tensor], part: slice) -> None:
+        """Put a part on its way: to the page-locked buffers, to the device, through the engine, and back."""
+        driver, n = self._driver, part.stop - part.start
+        for tensor in self._spec.inputs:
+            host = buffers.host[tensor.name][:n]
+            np.copyto(host, inputs[tensor.name][part])
+            driver.upload(buffers.device[tensor.name], host, self._copies)
+        driver.record(buffers.copied, self._copies)
+        driver.wait(self._runs, buffers.copied)
+        if (graph := buffers.graphs.get(n)) is not None:
+            driver.launch(graph, self._runs)
+        else:
+            self._enqueue(self._context, buffers, n)
+        driver.record(buffers.done, self._runs)
+
+    def _collect(self, buffers: _Buffers, part: slice, outputs: dict[str, Tensor]) -> None:
+        self._driver.synchronise(buffers.done)
+        for name, output in outputs.items():
+            output[part] = buffers.host[name][: part.stop - part.start]
+
+    def _enqueue(self, context: Any, buffers: _Buffers, n: int) -> None:
+        """The engine's run and the copies out, on their stream."""
+        for tensor in self._spec.inputs:
+            if not context.set_input_shape(tensor.name, (n, *tensor.shape[1:])):
+                raise self._failed(f"input {tensor.name}, batch {n}")
+        for tensor in self._tensors:
+            if not context.set_tensor_address(tensor.name, int(buffers.device[tensor.name])):
+                raise self._failed(f"address of {tensor.name}")
+        if not context.execute_async_v3(self._driver.stream_handle(self._runs)):
+            raise self._failed(f"run of batch {n}")
+        for output in self._spec.outputs:
+            self._driver.download(buffers.host[output.name][:n], buffers.device[output.name], self._runs)
+
+    def _warm_up(self) -> None:
+        """Run each batch of the profile in both buffer sets once, and record it as a graph where the library does not.
+
+        A graph holds on to the state of its execution context, so each batch has a context of its own.
+        """
+        for n in sorted({1, self._profile.preferred, *_split_sizes(self._profile.maximum)}):
+            for buffers in self._buffers:
+                zeros = {t.name: np.zeros((n, *t.shape[1:]), np.float32) for t in self._spec.inputs}
+                self._start(buffers, zeros, slice(0, n))
+                self._driver.synchronise(buffers.done)
+            if self._captures:
+                self._capture(n)
+
+    def _capture(self, n: int) -> None:
+        driver = self._driver
+        try:
+            context = self._graph_contexts[n] = self._library.context(self._engine)
+            for buffers in self._buffers:
+                self._enqueue(context, buffers, n)  # once without, so that all is loaded that a graph must not load
+                driver.synchronise(self._runs)
+                driver.begin_capture(self._runs)
+                try:
+                    self._enqueue(context, buffers, n)
+                finally:
+                    graph = driver.end_capture(self._runs)
+                buffers.graphs[n] = graph
+        except EngineError as error:
+            log.warning("batch %d runs without a CUDA graph: %s", n, error)
+            self._captures = False
+
+    def _make_buffers(self, stack: contextlib.ExitStack) -> _Buffers:
+        driver, most = self._driver, self._profile.maximum
+        host: dict[str, Tensor] = {}
+        device: dict[str, Any] = {}
+        for tensor in self._tensors:
+            array = driver.pinned((most, *tensor.shape[1:]))
+            stack.callback(driver.free_pinned, array)
+            memory = driver.allocate(_n_bytes(tensor, most))
+            stack.callback(driver.free, memory)
+            host[tensor.name], device[tensor.name] = array, memory
+        buffers = _Buffers(host, device, driver.event(), driver.event())
+        stack.callback(self._free_graphs, buffers)
+        return buffers
+
+    def _free_graphs(self, buffers: _Buffers) -> None:
+        while buffers.graphs:
+            self._driver.free_graph(buffers.graphs.popitem()[1])
+
+    def _forget(self) -> None:
+        """Contexts before their engine: the last reference frees each."""
+        self._graph_contexts.clear()
+        self._context = self._copies = self._runs = None
+        self._buffers = []
+        self._engine = None
+
+    def _settle(self) -> None:
+        """Wait until nothing uses the buffers any more, whatever became of it."""
+        for stream in (self._copies, self._runs):
+            try:
+                self._driver.synchronise(stream)
+            except Exception as error:  # a context that is broken: all that is left to do is to free
+                log.warning("%s: %s", ENGINE, error)
+
+    @contextlib.contextmanager
+    def _settled_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._settle()
+            raise
+
+    def _failed(self, what: str) -> EngineError:
+        return EngineError(ENGINE, what, self._library.last_error(), "success")
+
+
+def _split_sizes(maximum: int) -> set[int]:
+    return {part.stop - part.start for part in parts(maximum, maximum)}
+
+
+def _n_bytes(tensor: TensorSpec, batch: int) -> int:
+    return 4 * batch * math.prod(tensor.shape[1:])

@@ -1,0 +1,77 @@
+"""TensorRT on an NVIDIA GPU: the bundle compiled once, cached, checked, and run from page-locked buffers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, EngineError
+from ..plan_cache import PlanCache
+from ..types import Tensor
+from .base import closed
+from .compiler import RELATIVE_TOLERANCES, compile_bundle, precision_for
+from .cuda_driver import CudaDriver, PyCudaDriver
+from .gpu_session import ENGINE, GpuSession
+from .trt_library import Library, open_library
+from .typed_onnx import PRECISIONS
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+
+
+class TensorRTEngine:
+    """See `Engine`. The constructor compiles (minutes, the first time), loads the plan and warms up.
+
+    precision: `auto` (bf16 from Ampere on, fp16 before it, fp32 for models that are no transformers), fp32, bf16, fp16
+    or int8; device_id: which GPU, from 0; max_batch: largest that is run at once, None for what suits the bundle's
+    tiles. driver, library, cache: others than pycuda's, the one that is installed, and the user's; a driver that is
+    given is not closed. plan: what was compiled; memory_bytes: of the GPU, that the engine took.
+    Raises EngineError, in one sentence, where the library, pycuda, the driver or the GPU is missing, or the outputs are
+    further from the bundle's than the precision may lead.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        precision: str = "auto",
+        device_id: int = 0,
+        driver: CudaDriver | None = None,
+        library: Library | None = None,
+        max_batch: int | None = None,
+        cache: PlanCache | None = None,
+    ) -> None:
+        if precision not in ("auto", *PRECISIONS):
+            expected = "one of " + ", ".join(("auto", *PRECISIONS))
+            raise ConfigurationError(ENGINE, "precision", repr(precision), expected)
+        library = open_library() if library is None else library
+        with contextlib.ExitStack() as stack:
+            if driver is None:
+                driver = PyCudaDriver(device_id)
+                stack.callback(driver.close)
+            if precision == "auto":
+                precision = precision_for(bundle, driver.gpu)
+            plan = compile_bundle(bundle, precision, max_batch, library=library, driver=driver, cache=cache)
+            session = GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
+            stack.callback(session.close)
+            self._stack = stack.pop_all()
+        self._session: GpuSession | None = session
+        self.plan, self.memory_bytes = plan.record, session.memory_bytes
+        self.relative_tolerance = RELATIVE_TOLERANCES[precision]
+        self.description = f"{library.name} {library.version}, {driver.gpu.name}, {precision}"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Engine.run`; any batch, in whichever thread."""
+        if self._session is None:
+            raise closed(ENGINE)
+        try:
+            return self._session.run(inputs)
+        except EngineError:
+            raise
+        except Exception as error:  # of the library's bindings, which share no base
+            raise EngineError(ENGINE, "run", f"{type(error).__name__}: {error}"[:300], "outputs") from error
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._session = None
+        self._stack.close()

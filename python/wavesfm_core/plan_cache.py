@@ -1,0 +1,253 @@
+"""Plans that were built once, kept for this user: deserialising a plan runs what it holds, so none is taken on trust.
+
+A plan is a local cache, never an artefact: it fits one GPU, driver, library and version. It lies beside a record with
+its key and sha256 in a directory that belongs to this user and that nobody else can write to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigurationError, WavesfmError
+from .spec import from_dict
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = "gr-wavesfm"
+PLAN, RECORD, LOCK = ".plan", ".json", "lock"
+RECORD_LIMIT, PLAN_LIMIT = 1 << 20, 16 << 30  # bytes
+
+
+@dataclass(frozen=True)
+class PlanKey:
+    """All that a plan depends on; two that differ in anything are two plans.
+
+    model: sha256 of the bundle's ONNX file; library, version: that built it; gpu: the GPU's name, or "portable", or
+    "targets" where it was built for capabilities; capabilities: sm_89 and the like, of the GPU or of the targets, none
+    for "portable"; driver: the driver's version, "" where none was there; precision; preferred, maximum: batches of the
+    profile; recipe: version of what was done to the model before, and of its calibration.
+    """
+
+    model: str
+    library: str
+    version: str
+    gpu: str
+    capabilities: tuple[str, ...]
+    driver: str
+    precision: str
+    preferred: int
+    maximum: int
+    recipe: str
+
+    @property
+    def digest(self) -> str:
+        """Names its files."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def serves(self, other: PlanKey) -> bool:
+        """Whether a plan of this key, built for targets or portable, runs where one of the other key (a GPU's) does."""
+        anywhere = self.gpu == "portable" or (
+            self.gpu == "targets" and set(other.capabilities) <= set(self.capabilities)
+        )
+        same = dataclasses.replace(self, gpu=other.gpu, capabilities=other.capabilities, driver=other.driver) == other
+        return self == other or (anywhere and same)
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What is known of a plan: its key, the sha256 and size of its bytes, the bundle, and what its build was like.
+
+    layers: matrix products or layers by precision; accuracy: against the ONNX reference, in a sentence; built_s:
+    seconds that it took; warnings: of the library.
+    """
+
+    key: PlanKey
+    sha256: str
+    n_bytes: int
+    bundle: str
+    built_s: float
+    layers: dict[str, int]
+    accuracy: str
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+
+
+class PlanCache:
+    """Plans under a directory; None: gr-wavesfm under XDG_CACHE_HOME, or ~/.cache.
+
+    The directory is made with mode 0700. Raises ConfigurationError where it cannot be made, belongs to somebody else,
+    or can be written to by others.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or default_directory()
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            facts = os.lstat(self.directory)
+        except OSError as error:
+            raise self._refused(error.strerror or str(error), "a directory that can be made") from None
+        if not stat.S_ISDIR(facts.st_mode):
+            raise self._refused("a link or a file", "a directory")
+        if facts.st_uid != os.geteuid():
+            raise self._refused(f"owner {facts.st_uid}", f"this user, {os.geteuid()}")
+        if facts.st_mode & 0o022:
+            found = f"mode {stat.S_IMODE(facts.st_mode):04o}"
+            raise self._refused(found, "0700: others may have put plans there, remove it")
+        if stat.S_IMODE(facts.st_mode) != 0o700:
+            os.chmod(self.directory, 0o700)
+
+    def load(self, key: PlanKey, quiet: bool = False) -> tuple[bytes, PlanRecord] | None:
+        """A plan whose bytes are those on record, or None; why one that is there is not taken is logged in one line.
+
+        quiet: without that line, for one who looks again.
+        """
+        try:
+            return self._load(key)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, WavesfmError) as error:
+            log.log(logging.DEBUG if quiet else logging.WARNING, "the plan %s is built anew: %s", key.digest, error)
+            return None
+
+    def find(self, key: PlanKey, quiet: bool = False) -> tuple[bytes, PlanRecord] | None:
+        """The plan of a GPU's key, else one built ahead, for targets or portable, that serves it; None for neither."""
+        found = self.load(key, quiet)
+        if found is None:
+            for record in self.records():
+                if record.key != key and record.key.serves(key) and (found := self.load(record.key, quiet)):
+                    break
+        return found
+
+    def _load(self, key: PlanKey) -> tuple[bytes, PlanRecord]:
+        record = self._record(key.digest)
+        if record.key != key:
+            raise ValueError("its record is of another key")
+        plan = _read_own(self._path(key.digest, PLAN), PLAN_LIMIT)
+        if len(plan) != record.n_bytes:
+            raise ValueError(f"{len(plan)} bytes, {record.n_bytes} on record")
+        if hashlib.sha256(plan).hexdigest() != record.sha256:
+            raise ValueError("its sha256 is not the one on record")
+        return plan, record
+
+    def _record(self, digest: str) -> PlanRecord:
+        path = self._path(digest, RECORD)
+        values = json.loads(_read_own(path, RECORD_LIMIT))
+        record = from_dict(PlanRecord, values, path.name)
+        if record.key.digest != digest:
+            raise ValueError("its record is of another key")
+        return record
+
+    def store(self, plan: bytes, record: PlanRecord) -> PlanRecord:
+        """Keep a plan, whole or not at all; returns the record with its sha256 and size. Raises ConfigurationError."""
+        record = dataclasses.replace(record, sha256=hashlib.sha256(plan).hexdigest(), n_bytes=len(plan))
+        text = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n"
+        digest = record.key.digest
+        try:
+            # the plan first: a reader who sees it with the old record finds the sha256 wrong, and no more
+            self._write(self._path(digest, PLAN), plan)
+            self._write(self._path(digest, RECORD), text.encode())
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise ConfigurationError(self.directory, "plan", found, f"{len(plan)} bytes that can be written") from error
+        return record
+
+    def records(self) -> list[PlanRecord]:
+        """Of all plans that are there, oldest first; a record that cannot be read is left out, and logged."""
+        found = []
+        for path in sorted(self.directory.glob("*" + RECORD), key=_age):
+            try:
+                found.append(self._record(path.name.removesuffix(RECORD)))
+            except (OSError, ValueError, WavesfmError) as error:
+                log.warning("%s: not a record of a plan: %s", path, error)
+        return found
+
+    def clear(self) -> tuple[int, int]:
+        """Remove all plans and what is left of writing them; returns how many plans, and bytes of all."""
+        plans = n_bytes = 0
+        with self.locked():
+            for path in self.directory.iterdir():
+                if path.suffix in (PLAN, RECORD, ".part"):
+                    n_bytes += path.lstat().st_size
+                    plans += path.suffix == PLAN
+                    path.unlink()
+        return plans, n_bytes
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held by one process at a time, while it builds: kernels that are timed side by side are timed wrongly.
+
+        A lock of this process's own thread is waited for like that of another process.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.directory / LOCK, flags, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process builds a plan, waiting for it")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)  # which gives the lock back, as the end of the process does
+
+    def _path(self, digest: str, suffix: str) -> Path:
+        return self.directory / (digest + suffix)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        descriptor, name = tempfile.mkstemp(suffix=".part", dir=self.directory)  # of mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+    def _refused(self, found: str, expected: str) -> ConfigurationError:
+        return ConfigurationError(self.directory, "plan cache", found, expected)
+
+
+def default_directory() -> Path:
+    """gr-wavesfm under XDG_CACHE_HOME where that is an absolute path, else under ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / DIRECTORY
+
+
+def _read_own(path: Path, limit: int) -> bytes:
+    """A file's bytes; raises ValueError unless it is a plain file of this user that others cannot write to."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("it is a link") from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+            raise ValueError("it is no file that only this user can write to")
+        if facts.st_size > limit:
+            raise ValueError(f"{facts.st_size} bytes, more than {limit}")
+        return file.read()
+
+
+def _age(path: Path) -> tuple[Any, ...]:
+    try:
+        return path.lstat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
