@@ -151,7 +151,9 @@ class GpuSession:
 
         A graph holds on to the state of its execution context, so each batch has a context of its own.
         """
-        for n in sorted({1, self._profile.preferred, *_split_sizes(self._profile.maximum)}):
+        most = self._profile.maximum
+        split = {part.stop - part.start for part in parts(most, most)}
+        for n in sorted({1, self._profile.preferred, most, *split}):
             for buffers in self._buffers:
                 zeros = {t.name: np.zeros((n, *t.shape[1:]), np.float32) for t in self._spec.inputs}
                 self._start(buffers, zeros, slice(0, n))
@@ -219,10 +221,6 @@ class GpuSession:
 
     def _failed(self, what: str) -> EngineError:
         return EngineError(ENGINE, what, self._library.last_error(), "success")
-
-
-def _split_sizes(maximum: int) -> set[int]:
-    return {part.stop - part.start for part in parts(maximum, maximum)}
 
 
 def _n_bytes(tensor: TensorSpec, batch: int) -> int:

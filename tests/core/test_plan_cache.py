@@ -1,0 +1,213 @@
+"""Plans are taken from the cache only where they are this user's, whole, and of the key that is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.plan_cache import PlanCache, PlanKey, PlanRecord, default_directory
+
+KEY = PlanKey("ab" * 32, "tensorrt_rtx", "1.7", "GPU A", ("sm_89",), "13000", "bf16", 8, 64, "1")
+PLAN = b"a plan" * 100
+
+
+def record(key: PlanKey = KEY) -> PlanRecord:
+    return PlanRecord(key, "", 0, "bundle@ab", 1.5, {"bf16": 3}, "2 tiles", ("careful",))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> PlanCache:
+    return PlanCache(tmp_path / "cache" / "gr-wavesfm")
+
+
+def test_what_is_stored_is_found(cache: PlanCache) -> None:
+    assert cache.load(KEY) is None
+    stored = cache.store(PLAN, record())
+    assert stored.n_bytes == len(PLAN)
+    assert PlanCache(cache.directory).load(KEY) == (PLAN, stored)
+    assert cache.records() == [stored]
+
+
+def test_only_this_user_can_read_it(cache: PlanCache) -> None:
+    cache.store(PLAN, record())
+    with cache.locked():
+        pass
+    modes = {path.name[-5:]: path.stat().st_mode & 0o777 for path in cache.directory.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert len(modes) == 3
+    assert cache.directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(PlanKey)])
+def test_every_part_of_the_key_counts(cache: PlanCache, field: str) -> None:
+    cache.store(PLAN, record())
+    value = getattr(KEY, field)
+    other = value + 1 if isinstance(value, int) else ("sm_80",) if isinstance(value, tuple) else value + "x"
+    changed = dataclasses.replace(KEY, **{field: other})
+    assert changed.digest != KEY.digest
+    assert cache.load(changed) is None
+    assert cache.find(changed) is None
+
+
+def damage(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+def set_field(name: str, value: object) -> Callable[[bytes], bytes]:
+    return lambda data: json.dumps({**json.loads(data), name: value}).encode()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change", "words"),
+    [
+        (".plan", lambda data: data[:-1] + b"!", "sha256"),
+        (".plan", lambda data: data[:-1], "599 bytes, 600 on record"),
+        (".json", lambda data: b"{", "Expecting"),
+        (".json", lambda data: b"[]", "an object"),
+        (".json", set_field("extra", 1), "extra"),
+        (".json", set_field("sha256", "0" * 64), "sha256"),
+        (".json", lambda data: data.replace(b"GPU A", b"GPU B"), "another key"),
+        (".json", lambda data: b" " * (2 << 20), "more than"),
+    ],
+)
+def test_a_damaged_plan_is_not_taken(
+    cache: PlanCache, caplog: pytest.LogCaptureFixture, suffix: str, change: Callable[[bytes], bytes], words: str
+) -> None:
+    cache.store(PLAN, record())
+    damage(cache.directory / (KEY.digest + suffix), change)
+    with caplog.at_level(logging.WARNING):
+        assert cache.find(KEY, quiet=True) is None
+        assert [m for m in caplog.messages if "built anew" in m] == []
+        assert cache.load(KEY) is None
+    (line,) = [message for message in caplog.messages if "built anew" in message]
+    assert words in line
+    stored = cache.store(PLAN, record())
+    assert cache.load(KEY) == (PLAN, stored)
+
+
+@pytest.mark.parametrize("missing", [".plan", ".json"])
+def test_half_an_entry_is_none(cache: PlanCache, missing: str) -> None:
+    cache.store(PLAN, record())
+    (cache.directory / (KEY.digest + missing)).unlink()
+    assert cache.load(KEY) is None
+
+
+def test_links_and_files_of_others_are_not_read(cache: PlanCache, tmp_path: Path) -> None:
+    cache.store(PLAN, record())
+    path = cache.directory / (KEY.digest + ".plan")
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cache.load(KEY) is None
+    path.unlink()
+    (tmp_path / "elsewhere").rename(path)
+    assert cache.load(KEY) is not None
+    path.chmod(0o622)
+    assert cache.load(KEY) is None
+
+
+def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    directory.mkdir(mode=0o777)
+    directory.chmod(0o777)
+    with pytest.raises(ConfigurationError, match=r"plan cache: found mode 0777, expected 0700"):
+        PlanCache(directory)
+    directory.chmod(0o755)
+    assert PlanCache(directory).directory.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "link").symlink_to(directory)
+    with pytest.raises(ConfigurationError, match="a link or a file"):
+        PlanCache(tmp_path / "link")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="found File exists"):
+        PlanCache(tmp_path / "file")
+
+
+def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_directory() == tmp_path / "gr-wavesfm"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_directory() == tmp_path / ".cache" / "gr-wavesfm"
+
+
+def test_plans_built_ahead_serve_the_gpus_they_are_for(cache: PlanCache) -> None:
+    ahead = dataclasses.replace(KEY, gpu="targets", capabilities=("sm_86", "sm_89"), driver="")
+    stored = cache.store(PLAN, record(ahead))
+    assert cache.find(KEY) == (PLAN, stored)
+    assert cache.find(dataclasses.replace(KEY, capabilities=("sm_120",))) is None
+    assert cache.find(dataclasses.replace(KEY, precision="fp16")) is None
+    own = cache.store(b"own", record())
+    assert cache.find(KEY) == (b"own", own)
+    assert not KEY.serves(dataclasses.replace(KEY, gpu="GPU B"))
+    portable = dataclasses.replace(KEY, gpu="portable", capabilities=(), driver="")
+    assert portable.serves(dataclasses.replace(KEY, capabilities=("sm_120",)))
+
+
+def test_clear_removes_all_but_what_is_not_its_own(cache: PlanCache) -> None:
+    cache.store(PLAN, record())
+    cache.store(PLAN, record(dataclasses.replace(KEY, precision="fp16")))
+    (cache.directory / "left.part").write_bytes(b"123")
+    (cache.directory / "notes.txt").write_text("mine")
+    plans, n_bytes = cache.clear()
+    assert plans == 2
+    assert n_bytes > 2 * len(PLAN)
+    assert sorted(path.name for path in cache.directory.iterdir()) == ["lock", "notes.txt"]
+    assert cache.clear() == (0, 0)
+
+
+def test_a_full_disk_leaves_what_was_there(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = cache.store(PLAN, record())
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ConfigurationError, match="No space left"):
+            cache.store(b"another", record())
+    assert cache.load(KEY) == (PLAN, stored)
+    assert not list(cache.directory.glob("*.part"))
+
+
+def test_records_that_cannot_be_read_are_left_out(cache: PlanCache, caplog: pytest.LogCaptureFixture) -> None:
+    stored = cache.store(PLAN, record())
+    (cache.directory / "other.json").write_text("{}")
+    assert cache.records() == [stored]
+    assert "other.json" in caplog.text
+
+
+def hold(directory: Path, held: object, release: object) -> None:
+    with PlanCache(directory).locked():
+        held.set()  # type: ignore[attr-defined]
+        release.wait(60)  # type: ignore[attr-defined]
+
+
+def test_the_lock_is_held_by_one_process(cache: PlanCache, caplog: pytest.LogCaptureFixture) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    held, release = spawning.Event(), spawning.Event()
+    process = spawning.Process(target=hold, args=(cache.directory, held, release))
+    process.start()
+    assert held.wait(60)
+    got = threading.Event()
+
+    def take() -> None:
+        with cache.locked():
+            got.set()
+
+    with caplog.at_level(logging.INFO):
+        thread = threading.Thread(target=take)
+        thread.start()
+        while "waiting for it" not in caplog.text:
+            assert not got.wait(0.01)
+        release.set()
+        assert got.wait(60)
+    thread.join()
+    process.join()
+    assert process.exitcode == 0
