@@ -23,6 +23,7 @@ from ..iqfile import Recording, open_recording
 from ..pipeline import Pipeline
 from ..types import Prediction
 from .benchmarks import PEER, bench_channel, bench_engines, bench_spectrogram
+from .compiling import cache_app, cached_plans, compile_command
 from .description import head_rows, input_rows
 from .parsing import gate_db, hertz
 from .summary import Summary
@@ -34,6 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command("compile")(compile_command)
+app.add_typer(cache_app, name="cache")
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
 RecordingPath = Annotated[Path, typer.Argument(metavar="RECORDING", help="SigMF, .cu8, .cs8, .cs16 or .cf32.")]
@@ -70,6 +74,7 @@ def info(bundle: BundlePath) -> None:
         "training data": spec.training_data,
         "licence": spec.licence,
         "versions": ", ".join(f"{name} {version}" for name, version in spec.versions.items()),
+        "compiled": cached_plans(opened),
     }
     for name, value in rows.items():
         table.add_row(name, value)

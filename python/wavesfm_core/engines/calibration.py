@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import EngineError
+from ..bundle import bundle_inputs
+from ..errors import EngineError, InputError
+from ..npz import load_arrays
+from ..spec import BundleSpec
 from ..types import Tensor
 from .typed_onnx import activations, exposing
+
+TILES_LIMIT = 1 << 30  # bytes
 
 
 def activation_ranges(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, float]:
@@ -37,6 +43,25 @@ def activation_ranges(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, f
     except Exception as error:  # the runtime's exceptions share no base but Exception
         raise EngineError("calibration", "run", f"{error}"[:300], "activations of the model") from error
     return dict(zip(names, map(float, largest), strict=True))
+
+
+def read_tiles(path: Path, spec: BundleSpec) -> dict[str, Tensor]:
+    """A user's calibration set as the model's inputs by name: an npz with `tiles` float32 [n, C, H, W].
+
+    `rate_hz` [n] (0: unknown, which is taken where there is none) and, for pilot grids, `snr_db` [n] go with it.
+    Raises InputError.
+    """
+    arrays = load_arrays(path, TILES_LIMIT, InputError, ("tiles", "rate_hz", "snr_db"))
+    tiles, shape = arrays.get("tiles"), spec.preprocess.tile_shape
+    if tiles is None or tiles.ndim != 4 or tiles.shape[1:] != shape or tiles.dtype != np.float32 or not len(tiles):
+        found = "nothing" if tiles is None else f"{tiles.dtype} {tiles.shape}"
+        raise InputError(path, "tiles", found, f"float32 (n, {', '.join(map(str, shape))}), n at least 1")
+    for name in ("rate_hz", "snr_db"):
+        if name in arrays and (arrays[name].shape != tiles.shape[:1] or arrays[name].dtype.kind not in "fiu"):
+            raise InputError(path, name, f"{arrays[name].dtype} {arrays[name].shape}", f"{len(tiles)} numbers")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise InputError(path, "values", "NaN or infinity", "finite numbers")
+    return bundle_inputs(spec, tiles, arrays.get("rate_hz", np.zeros(len(tiles))), arrays.get("snr_db"))
 
 
 def digest(inputs: Mapping[str, Tensor]) -> str:

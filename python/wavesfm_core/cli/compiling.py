@@ -1,0 +1,117 @@
+"""`wavesfm compile` and `wavesfm cache`: progress while a plan is built, and tables of plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..bundle import Bundle
+from ..engines.calibration import read_tiles
+from ..engines.compiler import Plan, compile_bundle
+from ..plan_cache import PlanCache, PlanRecord, default_directory
+
+cache_app = typer.Typer(help="Plans that were compiled and are kept.", no_args_is_help=True)
+
+
+def compile_command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")],
+    precision: Annotated[str, typer.Option("--precision", help="bf16, fp16, fp32 or int8.")] = "bf16",
+    max_batch: Annotated[int | None, typer.Option("--max-batch", metavar="N", help="Most tiles run at once.")] = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="SM,...", help="sm_86,sm_120: not the GPU that is here, none is needed.")
+    ] = "",
+    portable: Annotated[bool, typer.Option("--portable", help="One plan for GPUs of several kinds.")] = False,
+    library: Annotated[str, typer.Option("--library", help="auto, tensorrt or tensorrt_rtx.")] = "auto",
+    device_id: Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")] = 0,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", metavar="NPZ", help="tiles [n, C, H, W], and rate_hz [n] if known.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep it even where it is less accurate than it may be.")
+    ] = False,
+) -> None:
+    """Compile a bundle for an NVIDIA GPU, and keep the plan in the cache."""
+    opened, console = Bundle.open(bundle), Console()
+    targets = tuple(name for name in target.split(",") if name.strip())
+    tiles = None if calibration is None else read_tiles(calibration, opened.spec)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("compiling", total=None)
+        plan = compile_bundle(
+            opened,
+            precision,
+            max_batch,
+            targets,
+            portable,
+            library,
+            lambda phase, done, steps: bar.update(task, description=phase, completed=done, total=max(steps, 1)),
+            force=force,
+            device_id=device_id,
+            calibration=tiles,
+        )
+    show_plan(plan, console)
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    """Print what was compiled."""
+    record, key = plan.record, plan.record.key
+    origin = "from the cache" if plan.cached else f"built in {record.built_s:.1f} s"
+    table = Table(show_header=False, title=record.bundle, title_justify="left")
+    rows = {
+        "plan": f"{record.n_bytes / 1e6:.1f} MB, {origin}, sha256 {record.sha256[:12]}",
+        "for": _where(record),
+        "by": f"{key.library} {key.version}",
+        "batches": f"1 to {key.maximum}, tuned for {key.preferred}",
+        "precision": f"{key.precision}; " + ", ".join(f"{n} in {name}" for name, n in sorted(record.layers.items())),
+        "accuracy": record.accuracy,
+        "warnings": "; ".join(record.warnings) or "none",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+@cache_app.command("list")
+def list_command() -> None:
+    """Show the plans that are kept."""
+    console, cache = Console(), PlanCache()
+    records = cache.records()
+    if records:
+        table = Table("bundle", "precision", "for", "by", "batch", "MB", "accuracy", title_justify="left")
+        for record in records:
+            key = record.key
+            by, batch = f"{key.library} {key.version}", f"{key.preferred}/{key.maximum}"
+            size = f"{record.n_bytes / 1e6:.1f}"
+            table.add_row(record.bundle, key.precision, _where(record), by, batch, size, record.accuracy)
+        console.print(table)
+    total = sum(record.n_bytes for record in records)
+    console.print(f"{len(records)} plans, {total / 1e6:.1f} MB in {cache.directory}", highlight=False)
+
+
+@cache_app.command("clear")
+def clear_command() -> None:
+    """Remove all plans; they are built anew when they are needed."""
+    cache = PlanCache()
+    plans, n_bytes = cache.clear()
+    Console().print(f"{plans} plans, {n_bytes / 1e6:.1f} MB removed from {cache.directory}", highlight=False)
+
+
+def cached_plans(bundle: Bundle) -> str:
+    """What is kept of a bundle, in a line."""
+    if not default_directory().is_dir():
+        return "none"
+    records = [record for record in PlanCache().records() if record.key.model == bundle.spec.sha256]
+    return "; ".join(f"{record.key.precision} for {_where(record)}" for record in records) or "none"
+
+
+def _where(record: PlanRecord) -> str:
+    key = record.key
+    capabilities = ", ".join(key.capabilities)
+    if key.gpu in ("targets", "portable"):
+        return capabilities or key.gpu
+    return f"{key.gpu} ({capabilities})"
