@@ -13,7 +13,7 @@ from isolation import import_all, modules_on_disk, run_blocked
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("torch", "lightning", "pytorch_lightning", "onnx", "onnxscript", "safetensors")
-RUNTIMES = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pycuda")
 RADIO = ("gnuradio", "pmt")
 
 
