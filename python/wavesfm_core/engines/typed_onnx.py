@@ -335,7 +335,7 @@ def _check_ranges(graph: Graph, found: Products, ranges: Mapping[str, float]) ->
         raise ConfigurationError("typed model", "opset", graph.opset, expected)
     for name in dict.fromkeys(node.inputs[0] for node in found.weighted):
         largest = ranges.get(name)
-        if largest is None or not 0 <= largest < np.finfo(np.float16).max:
+        if largest is None or not 0 <= largest < float(np.finfo(np.float16).max):
             found_range = "nothing" if largest is None else f"{largest:.3g}"
             expected = "its largest magnitude over calibration tiles, within float16's range"
             raise ConfigurationError("typed model", f"range of {name}", found_range, expected)
