@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from wavesfm_core.bundle import Bundle
 from wavesfm_core.engines.presence import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
+from wavesfm_core.engines.trt_library import LIBRARIES
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 PAPER_OUTPUTS = 3  # of the synthetic bundle of the paper's size
 PRODUCT_SIDE = 8192  # of the square matrices whose product is timed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 
-TENSORRT_LIBRARIES = ("tensorrt", "tensorrt_rtx")
+from .trt_library import LIBRARIES
 
 
 def cuda_devices() -> int:
@@ -23,7 +23,7 @@ def cuda_devices() -> int:
 def missing_for_tensorrt() -> str:
     """Why TensorRT cannot be used here, in a few words; "" where nothing is missing."""
     missing = []
-    if not any(_installed(name) for name in TENSORRT_LIBRARIES):
+    if not any(_installed(name) for name in LIBRARIES):
         missing.append("neither tensorrt nor tensorrt_rtx")
     if not _installed("pycuda"):
         missing.append("no pycuda")
