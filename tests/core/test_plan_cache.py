@@ -190,9 +190,9 @@ def hold(directory: Path, held: object, release: object) -> None:
 
 
 def test_the_lock_is_held_by_one_process(cache: PlanCache, caplog: pytest.LogCaptureFixture) -> None:
-    spawning = multiprocessing.get_context("spawn")
-    held, release = spawning.Event(), spawning.Event()
-    process = spawning.Process(target=hold, args=(cache.directory, held, release))
+    forking = multiprocessing.get_context("fork")
+    held, release = forking.Event(), forking.Event()
+    process = forking.Process(target=hold, args=(cache.directory, held, release))
     process.start()
     assert held.wait(60)
     got = threading.Event()
