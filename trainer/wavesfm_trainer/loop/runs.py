@@ -68,7 +68,7 @@ class RunDirectory:
         now = json.loads(json.dumps(self.config))
         for part in COMPARED:
             old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
-            for name in sorted(old.keys() | new.keys()):
+            for name in {**new, **old}:  # in the config's order: what was asked for before what follows from it
                 if name.removeprefix("args.") not in FREE_TO_CHANGE and old.get(name) != new.get(name):
                     found = f"{old.get(name)} in the run that is there"
                     raise RunError(path, name, found, f"{new.get(name)} as asked for now, or another run directory")
