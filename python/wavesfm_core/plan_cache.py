@@ -164,6 +164,13 @@ class PlanCache:
             raise ConfigurationError(self.directory, "plan", found, f"{len(plan)} bytes that can be written") from error
         return record
 
+    def discard(self, key: PlanKey, why: str) -> None:
+        """Remove a plan that is whole but of no use; why is logged in one line."""
+        log.warning("the plan %s is built anew: %s", key.digest, why)
+        with self.locked():
+            for suffix in (RECORD, PLAN):
+                self._path(key.digest, suffix).unlink(missing_ok=True)
+
     def records(self) -> list[PlanRecord]:
         """Of all plans that are there, oldest first; a record that cannot be read is left out, and logged."""
         found = []

@@ -19,6 +19,7 @@ from wavesfm_core.engines import cuda_driver
 from wavesfm_core.engines.cuda_driver import PyCudaDriver
 from wavesfm_core.engines.gpu_session import parts, profile_of
 from wavesfm_core.engines.tensorrt import TensorRTEngine
+from wavesfm_core.engines.trt_library import PlanRefused
 from wavesfm_core.errors import ConfigurationError, EngineError
 from wavesfm_core.plan_cache import PlanCache
 
@@ -283,6 +284,35 @@ def test_a_plan_of_other_tensors_is_refused(
         open_engine(bundle, driver, library, cache)
     gc.collect()
     assert driver.held == 0
+
+
+def test_a_cached_plan_that_the_library_no_longer_takes_is_built_anew(
+    bundle: Bundle,
+    driver: FakeDriver,
+    library: FakeLibrary,
+    cache: PlanCache,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    open_engine(bundle, driver, library, cache).close()
+    take, refusals = library.deserialise, [1]
+
+    def deserialise(plan: bytes) -> Any:
+        if refusals:
+            refusals.pop()
+            raise PlanRefused("tensorrt", "plan", "incompatible device", "a plan for this GPU, driver and library")
+        return take(plan)
+
+    monkeypatch.setattr(library, "deserialise", deserialise)
+    engine = open_engine(bundle, driver, library, cache)
+    assert len(library.builds) == 2
+    assert "is built anew: tensorrt: plan: found incompatible device" in caplog.text
+    given = inputs(bundle, 3)
+    np.testing.assert_allclose(engine.run(given)["logits"], expected(given), atol=1e-5)
+    assert [record.key for record in cache.records()] == [engine.plan.key]
+    refusals.extend([1, 1])  # and one that is fresh is not built for ever
+    with pytest.raises(EngineError, match="incompatible device"):
+        open_engine(bundle, driver, library, cache)
 
 
 def test_without_pycuda_it_says_so(bundle: Bundle, library: FakeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:

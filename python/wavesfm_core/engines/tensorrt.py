@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EngineError
@@ -13,7 +14,7 @@ from .base import closed
 from .compiler import RELATIVE_TOLERANCES, compile_bundle, precision_for
 from .cuda_driver import CudaDriver, PyCudaDriver
 from .gpu_session import ENGINE, GpuSession
-from .trt_library import Library, open_library
+from .trt_library import Library, PlanRefused, open_library
 from .typed_onnx import PRECISIONS
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class TensorRTEngine:
     precision: `auto` (bf16 from Ampere on, fp16 before it, fp32 for models that are no transformers), fp32, bf16, fp16
     or int8; device_id: which GPU, from 0; max_batch: largest that is run at once, None for what suits the bundle's
     tiles. driver, library, cache: others than pycuda's, the one that is installed, and the user's; a driver that is
-    given is not closed. plan: what was compiled; memory_bytes: of the GPU, that the engine took.
+    given is not closed. A cached plan that the library no longer takes is built anew. plan: what was compiled;
+    memory_bytes: of the GPU, that the engine took.
     Raises EngineError, in one sentence, where the library, pycuda, the driver or the GPU is missing, or the outputs are
     further from the bundle's than the precision may lead.
     """
@@ -51,8 +53,19 @@ class TensorRTEngine:
                 stack.callback(driver.close)
             if precision == "auto":
                 precision = precision_for(bundle, driver.gpu)
-            plan = compile_bundle(bundle, precision, max_batch, library=library, driver=driver, cache=cache)
-            session = GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
+            cache = PlanCache() if cache is None else cache
+            compiled = partial(
+                compile_bundle, bundle, precision, max_batch, library=library, driver=driver, cache=cache
+            )
+            plan = compiled()
+            try:
+                session = GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
+            except PlanRefused as error:
+                if not plan.cached:
+                    raise
+                cache.discard(plan.record.key, str(error))
+                plan = compiled()
+                session = GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
             stack.callback(session.close)
             self._stack = stack.pop_all()
         self._session: GpuSession | None = session

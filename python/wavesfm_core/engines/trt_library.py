@@ -42,6 +42,10 @@ _PRECISIONS = {
 Progress = Callable[[str, int, int], object]
 
 
+class PlanRefused(EngineError):
+    """A plan that the library does not take: of another GPU, driver or version than it was built for."""
+
+
 @dataclass(frozen=True)
 class Profile:
     """Batches that a plan is built for: smallest 1, the one it is tuned for, and the largest."""
@@ -84,7 +88,7 @@ class Library(Protocol):
         ...
 
     def deserialise(self, plan: bytes) -> Any:
-        """The engine of a trusted plan (whose code it runs), in the current CUDA context; raises EngineError."""
+        """The engine of a trusted plan (whose code it runs), in the current CUDA context; raises PlanRefused."""
         ...
 
     def tensors(self, engine: Any) -> dict[str, list[RuntimeTensor]]:
@@ -204,7 +208,7 @@ class TensorRTLibrary:
             self._runtime = self.module.Runtime(self._logger)
         engine = self._runtime.deserialize_cuda_engine(plan) if self._runtime is not None else None
         if engine is None:
-            raise EngineError(self.name, "plan", self.last_error(), "a plan for this GPU, driver and library")
+            raise PlanRefused(self.name, "plan", self.last_error(), "a plan for this GPU, driver and library")
         return engine
 
     def tensors(self, engine: Any) -> dict[str, list[RuntimeTensor]]:
