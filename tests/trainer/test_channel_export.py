@@ -23,13 +23,22 @@ from wavesfm_core.spec import HeadSpec, ImageSpec, PilotGridSpec, to_dict
 from wavesfm_core.types import Slot
 from wavesfm_trainer import cli, weights
 from wavesfm_trainer.bundles import export_run, made_grids
-from wavesfm_trainer.channel_comparison import BACKING_OFF, LINEAR, compare, read_comparison, write_comparison
+from wavesfm_trainer.channel_comparison import (
+    BACKING_OFF,
+    LINEAR,
+    Curve,
+    PoolCurves,
+    compare,
+    read_comparison,
+    write_comparison,
+)
 from wavesfm_trainer.channel_model import ChannelModel, ModeArgs
 from wavesfm_trainer.data.channel_pool import ChannelPool
 from wavesfm_trainer.data.numerologies import read_numerology
 from wavesfm_trainer.evaluator import evaluate_run
 from wavesfm_trainer.model_card import pools_of
 from wavesfm_trainer.report import write_report
+from wavesfm_trainer.tables import channel_table
 from wavesfm_trainer.task_model import TaskArgs, TaskModel
 from wavesfm_trainer.trained import open_channel_pipeline, read_task_run, run_pipeline
 from wavesfm_trainer.vit import EncoderArgs
@@ -245,6 +254,17 @@ def test_a_model_that_fits_no_pilots_backs_off_to_least_squares(made, tmp_path):
     assert found.estimators["wild" + BACKING_OFF].mse == found.estimators["LS"].mse
     assert found.estimators["wild"].mse[0] > 2 * found.estimators["LS"].mse[0]
     assert found.excess_db("wild") > 3 and found.excess_db("wild" + BACKING_OFF) == 0
+    assert channel_table(found).notes[-1] == f"wild{BACKING_OFF}: never worse than LS."
+
+
+@pytest.mark.parametrize(
+    ("apart_db", "said"),
+    [((-3.0, -1.25), "at every SNR at least 1.25 dB better than LS."), ((-3.0, 0.4), "up to 0.40 dB worse than LS.")],
+)
+def test_the_table_says_how_far_from_least_squares(apart_db, said):
+    curves = {"LS": Curve((1.0, 1.0), (5.0, 0.0)), "a" + BACKING_OFF: Curve((1.0, 1.0), (5 + apart_db[0], apart_db[1]))}
+    pool = PoolCurves("toy", {"model": "umi"}, 10, [-5.0, 0.0], curves)
+    assert channel_table(pool).notes[-1] == f"a{BACKING_OFF}: {said}"
 
 
 def call(*arguments):

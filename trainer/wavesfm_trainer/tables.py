@@ -222,14 +222,18 @@ def channel_table(pool: PoolCurves) -> Table:
         cells = [f"{x:.2f}" if s is None else f"{x:.2f} ({s:.0%})" for x, s in zip(curve.nmse_db, shares)]
         rows.append((name, *cells))
     notes = [f"{pool.slots} slots of {scenario_of(pool)}, none of them trained on."]
-    notes += [
-        f"{name}: at most {pool.excess_db(name):+.2f} dB over {LS}."
-        for name in pool.estimators
-        if name.endswith(BACKING_OFF)
-    ]
+    notes += [_beside_ls(name, pool.excess_db(name)) for name in pool.estimators if name.endswith(BACKING_OFF)]
     columns = ("estimator", *(f"{snr_db:g}" for snr_db in pool.snr_db))
     heads = (("", 1), ("NMSE (dB) at an SNR of (dB)", len(pool.snr_db)))
     return Table(f"Pool {pool.name}", columns, tuple(rows), heads, tuple(notes))
+
+
+def _beside_ls(name: str, excess_db: float) -> str:
+    if excess_db > 0:
+        return f"{name}: up to {excess_db:.2f} dB worse than {LS}."
+    if excess_db == 0:
+        return f"{name}: never worse than {LS}."
+    return f"{name}: at every SNR at least {-excess_db:.2f} dB better than {LS}."
 
 
 def scenario_of(pool: PoolCurves) -> str:
