@@ -18,17 +18,19 @@ BUNDLE = ROOT / "models" / "rf20-nano"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
 SHELL = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 WAVESFM = [line.split("wavesfm ", 1)[1] for line in SHELL if "bin/wavesfm " in line]
-NAME = "capture.cu8"
+NAME, GRIDS = "capture.cu8", "grids.npz"
 
 
 @pytest.fixture()
 def folder(tmp_path: Path) -> Path:
-    """A directory with a capture of the README's name and the model where the README has it."""
+    """A directory with a capture and slots of the README's names, and the models where the README has them."""
     rng = np.random.default_rng(1)
     samples = rng.normal(0, 4, (60_000, 2)) + 127.5
     t = np.arange(20_000, 40_000)
     samples[t] += 60 * np.stack([np.cos(0.3 * t), np.sin(0.3 * t)], axis=1)
     np.clip(np.rint(samples), 0, 255).astype(np.uint8).tofile(tmp_path / NAME)
+    grids = rng.normal(size=(2, 3, 16, 14, 48))
+    np.savez(tmp_path / GRIDS, y_rg=(grids[0] + 1j * grids[1]).astype(np.complex64))
     (tmp_path / "models").symlink_to(ROOT / "models")
     return tmp_path
 
@@ -39,12 +41,12 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_readme_has_the_commands_that_are_tested_here() -> None:
-    assert [command.split()[0] for command in WAVESFM] == ["classify", "annotate", "info", "check", "bench"]
+    assert [command.split()[0] for command in WAVESFM] == ["classify", "annotate", "info", "check", "bench", "estimate"]
 
 
 @pytest.mark.parametrize("command", WAVESFM)
 def test_a_command_of_the_readme_runs(command: str, folder: Path) -> None:
-    arguments = shlex.split(command.replace("RECORDING", NAME))
+    arguments = shlex.split(command.replace("RECORDING", NAME).replace("GRIDS", GRIDS))
     if arguments[0] == "bench":
         arguments += ["--seconds", "0.05"]
     done = run(folder, *arguments)

@@ -239,14 +239,18 @@ def test_the_example_of_any_recording_takes_its_rate(compiled, fake_bundle, tone
     assert {(r["rate_hz"], r["centre_hz"]) for r in records} == {(500e3, 433.92e6)}
 
 
-def example_files():
+BUNDLES = ["", str(ROOT / "models" / "chanest-nano")]  # none: least squares
+
+
+def example_files(bundle):
     files = {"channels": "uplink_umi_3mps.npz", "numerology": "numerology_16x48.json"}
-    return {name: str(ROOT / "examples" / file) for name, file in files.items()}
+    return {name: str(ROOT / "examples" / file) for name, file in files.items()} | {"bundle": bundle}
 
 
+@pytest.mark.parametrize("bundle", BUNDLES, ids=["least squares", "model"])
 @pytest.mark.parametrize("sync", ["tag", "pilots"])
-def test_the_uplink_without_a_window_runs_to_the_end_and_equalises(sync, compiled, tmp_path):
-    arguments = [f"--{name}={value}" for name, value in example_files().items()]
+def test_the_uplink_without_a_window_runs_to_the_end_and_equalises(sync, bundle, compiled, tmp_path):
+    arguments = [f"--{name}={value}" for name, value in example_files(bundle).items()]
     arguments += ["--slots=60", "--snr-db=20", f"--sync={sync}", f"--symbols={tmp_path / 'symbols.cf32'}"]
     done = run([sys.executable, str(compiled / "uplink_chanest_nogui.py"), *arguments])
     assert done.returncode == 0, done.stderr
@@ -286,7 +290,8 @@ print("method", top.estimator.status()["method"], top.estimator.status()["failed
 """
 
 
-def test_the_uplink_with_a_window_runs(compiled):
-    done = run([sys.executable, "-c", UPLINK_WINDOW, json.dumps(example_files())], cwd=compiled)
+@pytest.mark.parametrize("bundle", BUNDLES, ids=["least squares", "model"])
+def test_the_uplink_with_a_window_runs(bundle, compiled):
+    done = run([sys.executable, "-c", UPLINK_WINDOW, json.dumps(example_files(bundle))], cwd=compiled)
     assert done.returncode == 0, done.stderr
     assert "method ls-nearest 0" in done.stdout

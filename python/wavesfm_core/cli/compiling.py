@@ -29,7 +29,7 @@ def compile_command(
     library: Annotated[str, typer.Option("--library", help="auto, tensorrt or tensorrt_rtx.")] = "auto",
     device_id: Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")] = 0,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", metavar="NPZ", help="tiles [n, C, H, W], and rate_hz [n] if known.")
+        Path | None, typer.Option("--calibration", metavar="NPZ", help="tiles (n, C, H, W), and rate_hz (n) if known.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Keep it even where it is less accurate than it may be.")
