@@ -5,7 +5,6 @@
 #include "waveform_correlation.h"
 
 #include <cmath>
-#include <random>
 #include <vector>
 
 using namespace wavesfm;
@@ -13,16 +12,6 @@ using namespace wavesfm;
 namespace {
 
 using Complex = std::complex<float>;
-
-std::vector<Complex> noise(std::size_t n, unsigned seed) {
-    std::mt19937 generator(seed);
-    std::normal_distribution<float> normal;
-    std::vector<Complex> x(n);
-    for (auto& v : x) {
-        v = {normal(generator), normal(generator)};
-    }
-    return x;
-}
 
 double expected(const Complex* x, const std::vector<Complex>& waveform) {
     std::complex<double> sum = 0.0;
@@ -37,7 +26,7 @@ double expected(const Complex* x, const std::vector<Complex>& waveform) {
 
 void check(std::size_t antennas, std::size_t n, std::size_t k) {
     const std::size_t stride = n + 3;
-    const auto x = noise(antennas * stride, 1), waveform = noise(k, 2);
+    const auto x = complex_noise(antennas * stride, 1), waveform = complex_noise(k, 2);
     std::vector<float> out(n - k + 1);
     waveform_correlation(x.data(), antennas, stride, n, waveform.data(), k, out.data());
     for (std::size_t m = 0; m < out.size(); m++) {
@@ -56,7 +45,7 @@ int main() {
     check(2, 48, 48);
     check(3, 1001, 48);
     check(1, 517, 31);
-    const auto waveform = noise(48, 2);
+    const auto waveform = complex_noise(48, 2);
     std::vector<Complex> x(3000);
     std::copy(waveform.begin(), waveform.end(), x.begin() + 2000);
     std::vector<float> out(x.size() - 47);

@@ -76,7 +76,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         antenna: int = ALL_ANTENNAS,
         policy: str = "block",
         queue_slots: int = 64,
-        batch_slots: int = 8,
+        batch_slots: int = 32,
         batch_wait_ms: float = 10.0,
         precision: str = "auto",
         device_id: int = 0,

@@ -76,8 +76,8 @@ def observe_checked(
     total = mean_power(ls)
     low, high = (10 ** (limit / 10) for limit in SNR_LIMITS_DB)
     if noise_power is None:
-        projected = ls.reshape(-1, ls.shape[-1]) @ noise_modes(spec)
-        noise = np.maximum(mean_power(projected.reshape(len(ls), -1)), total / high)
+        # a kernel, since BLAS takes all cores for such a product, and in a flowgraph they wait for each other
+        noise = np.maximum(_kernels.projected_power(ls, noise_modes(spec)), total / high)
     else:
         noise = _known(noise_power, "noise_power", len(ls))
     signal = np.maximum(total - noise, noise * low) if signal_power is None else None
@@ -91,16 +91,20 @@ def check_grid(grid: NDArray[Any], spec: OFDMSpec, where: str) -> None:
     if grid.shape != spec.grid_shape:
         expected = f"{spec.grid_shape}, the numerology's antennas, symbols and subcarriers"
         raise InputError(where, "grid", f"shape {grid.shape}", expected)
-    pilots = at_pilots(grid, spec)
-    with np.errstate(over="ignore", invalid="ignore"):  # refused below, in words
-        total = grid.sum()  # finite only where all are, and sooner had than a look at each
-        power = float(np.mean(pilots.real**2 + pilots.imag**2, dtype=np.float64))
-    if not np.isfinite(total) and (bad := grid.size - np.count_nonzero(np.isfinite(grid))):
+    # one kernel for all of it: a slot passes here with each thread of a flowgraph wanting the interpreter's lock
+    bad, power = _kernels.check_grid(np.ascontiguousarray(grid), spec.pilot_symbols, _pilot_subcarriers(spec))
+    if bad:
         raise InputError(where, "grid", f"NaN or infinity in {bad} of {grid.size} elements", "finite numbers")
     if not POWER_LIMITS[0] <= power <= POWER_LIMITS[1]:
+        pilots = at_pilots(grid, spec)
         found = f"all {pilots.size} zero" if not pilots.any() else f"a mean power of {power:.3g}"
         expected = f"a mean power of {POWER_LIMITS[0]:g} to {POWER_LIMITS[1]:g}"
         raise InputError(where, "pilots received", found, expected)
+
+
+@lru_cache(maxsize=16)
+def _pilot_subcarriers(spec: OFDMSpec) -> list[int]:
+    return spec.pilot_subcarriers.tolist()
 
 
 def at_pilots(grids: NDArray[Any], spec: OFDMSpec) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .._kernels import lay_streams
 from ..bundle import Bundle
 from ..engines import Engine, EngineChange, open_engine
 from ..errors import ConfigurationError, InputError, WavesfmError
@@ -159,7 +160,9 @@ class ChannelPipeline:
         return None
 
     def _estimate(self, estimator: Estimator, slots: list[Slot]) -> list[ChannelEstimate]:
-        grids = np.stack([slot.grid for slot in slots])
+        grids = np.empty((len(slots), *self.spec.grid_shape), np.complex64)
+        flat = [np.ascontiguousarray(slot.grid).reshape(-1) for slot in slots]
+        lay_streams(flat, 0, flat[0].size, grids.reshape(len(slots), -1), 0)
         seen = observe_checked(grids, self.spec)
         channels = estimator.estimate(grids, seen)
         fits = residuals(channels, seen, self.spec)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kernels import OFDMDemodulator
+from .._kernels import OFDMDemodulator, lay_streams
 from ..errors import ConfigurationError, InputError
 from ..types import Samples, Slot, StreamTime
 from .numerology import OFDMSpec
@@ -79,16 +79,17 @@ class SlotStream:
         lengths; then nothing was taken in, and it is counted.
         """
         try:
-            array = _as_streams(samples, self.spec.antennas)
+            streams = _as_streams(samples, self.spec.antennas)
         except InputError:
             self._counts["inputs_refused"] += 1
             raise
         self._arrived_s = arrived_s
         slots: list[Slot] = []
-        for start in range(0, array.shape[1], self.spec.slot_samples):  # so that the buffer stays small
-            piece = array[:, start : start + self.spec.slot_samples]
-            self._counts["samples_in"] += piece.shape[1]
-            self._buffer.append(piece)
+        total = len(streams[0])
+        for start in range(0, total, self.spec.slot_samples):  # so that the buffer stays small
+            count = min(self.spec.slot_samples, total - start)
+            self._counts["samples_in"] += count
+            self._buffer.append(streams, start, count)
             slots += self._completed()
         return slots
 
@@ -310,14 +311,13 @@ class _Buffer:
         """Absolute index of the next sample to come."""
         return self._first + self._filled
 
-    def append(self, samples: Samples) -> None:
-        n = samples.shape[1]
+    def append(self, streams: Sequence[Samples], first: int, n: int) -> None:
         if self._filled + n > self._data.shape[1]:
             kept = self._filled - self._begin
             self._data[:, :kept] = self._data[:, self._begin : self._filled].copy()
             self._first += self._begin
             self._begin, self._filled = 0, kept
-        self._data[:, self._filled : self._filled + n] = samples
+        lay_streams(streams, first, n, self._data, self._filled)
         self._filled += n
 
     def drop_to(self, sample: int) -> None:
@@ -337,7 +337,7 @@ def _finite(samples: Samples) -> tuple[Samples, int]:
     return np.where(good, samples, np.complex64(0)), int(good.size - np.count_nonzero(good))
 
 
-def _as_streams(samples: NDArray[Any] | Sequence[NDArray[Any]], antennas: int) -> Samples:
+def _as_streams(samples: NDArray[Any] | Sequence[NDArray[Any]], antennas: int) -> list[Samples]:
     streams = list(samples)
     if len(streams) != antennas:
         raise InputError("slots", "antennas", len(streams), f"{antennas}, as the numerology has")
@@ -348,6 +348,5 @@ def _as_streams(samples: NDArray[Any] | Sequence[NDArray[Any]], antennas: int) -
         if stream.size != streams[0].size:
             expected = f"{streams[0].size}, as many as antenna 0 has"
             raise InputError("slots", f"length of samples[{index}]", stream.size, expected)
-    array = samples if isinstance(samples, np.ndarray) else np.stack(streams)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is taken as zero
-        return array.astype(np.complex64, copy=False)
+        return [np.ascontiguousarray(stream, np.complex64) for stream in streams]
