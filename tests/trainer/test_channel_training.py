@@ -27,6 +27,7 @@ from wavesfm_trainer.loop.channel_batches import ChannelExamples, SlotArgs
 from wavesfm_trainer.loop.channel_objective import ChannelObjective
 from wavesfm_trainer.loop.objectives import Named
 from wavesfm_trainer.recipes import read_recipe, recipe_names
+from wavesfm_trainer.report import write_report
 from wavesfm_trainer.vit import EncoderArgs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
@@ -159,6 +160,13 @@ def test_a_short_training_is_better_than_lmmse(pools, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["command"], config["watched"], config["mode"]) == ("train-channels", "val_nmse_db", "min")
     assert config["data"]["training"]["train"]["scenario"]["model"] == "umi"
+
+
+def test_the_report_draws_decibels_on_a_linear_axis(pools, tmp_path, recwarn):
+    train(pools, tmp_path / "run", recipe(epochs=2))
+    page = write_report(tmp_path).read_text()
+    assert "NMSE" in page and "Over epochs" in page
+    assert not [w for w in recwarn if "log-scaled" in str(w.message)]
 
 
 def test_a_run_that_was_stopped_goes_on_exactly(pools, tmp_path, monkeypatch):

@@ -253,7 +253,8 @@ def _trends(groups: list[Group]) -> list[Picture]:
         metric = column.removeprefix("val_")
         series = {g.label: trend(g, column) for g in chosen}
         curves = {name: figures.Curve(x, values * factor_of(metric)) for name, (x, values) in series.items()}
-        figure = figures.trends(curves, f"validation {title_of(metric)}", log=mode == "min")
+        log = mode == "min" and not metric.endswith("_db")  # decibels are logarithms already
+        figure = figures.trends(curves, f"validation {title_of(metric)}", log)
         pictures.append(Picture("Over epochs", f"On the validation split. {BAND}{said}", figure))
     return pictures
 
