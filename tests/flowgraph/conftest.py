@@ -16,8 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(autouse=True)
 def flowgraphs_collected_here() -> Iterator[None]:
-    """An ended flowgraph is a cycle, which any thread may collect. The heap is torn when a block's thread does that while
-    this one builds the next flowgraph: seen in one run of the suite in ten, and in five of eight under gdb."""
+    """An ended flowgraph is a cycle, which any thread may collect.
+
+    The heap is torn when a block's thread does that while this one builds the next flowgraph: seen in one run of the
+    suite in ten, and in five of eight under gdb.
+    """
     gc.disable()
     yield
     gc.collect()
