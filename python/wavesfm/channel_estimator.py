@@ -274,9 +274,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
 
     def _publish_engine(self, change: EngineChange) -> None:
         if self._running:  # before, "started" will say which engine it is and why
-            self._messages.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
-            if change.failed:
-                self._messages.logger.warn(change.why)
+            self._messages.say_engine(change)
 
     def _publish_failure(self, error: WavesfmError, n_slots: int) -> None:
         self._messages.say_failure(text=str(error), slots=n_slots)

@@ -187,9 +187,7 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
 
     def _publish_engine(self, change: EngineChange) -> None:
         if self._running:  # before, "started" will say which engine it is and why
-            self._output.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
-            if change.failed:
-                self._output.logger.warn(change.why)
+            self._output.say_engine(change)
 
     def _publish_failure(self, error: WavesfmError, n_tiles: int) -> None:
         self._output.say_failure(text=str(error), tiles=n_tiles)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import sys
 from typing import Any
 
 import numpy as np
@@ -32,20 +31,15 @@ def complex_to_pmt(values: NDArray[np.complex64]) -> Any:
     10,752 elements of 16 antennas, 14 symbols and 48 subcarriers would take 2 ms instead of 0.1.
     """
     words = np.ascontiguousarray(values, np.complex64).reshape(-1).view(np.uint32)
-    return pmt.deserialize_str(C32VECTOR + struct.pack(">I", len(words) // 2) + PADDING + _big_endian(words).tobytes())
+    data = words.astype(">u4").tobytes()  # twice as fast as by ">c8"
+    return pmt.deserialize_str(C32VECTOR + struct.pack(">I", len(data) // 8) + PADDING + data)
 
 
 def complex_from_pmt(vector: Any) -> NDArray[np.complex64]:
     """The complex64 [n] of a c32vector; ValueError for anything else."""
     if not pmt.is_c32vector(vector):
         raise ValueError("found no c32vector, expected one")
-    return _big_endian(np.frombuffer(pmt.serialize_str(vector), np.uint32, offset=8)).view(np.complex64)
-
-
-def _big_endian(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """There and back. Unlike astype(">u4"), byteswap keeps the interpreter's lock, for which the threads of a flowgraph
-    would otherwise queue with each slot."""
-    return words.byteswap() if sys.byteorder == "little" else words
+    return np.frombuffer(pmt.serialize_str(vector), ">u4", offset=8).astype(np.uint32).view(np.complex64)
 
 
 def grid_to_pmt(grid: NDArray[np.complex64], numerology: str, facts: dict[str, Any]) -> Any:

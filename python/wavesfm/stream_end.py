@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import pmt
 from gnuradio import gr
+from wavesfm_core.engines import EngineChange
 
 from .messages import STATUS, SYSTEM, dict_to_pmt
 
@@ -91,6 +92,12 @@ class Speaker(gr.basic_block):  # type: ignore[misc]
         if now_s - self._failure_said_s >= ACCOUNTS_EVERY_S:
             self._failure_said_s = now_s
             self.say("error", **values)
+
+    def say_engine(self, change: EngineChange) -> None:
+        """Another engine is in use, or the GPU's could not be: on `status`, a failure also to the log."""
+        self.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
+        if change.failed:
+            self.logger.warn(change.why)
 
 
 class MessageSide(Speaker):

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, EngineError
 from ..plan_cache import PlanCache
 from ..types import Tensor
 from .base import closed
-from .compiler import RELATIVE_TOLERANCES, compile_bundle, precision_for
+from .compiler import RELATIVE_TOLERANCES, Plan, compile_bundle, precision_for
 from .cuda_driver import CudaDriver, PyCudaDriver
 from .gpu_session import ENGINE, GpuSession
 from .trt_library import Library, PlanRefused, open_library
@@ -59,13 +59,13 @@ class TensorRTEngine:
             )
             plan = compiled()
             try:
-                session = GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
+                session = _session(plan, bundle, library, driver)
             except PlanRefused as error:
                 if not plan.cached:
                     raise
                 cache.discard(plan.record.key, str(error))
                 plan = compiled()
-                session = GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
+                session = _session(plan, bundle, library, driver)
             stack.callback(session.close)
             self._stack = stack.pop_all()
         self._session: GpuSession | None = session
@@ -88,3 +88,7 @@ class TensorRTEngine:
         """See `Engine.close`."""
         self._session = None
         self._stack.close()
+
+
+def _session(plan: Plan, bundle: Bundle, library: Library, driver: CudaDriver) -> GpuSession:
+    return GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
