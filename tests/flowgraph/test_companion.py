@@ -272,14 +272,15 @@ top.show()
 poll, steps = Qt.QTimer(), [20, 40]
 
 def turn():
-    if steps and top.estimator.status()["estimated"] >= steps[0]:
+    status = top.estimator.status()
+    if steps and status["estimated"] >= steps[0]:
         steps.pop(0)
         top.set_antenna(-1)
         top.set_snr_db(30)
         top.set_speed(4)
         top.set_method("ls-nearest")
-        if not steps:
-            application.quit()
+    elif not steps and status["method"] == "ls-nearest":  # that of the last estimate: the one in work may be older
+        application.quit()
 
 poll.timeout.connect(turn)
 poll.start(20)
