@@ -7,11 +7,13 @@
 
 namespace wavesfm {
 
-//! What decides whether a slot's grid can be used: n_bad elements are NaN or infinite, and pilot_power is the
-//! mean |x|^2 of the elements at the pilots, summed in double.
+//! What decides whether a slot's grid can be used: n_bad elements are NaN or infinite, pilot_power is the
+//! mean |x|^2 of the elements at the pilots, summed in double, and n_silent pilot symbols are all zero at the
+//! pilots of all antennas.
 struct GridFacts {
     std::size_t n_bad;
     double pilot_power;
+    std::size_t n_silent;
 };
 
 //! grid: antennas x symbols x subcarriers, in C order; the pilots are at each pilot symbol's pilot

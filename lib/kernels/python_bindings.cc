@@ -251,7 +251,7 @@ py::tuple facts_of_grid(const Samples& grid, const std::vector<std::size_t>& pil
     require_indices("pilot_subcarriers", pilot_subcarriers, subcarriers);
     const auto facts =
         check_grid(grid.data(), antennas, symbols, subcarriers, pilot_symbols, pilot_subcarriers);
-    return py::make_tuple(facts.n_bad, facts.pilot_power);
+    return py::make_tuple(facts.n_bad, facts.pilot_power, facts.n_silent);
 }
 
 py::array_t<double> power_in_modes(const Samples& values, const Samples& modes) {
@@ -372,9 +372,11 @@ PYBIND11_MODULE(_kernels, m) {
           "sample "
           "on:\nfloat32 [n - k + 1], the mean over antennas. Samples must be finite, the waveform not all "
           "zero.");
-    m.def("check_grid", &facts_of_grid, py::arg("grid").noconvert(), py::arg("pilot_symbols"),
-          py::arg("pilot_subcarriers"),
-          "How many elements of grid [A, S, F] are NaN or infinite, and the mean |x|^2 at the pilots.");
+    m.def(
+        "check_grid", &facts_of_grid, py::arg("grid").noconvert(), py::arg("pilot_symbols"),
+        py::arg("pilot_subcarriers"),
+        "How many elements of grid [A, S, F] are NaN or infinite, the mean |x|^2 at the pilots, and how many "
+        "pilot\nsymbols are all zero there.");
     m.def("projected_power", &power_in_modes, py::arg("values").noconvert(), py::arg("modes").noconvert(),
           "Mean |row . mode|^2 of the rows of each slot, values [slots, ..., k], in modes [k, n]: float64 "
           "[slots].");

@@ -20,7 +20,7 @@ int main() {
         }
     }
     GridFacts facts = check_grid(grid.data(), 2, 3, 4, symbols, subcarriers);
-    REQUIRE(facts.n_bad == 0 && facts.pilot_power == 25.0);
+    REQUIRE(facts.n_bad == 0 && facts.pilot_power == 25.0 && facts.n_silent == 0);
     grid[0] = {nan, 1.0f};
     grid[6] = {1.0f, -inf};
     grid[23] = {inf, nan}; // a pilot
@@ -29,5 +29,13 @@ int main() {
     grid[23] = {1e25f, 0.0f}; // whose square single precision does not hold
     facts = check_grid(grid.data(), 2, 3, 4, symbols, subcarriers);
     REQUIRE(facts.n_bad == 2 && std::abs(facts.pilot_power / 1.25e49 - 1) < 1e-6);
+    for (std::size_t i = 8; i < 12; i++) { // a pilot symbol of one antenna, and then of the other
+        grid[i] = 0.0f;
+    }
+    REQUIRE(check_grid(grid.data(), 2, 3, 4, symbols, subcarriers).n_silent == 0);
+    for (std::size_t i = 20; i < 24; i++) {
+        grid[i] = 0.0f;
+    }
+    REQUIRE(check_grid(grid.data(), 2, 3, 4, symbols, subcarriers).n_silent == 1);
     return 0;
 }

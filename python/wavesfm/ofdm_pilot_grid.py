@@ -26,14 +26,16 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
     sync: "tag": a slot starts at each tag slot_tag of the first stream, whatever its value. "pilots": it is looked for
     by correlation with the known pilots and followed from slot to slot, see `SlotStream`.
     sample_rate: in Hz, within 0.1 % of the numerology's, 0 where it need not be told.
+    correct_cfo: take the carrier frequency offset out of each slot, see `SlotStream`; for radios that do not share an
+    oscillator with the transmitter.
     antennas: how many streams, 0: as the numerology has; another number is refused, so that a flowgraph can be sure.
 
     Tags: rx_rate of any stream; at another rate than the numerology's no grids come. rx_time of the first stream gives
     the grids their time, and one that does not follow from the one before (a gap) cuts the slot that is open; one of
-    another stream that differs is said and counted. Messages out: `grids`: see `pdus.slot_to_pmt`. `status`: dict with
-    `kind`: "started", "sync" (found or lost), "accounts" (at most once a second), "warning" and "error" (with `text`),
-    "finished". Streams of unequal length end with the shortest. Raises WavesfmError when a parameter is wrong; while
-    running no error ends the flowgraph.
+    another stream that differs is said, and until it agrees no grids come. Messages out: `grids`: see
+    `pdus.slot_to_pmt`. `status`: dict with `kind`: "started", "sync" (found or lost), "accounts" (at most once a
+    second), "warning" and "error" (with `text`), "finished". Streams of unequal length end with the shortest. Raises
+    WavesfmError when a parameter is wrong; while running no error ends the flowgraph.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
         slot_tag: str = "slot_start",
         sample_rate: float = 0.0,
         antennas: int = 0,
+        correct_cfo: bool = False,
     ) -> None:
         self._spec = spec = numerology_of(bundle, numerology)
         require_size("pilot grid", "antennas", antennas, spec.antennas)
@@ -53,7 +56,7 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
         gr.hier_block2.__init__(
             self, "wavesfm_ofdm_pilot_grid", gr.io_signature(n, n, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
         )
-        self._sync, self._rate_hz = sync, float(sample_rate)
+        self._sync, self._rate_hz, self._correct_cfo = sync, float(sample_rate), bool(correct_cfo)
         self._session = self._make_session(0)
         self._input = _SampleInput(self, n, slot_tag if sync == "tag" else "", chunk_samples(spec.rate_hz))
         self._output = MessageSide("wavesfm_grids", self, self._input, (GRIDS,))
@@ -69,7 +72,8 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
         return self._session.status()
 
     def _make_session(self, start_sample: int) -> SlotSession:
-        return SlotSession(self._spec, self._sync, self._rate_hz, start_sample, self._publish, self._say)
+        options = self._publish, self._say, self._correct_cfo
+        return SlotSession(self._spec, self._sync, self._rate_hz, start_sample, *options)
 
     def _publish(self, slots: list[Slot]) -> None:
         for slot in slots:

@@ -29,10 +29,12 @@ class SlotSession:
         start_sample: int,
         on_slots: Callable[[list[Slot]], object],
         on_status: Callable[..., object],
+        correct_cfo: bool = False,
     ) -> None:
-        self._stream = SlotStream(spec, sync, rate_hz, start_sample=start_sample)
-        self._clock = StreamClock(rate_hz or spec.rate_hz)
-        self._wrong_rates: dict[int, str] = {}  # antenna: what is wrong
+        self._stream = SlotStream(spec, sync, rate_hz, start_sample=start_sample, correct_cfo=correct_cfo)
+        self._clocks = {0: StreamClock(rate_hz or spec.rate_hz)}  # of antennas that told their time
+        self._times_told = False  # since they were compared
+        self._wrong: dict[tuple[str, int], str] = {}  # field and antenna: what is wrong; meanwhile no slot is given out
         self._next_sample = start_sample
         self._on_slots, self._on_status = on_slots, on_status
         self._said: set[str] = set()
@@ -47,6 +49,8 @@ class SlotSession:
             self._skip_to(self._next_sample + len(samples[0]))
             return
         if len(samples[0]):
+            if self._times_told:
+                self._compare_times()
             slots = self._stream.push(samples, arrived_s)
             self._next_sample += len(samples[0])
             self._give(slots)
@@ -58,31 +62,29 @@ class SlotSession:
 
     def tell_rate(self, antenna: int, rate_hz: float) -> None:
         """The rate of an antenna from the next sample on: slots at another than the numerology's are not given out."""
-        needed = self._stream.spec.rate_hz
-        was_right = not self._wrong_rates
-        self._wrong_rates.pop(antenna, None)
+        wrong = ""
         try:
-            if antenna == 0 and rate_hz != self._clock.rate_hz:
-                self._give(self._stream.retune(rate_hz))
-                self._clock.set_rate(rate_hz or needed, self._next_sample)
-            elif antenna:
-                SlotStream(self._stream.spec, rate_hz=rate_hz)
+            SlotStream(self._stream.spec, rate_hz=rate_hz)
         except InputError as error:
-            self._wrong_rates[antenna] = f"antenna {antenna}: rate_hz: found {error.found}, expected {error.expected}"
-        if was_right and self._wrong_rates:
-            text = "; ".join(self._wrong_rates.values())
-            self._on_status("warning", text=f"{text}; until that ends no slots are given out")
+            wrong = f"antenna {antenna}: rate_hz: found {error.found}, expected {error.expected}"
+        if antenna == 0 and not wrong and rate_hz != self._clocks[0].rate_hz:
+            self._give(self._stream.retune(rate_hz))
+            for clock in self._clocks.values():
+                clock.set_rate(rate_hz or self._stream.spec.rate_hz, self._next_sample)
+        self._set_wrong("rate_hz", antenna, wrong)
 
     def tell_time(self, antenna: int, time: StreamTime) -> None:
-        """The time of an antenna's next sample; antenna 0's is the one that counts, and a gap cuts the open slot."""
-        follows = self._clock.follows(time, self._next_sample)
-        if antenna == 0 and not follows:
+        """The time of an antenna's next sample; antenna 0's is the one that counts, and a gap cuts the open slot.
+
+        While another antenna's is not antenna 0's, no slots are given out: its samples are of another moment.
+        """
+        clock = self._clocks.setdefault(antenna, StreamClock(self._clocks[0].rate_hz))
+        if clock.follows(time, self._next_sample):
+            return
+        if antenna == 0:
             self._give(self._stream.retune(time=time))
-            self._clock.set_time(time, self._next_sample)
-        elif antenna and self._clock.known and not follows:
-            self._misaligned += 1
-            text = f"antenna {antenna}: the time of sample {self._next_sample} is not antenna 0's: streams not aligned"
-            self._warn_once(f"misaligned {antenna}", text)
+        clock.set_time(time, self._next_sample)
+        self._times_told = True  # they are compared when all antennas have told theirs of this sample
 
     def finish(self, ahead: Sequence[int] = ()) -> None:
         """Cut no more; ahead: how many samples of each antenna are known to be left where another's ended."""
@@ -102,14 +104,14 @@ class SlotSession:
     def status(self) -> dict[str, Any]:
         """The accounts: those of `SlotStream.status`, and
 
-        slots_refused: of `slots`, those cut while a rate was wrong and not given out; misaligned: times that an antenna
-        told another time than antenna 0; samples_unmatched: at least so many had the longest stream more than the
-        shortest; samples_skipped, samples_in: with those after a fault; fault: what is wrong now, or "".
+        slots_refused: of `slots`, those while a rate or a time was wrong, not given out; misaligned: how often an
+        antenna's time began to differ from antenna 0's; samples_unmatched: at least so many had the longest stream
+        more than the shortest; samples_skipped, samples_in: with those after a fault; fault: what is wrong now, or "".
         """
         status = self._stream.status()
         status["samples_in"] += self._skipped
         status["samples_skipped"] += self._skipped
-        status["fault"] = self.fault or "; ".join(self._wrong_rates.values()) or status["fault"]
+        status["fault"] = self.fault or "; ".join(self._wrong.values()) or status["fault"]
         return {
             **status,
             "slots_refused": self._slots_refused,
@@ -117,8 +119,28 @@ class SlotSession:
             "samples_unmatched": self._unmatched,
         }
 
+    def _compare_times(self) -> None:
+        self._times_told = False
+        first, sample = self._clocks[0], self._next_sample
+        for antenna, clock in self._clocks.items():
+            if antenna and first.known:
+                wrong = f"antenna {antenna}: the time of sample {sample} is not antenna 0's: streams not aligned"
+                apart = not first.follows(clock.time_of(sample), sample)
+                self._misaligned += apart and ("time", antenna) not in self._wrong
+                self._set_wrong("time", antenna, wrong if apart else "")
+
+    def _set_wrong(self, field: str, antenna: int, wrong: str) -> None:
+        after = {place: text for place, text in self._wrong.items() if place != (field, antenna)}
+        if wrong:
+            after[field, antenna] = wrong
+        if self._wrong and not after:
+            self._give(self._stream.retune())  # the open slot began while something was wrong
+        if wrong and (field, antenna) not in self._wrong:
+            self._on_status("warning", text=f"{wrong}; until that ends no slots are given out")
+        self._wrong = after
+
     def _give(self, slots: list[Slot]) -> None:
-        if self._wrong_rates:
+        if self._wrong:
             self._slots_refused += len(slots)
         elif slots:
             self._on_slots(slots)
@@ -127,8 +149,12 @@ class SlotSession:
             self._warn_once("nonfinite", "NaN or infinite samples are in the streams and were taken as zero")
         if status["slots_zero_pilots"]:
             self._warn_once("zero", "slots whose pilots are all zero are in the streams and were not given out")
-        if status["searches_failed"] and not status["syncs"]:
+        elif status["slots_silent_antenna"]:
+            self._warn_once("silent", status["fault"])
+        elif status["fault"] and not status["slots"]:
             self._warn_once("never", status["fault"])
+        elif status["fault"].startswith("slots: carrier"):
+            self._warn_once("carrier", f"{status['fault']}; until then the estimates are wrong")
         found, lost = status["syncs"] - self._syncs, status["lost_sync"] - self._lost
         self._syncs, self._lost = status["syncs"], status["lost_sync"]
         while found or lost:  # in turns, but after a gap it is found again without having been lost

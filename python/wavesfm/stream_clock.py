@@ -24,18 +24,19 @@ class StreamClock:
     def set_rate(self, rate_hz: float, sample: int) -> None:
         """From this sample on time passes at another rate; with the former unknown, the time becomes unknown too."""
         if self._reference is not None:
-            self._reference = (self._time_of(sample), sample) if self.rate_hz else None
+            self._reference = (self.time_of(sample), sample) if self.rate_hz else None
         self.rate_hz = rate_hz
 
     def follows(self, time: StreamTime, sample: int) -> bool:
         """Whether this time of a sample is, to one sample, what the last known time and the rate say."""
         if self._reference is None or not self.rate_hz:
             return False
-        expected = self._time_of(sample)
+        expected = self.time_of(sample)
         ahead_s = (time.full_s - expected.full_s) + (time.frac_s - expected.frac_s)
         return abs(ahead_s) <= 1 / self.rate_hz
 
-    def _time_of(self, sample: int) -> StreamTime:
+    def time_of(self, sample: int) -> StreamTime:
+        """The time of a sample, where any is known."""
         assert self._reference is not None
         time, known = self._reference
         return time.advanced((sample - known) / self.rate_hz)

@@ -102,6 +102,16 @@ def test_noise_modes_are_orthonormal_and_hold_no_path() -> None:
     assert np.mean(np.abs(beyond @ noise_modes(PAPER)) ** 2) > 1
 
 
+def test_what_is_later_than_the_prefix_counts_with_its_power_however_many_modes_there_are() -> None:
+    """636 pilots leave 524 modes, of which 96 dimensions are used; in order they would hold some delays alone."""
+    many = numerology(1, 14, 1272, 2048, 144, (2, 11), step=2)
+    assert noise_modes(many).shape == (636, 96)
+    spread = 636 / 524  # all of an echo that is far from the prefix is in those modes
+    for delay in (250, 300, 400, 600, 700):  # in samples; the comb tells 1024 apart
+        echo = np.exp(-2j * np.pi * many.frequencies[many.pilot_subcarriers] * delay / many.fft_size)
+        assert np.mean(np.abs(echo @ noise_modes(many)) ** 2) == pytest.approx(spread, rel=0.25)
+
+
 def test_a_numerology_with_few_pilots_measures_all_the_same() -> None:
     few = numerology(1, 2, 2, 8, 4, (0,))
     seen = observe(received(few, paths(few, 4), 0.0), few)
@@ -117,10 +127,13 @@ def test_residual_is_one_where_the_estimate_is_right() -> None:
     assert residuals(worse.astype(np.complex64), seen, PAPER).mean() == pytest.approx(2, abs=0.04)
 
 
+SILENT_SYMBOL = np.ones(PAPER.grid_shape, np.complex64)
+SILENT_SYMBOL[:, 11] = 0
 REFUSED = {
     "shape": (np.zeros((16, 14, 47), np.complex64), r"slot 7: grid: found shape \(16, 14, 47\), expected \(16, 14, 48"),
     "type": (np.zeros(PAPER.grid_shape, np.complex128), "grid: found complex128, expected a numpy array of complex64"),
     "list": ([[1j]], "grid: found list"),
+    "pilot symbol": (SILENT_SYMBOL, "pilots received: found all zero in 1 of 2 symbols, expected a signal in each"),
     "pilots": (np.zeros(PAPER.grid_shape, np.complex64), "pilots received: found all 1536 zero, expected a mean power"),
     "huge": (np.full(PAPER.grid_shape, 1e18, np.complex64), "pilots received: found a mean power of 1e"),
     "tiny": (np.full(PAPER.grid_shape, 1e-17, np.complex64), "pilots received: found a mean power of 1e-34"),

@@ -137,6 +137,43 @@ def test_a_slot_whose_pilots_are_all_zero_is_no_slot(sync: str) -> None:
     assert stream.status()["fault"] == "" and closes(stream, slots)
 
 
+@pytest.mark.parametrize("sync", ["tag", "pilots"])
+def test_a_slot_without_one_pilot_symbol_is_none_and_one_without_an_antenna_is_said(sync: str) -> None:
+    x, n = uplink(PAPER, 6), PAPER.slot_samples
+    second = int(PAPER.symbol_starts[11])
+    x[:, n + second : n + second + 48] = 0
+    x[3, 2 * n : 3 * n] = np.nan
+    x[[4, 7], 4 * n + second : 4 * n + second + 48] = 0
+    stream = SlotStream(PAPER, sync)
+    if sync == "tag":
+        for k in range(6):
+            stream.mark(k * n)
+    slots, faults = [], []
+    for k in range(6):
+        slots += stream.push(x[:, k * n : (k + 1) * n])
+        faults.append(stream.status()["fault"])
+    text = "slots: pilots: found all zero in {}, expected a signal"
+    expected = ["", text.format("symbol 11"), text.format("antenna 3"), "", text.format("antenna 4, 7"), ""]
+    assert faults == expected
+    assert [s.start_sample / n for s in slots] == [0, 2, 3, 4, 5] and closes(stream, slots)
+    status = stream.status()
+    assert (status["slots_zero_pilots"], status["slots_silent_antenna"]) == (1, 2)
+
+
+def test_a_stream_without_marks_is_said() -> None:
+    stream, n = SlotStream(PAIR), PAIR.slot_samples
+    stream.push(noise(PAIR, 20 * n - 1))
+    assert stream.status()["fault"] == ""
+    stream.push(noise(PAIR, 11 * n + 1))
+    assert stream.status()["fault"] == (
+        "slots: sync: found no mark of a slot's start in 31 slots of samples, expected some"
+    )
+    stream.mark(31 * n)
+    assert stream.status()["fault"] == ""
+    assert len(stream.push(noise(PAIR, 30 * n))) == 1
+    assert stream.status()["fault"] == ""
+
+
 def test_streams_of_unequal_length_are_refused_and_counted() -> None:
     stream = SlotStream(PAIR)
     x = noise(PAIR, 142)
@@ -326,6 +363,58 @@ def test_carrier_offset_is_a_number_in_status(cfo_hz: float, sync: str) -> None:
             stream.mark(k * PAPER.slot_samples)
     assert len(stream.push(x)) == 30
     assert stream.status()["cfo_hz"] == pytest.approx(cfo_hz, abs=200)
+
+
+def turned(x: np.ndarray, cfo_hz: float) -> np.ndarray:
+    return (x * np.exp(2j * np.pi * cfo_hz * np.arange(x.shape[1]) / PAPER.rate_hz)).astype(np.complex64)
+
+
+@pytest.mark.parametrize("cfo_hz", [-9000.0, 2963.0])  # the latter turns the pilot symbols by a whole turn
+@pytest.mark.parametrize("sync", ["tag", "pilots"])
+def test_carrier_offset_is_taken_out(cfo_hz: float, sync: str) -> None:
+    x, n = uplink(PAPER, 40, 30.0), PAPER.slot_samples
+
+    def grids(samples: np.ndarray, correct_cfo: bool) -> tuple[SlotStream, list[Slot]]:
+        stream = SlotStream(PAPER, sync, correct_cfo=correct_cfo)
+        if sync == "tag":
+            for k in range(40):
+                stream.mark(k * n)
+        return stream, stream.push(samples)
+
+    def errors(found: list[Slot], true: list[Slot]) -> list[float]:
+        """Of each slot's grid over its power: beyond one phase, since the slots do not begin at a whole turn."""
+        for a, b in zip(found, true):
+            assert a.start_sample == b.start_sample
+        phases = [np.vdot(a.grid, b.grid) / abs(np.vdot(a.grid, b.grid)) for a, b in zip(found, true)]
+        differences = [np.abs(p * a.grid - b.grid) ** 2 for p, a, b in zip(phases, found, true)]
+        return [float(d.mean() / np.mean(np.abs(b.grid) ** 2)) for d, b in zip(differences, true)]
+
+    _, true = grids(x, False)
+    stream, left = grids(turned(x, cfo_hz), False)
+    assert len(left) == 40 and min(errors(left, true)) > 0.1
+    stream, corrected = grids(turned(x, cfo_hz), True)
+    assert len(corrected) == 40 and max(errors(corrected, true)) < 2e-3
+    assert stream.status()["cfo_hz"] == pytest.approx(cfo_hz, abs=20) and stream.status()["cfo_corrected"]
+
+
+def test_a_carrier_offset_that_is_left_in_is_a_fault() -> None:
+    x, n = uplink(PAPER, 100, 0.0), PAPER.slot_samples
+
+    def fault(samples: np.ndarray, correct_cfo: bool = False) -> str:
+        stream = SlotStream(PAPER, correct_cfo=correct_cfo)
+        for k in range(100):
+            stream.mark(k * n)
+        stream.push(samples[:, : 60 * n])
+        assert stream.status()["fault"] == ""  # not before it can be believed
+        stream.push(samples[:, 60 * n :])
+        return str(stream.status()["fault"])
+
+    assert fault(turned(x, 250.0)) == ""
+    assert fault(turned(x, -400.0), correct_cfo=True) == ""
+    assert fault(noise(PAPER, 100 * n)) == ""
+    found = fault(turned(x, -400.0))
+    assert found.startswith("slots: carrier offset: found -")
+    assert found.endswith(" Hz, expected at most 300 Hz, or its correction")
 
 
 def test_a_recording_of_one_slot_is_searched_at_its_end() -> None:

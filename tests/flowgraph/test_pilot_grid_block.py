@@ -169,6 +169,19 @@ def test_another_rate_is_said_and_gives_no_grids_until_it_ends(spec_file):
         assert graph.finished["slots_refused"] == 3
 
 
+def test_a_slot_that_began_at_a_wrong_rate_is_cut(spec_file):
+    for antenna in (0, 1):
+        tags = [marks(*range(0, 8 * N, N)), [], []]
+        tags[antenna] = [
+            *tags[antenna],
+            (2 * N, "rx_rate", pmt.from_double(2 * SPEC.rate_hz)),
+            (4 * N + N // 2, "rx_rate", pmt.from_double(SPEC.rate_hz)),
+        ]
+        graph = Gridded(uplink(8), wavesfm.ofdm_pilot_grid(numerology=spec_file), tags).run()
+        assert graph.starts == [index * N for index in (0, 1, 5, 6, 7)]
+        assert (graph.finished["slots_refused"], graph.finished["slots_cut"]) == (2, 1)
+
+
 def test_times_of_tags_and_gaps(spec_file):
     tags = [
         (0, "rx_time", rx_time(100, 0.5)),
@@ -185,13 +198,64 @@ def test_times_of_tags_and_gaps(spec_file):
     assert graph.finished["slots_cut"] == 1
 
 
-def test_an_antenna_at_another_time_is_named_and_counted(spec_file):
+def test_an_antenna_at_another_time_is_named_and_no_grids_come_until_it_agrees(spec_file):
+    def at(sample, ahead=0):
+        return (sample, "rx_time", rx_time(5, (sample + ahead) / SPEC.rate_hz))
+
+    # antenna 1 loses 77 samples in slot 2, antennas 0 and 2 the same in slot 5: from there on they agree again
+    tags = [
+        [*marks(*range(0, 9 * N, N)), at(0), at(5 * N + 9, 77)],
+        [at(0), at(2 * N + 5, 77), at(3 * N, 77)],
+        [at(0), at(5 * N + 9, 77)],
+    ]
+    graph = Gridded(uplink(9), wavesfm.ofdm_pilot_grid(numerology=spec_file), tags).run()
+    assert graph.starts == [index * N for index in (0, 1, 6, 7, 8)]
+    (warning,) = graph.status("warning")
+    assert f"antenna 1: the time of sample {2 * N + 5} is not antenna 0's" in warning["text"]
+    assert (graph.finished["misaligned"], graph.finished["slots_refused"], graph.finished["slots_cut"]) == (1, 3, 1)
+    assert graph.finished["fault"] == ""
+
+
+def test_an_antenna_at_another_time_from_the_beginning_is_named_and_counted(spec_file):
     tags = [[*marks(0, N), (0, "rx_time", rx_time(5, 0.0))], [], [(0, "rx_time", rx_time(5, 0.001))]]
     graph = Gridded(uplink(2), wavesfm.ofdm_pilot_grid(numerology=spec_file), tags).run()
     (warning,) = graph.status("warning")
     assert "antenna 2: the time of sample 0" in warning["text"]
     assert graph.finished["misaligned"] == 1
-    assert graph.starts == [0, N]
+    assert "antenna 2" in graph.finished["fault"]
+    assert (graph.starts, graph.finished["slots_refused"]) == ([], 2)
+
+
+def test_what_makes_grids_wrong_is_said(spec_file):
+    samples = uplink(120)
+    silent = samples.copy()
+    silent[1] = 0
+    turned = samples * np.exp(2j * np.pi * 2000 * np.arange(120 * N) / SPEC.rate_hz).astype(np.complex64)
+    every = marks(*range(0, 120 * N, N))
+    for streams, tags, text in (
+        (silent, every, "pilots: found all zero in antenna 1"),
+        (turned, every, "carrier offset: found "),
+        (samples, [(0, "slot", pmt.PMT_T)], "sync: found no mark of a slot's start in "),
+    ):
+        graph = Gridded(streams, wavesfm.ofdm_pilot_grid(numerology=spec_file), [tags]).run()
+        (warning,) = graph.status("warning")
+        assert text in warning["text"]
+        assert len(graph.starts) == (0 if tags is not every else 120)
+        assert text in graph.finished["fault"]
+
+
+def test_carrier_offset_is_taken_out(spec_file):
+    samples = uplink(120)
+    turned = samples * np.exp(2j * np.pi * 2000 * np.arange(120 * N) / SPEC.rate_hz).astype(np.complex64)
+    block = wavesfm.ofdm_pilot_grid(numerology=spec_file, correct_cfo=True)
+    graph = Gridded(turned, block, [marks(*range(0, 120 * N, N))]).run()
+    assert graph.status("warning") == []
+    assert graph.finished["cfo_hz"] == pytest.approx(2000, abs=60)
+    stream = SlotStream(SPEC, correct_cfo=True)
+    for start in range(0, 120 * N, N):
+        stream.mark(start)
+    for (_, grid), slot in zip(graph.grids("grids"), stream.push(turned)):
+        np.testing.assert_array_equal(grid, slot.grid)
 
 
 def test_tags_that_cannot_be_read_are_said_and_passed_over(spec_file):

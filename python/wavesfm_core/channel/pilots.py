@@ -22,7 +22,7 @@ SNR_LIMITS_DB = (-40.0, 80.0)
 POWER_LIMITS = (1e-30, 1e30)  # of the pilots: what lies outside is no signal that single precision can hold
 PREFIX_MARGIN = 1 / 16  # of the prefix, on both sides: what a slot's start may be off, and the smear of filters
 LEAKAGE = 1e-7  # of the signal's power, what a noise mode may hold of a path at any delay within the prefix
-NOISE_MODES = 96  # more are not used: their noise is averaged well enough
+NOISE_MODES = 96  # as many dimensions are used, of more: their noise is averaged well enough
 DELAYS = 256  # tried for the leakage
 
 
@@ -85,16 +85,22 @@ def observe_checked(
 
 
 def check_grid(grid: NDArray[Any], spec: OFDMSpec, where: str) -> None:
-    """Raise InputError, naming `where`, unless grid is complex64 [A, S, F] of this numerology, finite, with pilots."""
+    """Raise InputError, naming `where`, unless grid is complex64 [A, S, F] of this numerology, finite, with pilots.
+
+    A pilot symbol without any signal makes a slot useless; an antenna without is that antenna's loss alone, and passes.
+    """
     if not isinstance(grid, np.ndarray) or grid.dtype != np.complex64:
         raise InputError(where, "grid", getattr(grid, "dtype", type(grid).__name__), "a numpy array of complex64")
     if grid.shape != spec.grid_shape:
         expected = f"{spec.grid_shape}, the numerology's antennas, symbols and subcarriers"
         raise InputError(where, "grid", f"shape {grid.shape}", expected)
     # one kernel for all of it: a slot passes here with each thread of a flowgraph wanting the interpreter's lock
-    bad, power = _kernels.check_grid(np.ascontiguousarray(grid), spec.pilot_symbols, _pilot_subcarriers(spec))
+    bad, power, silent = _kernels.check_grid(np.ascontiguousarray(grid), spec.pilot_symbols, _pilot_subcarriers(spec))
     if bad:
         raise InputError(where, "grid", f"NaN or infinity in {bad} of {grid.size} elements", "finite numbers")
+    if 0 < silent < len(spec.pilot_symbols):
+        found = f"all zero in {silent} of {len(spec.pilot_symbols)} symbols"
+        raise InputError(where, "pilots received", found, "a signal in each")
     if not POWER_LIMITS[0] <= power <= POWER_LIMITS[1]:
         pilots = at_pilots(grid, spec)
         found = f"all {pilots.size} zero" if not pilots.any() else f"a mean power of {power:.3g}"
@@ -130,7 +136,8 @@ def noise_modes(spec: OFDMSpec) -> Grid:
     The weakest eigenvectors of the covariance of a flat delay profile over the shortest prefix and its margin
     (PREFIX_MARGIN): as many as hold, of a path at any delay there, at most LEAKAGE of its power on average. A
     numerology that leaves none (few pilots, or a prefix near the comb's ambiguity) gets its weakest one, and then the
-    noise is measured too high.
+    noise is measured too high. One that leaves more than NOISE_MODES gets so many dimensions of theirs at random: they
+    are near-degenerate, so that eigenvectors in order would be those of delays, and others on another machine.
     """
     positions = spec.frequencies[spec.pilot_subcarriers].astype(np.float64)
     prefix = min(spec.prefix_samples) / spec.fft_size  # delays are in parts of a symbol, 1 / spacing_hz
@@ -142,8 +149,11 @@ def noise_modes(spec: OFDMSpec) -> Grid:
     paths = np.exp(-2j * np.pi * np.outer(positions, delays))
     held = np.abs(vectors.T @ paths) ** 2  # eigh's order: the weakest first
     leaks = (np.cumsum(held, axis=0) / np.arange(1, len(positions) + 1)[:, None]).max(axis=1)
-    count = max(1, min(NOISE_MODES, int(np.count_nonzero(leaks <= LEAKAGE))))
-    modes = (middle[:, None] * vectors[:, :count]).conj().astype(np.complex64)
+    vectors = vectors[:, : max(1, int(np.count_nonzero(leaks <= LEAKAGE)))]
+    if vectors.shape[1] > NOISE_MODES:
+        directions = np.random.default_rng(0).standard_normal((len(positions), NOISE_MODES))
+        vectors, _ = np.linalg.qr(vectors @ (vectors.T @ directions))  # whatever basis the eigenvectors are
+    modes = (middle[:, None] * vectors).conj().astype(np.complex64)
     modes.setflags(write=False)  # it is shared by all who ask for it
     return modes
 

@@ -19,6 +19,8 @@ SYNCS = ("tag", "pilots")
 MISSES_ALLOWED = 8  # slots in a row without pilots, before sync counts as lost
 SAMPLE_LIMIT = 1e15  # of a part (I or Q); as in the kernels, from there on it counts as not finite
 RATE_TOLERANCE = 1e-3
+OFFSET_LIMIT = 0.01  # of the subcarrier spacing: at 30 kHz the Doppler shift of 26 m/s at 3.5 GHz
+UNMARKED_ALLOWED = 20  # slots of samples at the beginning without a mark
 
 
 def make_demodulator(spec: OFDMSpec) -> OFDMDemodulator:
@@ -34,10 +36,14 @@ class SlotStream:
         each other without a gap and their start is followed sample by sample (see PilotTracker). A slot without its
         pilots is given out all the same, with the metric that says so; after 8 in a row sync is lost and looked for
         again.
+    correct_cfo: each slot is turned back by the carrier frequency offset that was measured until then, the first by its
+        own, and keeps the phase of its first sample. All slots must be of one transmitter. Without it the offset is
+        left in the grids, whose estimates are wrong from a hundredth of the subcarrier spacing or so on: a fault.
     rate_hz: sample rate, within 0.1 % of the numerology's, 0.0 when not told; time: of the sample at start_sample;
     start_sample: absolute index of the first sample that will be pushed.
 
-    A slot whose pilots are all zero is no slot: counted, not given out. Raises ConfigurationError for an unknown sync
+    A slot with a pilot symbol that is all zero in all antennas is no slot: counted, not given out. One with antennas
+    that are is given out: a fault, and counted. Raises ConfigurationError for an unknown sync
     and for pilots too few to be found, InputError for a rate that is not the numerology's.
     """
 
@@ -48,6 +54,7 @@ class SlotStream:
         rate_hz: float = 0.0,
         time: StreamTime | None = None,
         start_sample: int = 0,
+        correct_cfo: bool = False,
     ) -> None:
         if sync not in SYNCS:
             raise ConfigurationError("slots", "sync", repr(sync), " or ".join(SYNCS))
@@ -56,7 +63,7 @@ class SlotStream:
         self._demodulator = make_demodulator(spec)
         self._search = PilotSearch(spec) if sync == "pilots" else None
         self._tracker: PilotTracker | None = None  # while slots are followed
-        self._offset = CarrierOffset(spec)
+        self._offset, self._correct_cfo = CarrierOffset(spec), correct_cfo
         self._buffer = _Buffer(spec.antennas, 4 * spec.slot_samples, start_sample)  # a search keeps less than 2
         self._next = start_sample  # where the next slot is expected, or the next search begins
         self._marks: list[int] = []  # ascending
@@ -65,10 +72,12 @@ class SlotStream:
         self._arrived_s: float | None = None
         self._misses = self._failed_in_row = 0
         self._metric: float | None = None
-        self._zero_pilots = False  # of the last slot
+        self._marked = False  # ever
+        self._silence = ""  # what of the last slot's pilots was all zero
         self._counts = dict.fromkeys(
-            ("samples_in", "samples_skipped", "slots", "slots_missed", "slots_cut", "slots_zero_pilots", "syncs",
-             "lost_sync", "searches_failed", "marks_late", "n_nonfinite", "inputs_refused"), 0
+            ("samples_in", "samples_skipped", "slots", "slots_missed", "slots_cut", "slots_zero_pilots",
+             "slots_silent_antenna", "syncs", "lost_sync", "searches_failed", "marks_late", "n_nonfinite",
+             "inputs_refused"), 0
         )  # fmt: skip
 
     def push(self, samples: NDArray[Any] | Sequence[NDArray[Any]], arrived_s: float | None = None) -> list[Slot]:
@@ -101,6 +110,7 @@ class SlotStream:
         """
         if self._search is not None:
             raise ConfigurationError("slots", "mark", "sync by pilots", "sync by tag")
+        self._marked = True
         if sample < self._buffer.end:
             self._counts["marks_late"] += 1
         elif sample not in self._marks[-1:]:
@@ -148,10 +158,12 @@ class SlotStream:
         """What became of the samples, in plain types.
 
         samples_in = those that slots cover + samples_skipped + samples_pending. slots: given out; slots_missed: of
-        those, the ones without their pilots; slots_cut: begun and not ended; slots_zero_pilots: not given out.
+        those, the ones without their pilots; slots_cut: begun and not ended; slots_zero_pilots: not given out;
+        slots_silent_antenna: of `slots`, those with an antenna whose pilots, or a symbol of them, are all zero.
         syncs: times that the start was found; resyncs: all but the first; lost_sync: times that it was lost;
         searches_failed: stretches of a slot in which it was not found. sync_metric, sync_threshold: of the last slot
-        or search, 0 to 1, None with tags. cfo_hz: carrier frequency offset, not corrected, None when not known.
+        or search, 0 to 1, None with tags. cfo_hz: carrier frequency offset of the samples, None when not known;
+        cfo_corrected: whether it is taken out of the grids.
         fault: what is wrong now, one sentence, or "".
         """
         return {
@@ -160,6 +172,7 @@ class SlotStream:
             "sync_metric": self._metric,
             "sync_threshold": self._threshold,
             "cfo_hz": self._offset.hz,
+            "cfo_corrected": self._correct_cfo,
             **self._counts,
             "resyncs": max(0, self._counts["syncs"] - 1),
             "samples_pending": self._buffer.end - self._covered_to,
@@ -167,8 +180,8 @@ class SlotStream:
         }
 
     def _fault(self) -> str:
-        if self._zero_pilots:
-            return "slots: pilots: found all zero, expected a signal"
+        if self._silence:
+            return f"slots: pilots: found all zero in {self._silence}, expected a signal"
         if self.searching and self._failed_in_row:
             return (
                 f"slots: sync: found no start in {self._failed_in_row} slots of samples (metric {self._metric:.3f}), "
@@ -176,6 +189,12 @@ class SlotStream:
             )
         if self._misses:
             return f"slots: pilots: found {self._misses} slots in a row without, expected them in each"
+        unmarked = self._counts["samples_in"] // self.spec.slot_samples
+        if self._search is None and not self._marked and unmarked >= UNMARKED_ALLOWED:
+            return f"slots: sync: found no mark of a slot's start in {unmarked} slots of samples, expected some"
+        hz, limit = self._offset.hz or 0.0, OFFSET_LIMIT * self.spec.spacing_hz
+        if not self._correct_cfo and self._offset.settled and abs(hz) > limit:
+            return f"slots: carrier offset: found {hz:.0f} Hz, expected at most {limit:.0f} Hz, or its correction"
         return ""
 
     @property
@@ -209,8 +228,8 @@ class SlotStream:
                 break
             else:
                 samples, bad = _finite(self._buffer.view(start, n))
-                grid = self._demodulator.demodulate(samples)
                 self._offset.take(samples)
+                grid = self._grid_of(samples)
                 slots += self._given_out(start, grid, self._received(grid), bad, None)
             self._marks.pop(0)
         self._skip_to(min([self._buffer.end, *self._marks[:1]]))
@@ -219,7 +238,9 @@ class SlotStream:
     def _followed_slot(self, tracker: PilotTracker) -> list[Slot]:
         start = self._next
         samples, bad = _finite(self._buffer.view(start, self.spec.slot_samples))
-        grid = self._demodulator.demodulate(samples)
+        if self._offset.hz is None and self._correct_cfo:
+            self._offset.take(samples)
+        grid = self._grid_of(samples)
         received = self._received(grid)
         hit = tracker.hit(received)
         self._metric = tracker.metric
@@ -233,6 +254,7 @@ class SlotStream:
             self._counts["slots_missed"] += len(slots)
         if self._misses >= MISSES_ALLOWED:
             self._tracker, self._misses = None, 0
+            self._offset = CarrierOffset(self.spec)  # the next one may be another transmitter's
             self._counts["lost_sync"] += 1
         self._buffer.drop_to(self._next)
         return slots
@@ -258,6 +280,9 @@ class SlotStream:
         self._try_search(self._search, n - self.spec.slot_samples + self._search.span_samples)
         return self._completed() if self._tracker is not None else []
 
+    def _grid_of(self, samples: Samples) -> NDArray[np.complex64]:
+        return self._demodulator.demodulate(self._offset.corrected(samples) if self._correct_cfo else samples)
+
     def _received(self, grid: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """What was received on the pilots, [A, P, Fp]."""
         return grid[:, self.spec.pilot_symbols, self.spec.pilot_offset :: self.spec.pilot_step]
@@ -267,10 +292,16 @@ class SlotStream:
     ) -> list[Slot]:
         n = self.spec.slot_samples
         self._counts["n_nonfinite"] += bad
-        self._zero_pilots = not received.any()
-        if self._zero_pilots:
+        there: NDArray[np.bool_] = np.any(received, axis=2)  # [A, P]
+        symbols, antennas = np.flatnonzero(~np.any(there, axis=0)), np.flatnonzero(~np.all(there, axis=1))
+        self._silence = ""
+        if symbols.size:
+            self._silence = f"symbol {self.spec.pilot_symbols[symbols[0]]}"
             self._counts["slots_zero_pilots"] += 1
             return []
+        if antennas.size:
+            self._silence = f"antenna {', '.join(map(str, antennas))}"
+            self._counts["slots_silent_antenna"] += 1
         self._counts["slots"] += 1
         self._skip_to(start)
         self._covered_to = start + n
