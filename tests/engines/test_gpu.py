@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +84,38 @@ def test_memory_after_many_starts_and_stops_is_that_after_one(fake_bundle: Path)
             engine.run(inputs)
         left.append(free_bytes())
     assert abs(left[-1] - left[2]) <= 8 << 20
+
+
+RETAINED = """
+import ctypes, threading
+from wavesfm_core.engines.cuda_driver import PyCudaDriver
+
+def active():
+    library, flags, state = ctypes.CDLL("libcuda.so.1"), ctypes.c_uint(), ctypes.c_int()
+    assert library.cuDevicePrimaryCtxGetState(0, ctypes.byref(flags), ctypes.byref(state)) == 0
+    return state.value
+
+def opened():
+    drivers.append(PyCudaDriver())
+    with drivers[-1].current():
+        drivers[-1].memory()
+
+for _ in range(3):
+    drivers = []
+    thread = threading.Thread(target=opened)
+    thread.start()
+    thread.join()
+    assert active()
+    drivers[0].close()
+    assert not active()
+"""
+
+
+@needs_tensorrt
+def test_the_primary_context_is_given_back_by_another_thread() -> None:
+    """In a process of its own: TensorRT and others in this one keep the context for themselves."""
+    done = subprocess.run([sys.executable, "-c", RETAINED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @needs_tensorrt
