@@ -16,6 +16,7 @@ import synthetic_vit
 from fake_cuda import FakeDriver, FakeLibrary, FakePycuda, outputs_of
 from wavesfm_core.bundle import Bundle, bundle_inputs, replay_golden
 from wavesfm_core.engines import cuda_driver
+from wavesfm_core.engines.compiler import compile_bundle
 from wavesfm_core.engines.cuda_driver import PyCudaDriver
 from wavesfm_core.engines.gpu_session import parts, profile_of
 from wavesfm_core.engines.tensorrt import TensorRTEngine
@@ -313,6 +314,37 @@ def test_a_cached_plan_that_the_library_no_longer_takes_is_built_anew(
     refusals.extend([1, 1])  # and one that is fresh is not built for ever
     with pytest.raises(EngineError, match="incompatible device"):
         open_engine(bundle, driver, library, cache)
+
+
+def test_plans_built_ahead_that_are_refused_are_passed_over_and_kept(
+    bundle: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.builds_ahead = True
+    compile_bundle(bundle, portable=True, library=library, cache=cache)
+    compile_bundle(bundle, targets=["sm_89"], library=library, cache=cache)
+    records, take, refused = cache.records(), library.deserialise, []
+
+    def deserialise(plan: bytes) -> Any:
+        if '"targets": []' in plan.decode() and '"portable": false' in plan.decode():
+            return take(plan)
+        refused.append(plan)
+        raise PlanRefused("tensorrt", "plan", "incompatible device", "a plan for this GPU, driver and library")
+
+    monkeypatch.setattr(library, "deserialise", deserialise)
+    engine = open_engine(bundle, driver, library, cache, max_batch=None)
+    assert (len(refused), len(library.builds)) == (2, 3)
+    assert {record.key for record in cache.records()} == {record.key for record in (*records, engine.plan)}
+
+
+def test_a_plan_of_the_users_profile_is_what_the_engine_takes(
+    bundle: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache
+) -> None:
+    compile_bundle(bundle, max_batch=5, library=library, driver=driver, cache=cache)
+    library.batches.clear()
+    engine = open_engine(bundle, driver, library, cache, max_batch=None)
+    assert (len(library.builds), engine.plan.key.maximum, max(library.batches)) == (1, 5, 5)
+    given = inputs(bundle, 12)
+    np.testing.assert_allclose(engine.run(given)["logits"], expected(given), atol=1e-5)
 
 
 def test_without_pycuda_it_says_so(bundle: Bundle, library: FakeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
