@@ -240,9 +240,18 @@ def cuda_session(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
     return Session
 
 
-def test_onnxruntime_with_cuda(bundle: Bundle, cuda_session: type[Session]) -> None:
+def test_onnxruntime_with_cuda(
+    bundle: Bundle, cuda_session: type[Session], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9"), raising=False)
+    OnnxRuntimeEngine(bundle)
+    assert "libcudnn" not in capsys.readouterr().err  # only for the GPU
     engine = OnnxRuntimeEngine(bundle, providers=cuda_providers(1))
     assert engine._session.providers == [(CUDA, {"device_id": "1", "use_tf32": "0"}), CPU]
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("libcudnn")) == ("", 1)  # stdout is the command's own
     assert "CUDA device 1, f32" in engine.description and engine.relative_tolerance == 0
     inputs = bundle_inputs(bundle.spec, np.zeros((2, 1, 224, 224), np.float32), np.zeros(2))
     assert engine.run(inputs)["logits"].shape == (2, 3)
