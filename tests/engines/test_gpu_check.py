@@ -96,6 +96,7 @@ def test_inputs_differ_from_tile_to_tile(gpu_check: ModuleType, fake_bundle: Pat
     assert np.array_equal(gpu_check.cut(inputs, 3)["tile"], inputs["tile"][:3])
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_what_is_installed_and_cannot_be_loaded_is_not_available(
     gpu_check: ModuleType, fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
