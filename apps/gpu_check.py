@@ -27,7 +27,15 @@ ROOT = Path(__file__).resolve().parents[1]
 for folder in ("trainer", "tests"):  # the peer's model, and the synthetic bundle of the paper's size
     sys.path.append(str(ROOT / folder))
 
-from gpu_contenders import LIBRARIES, PAPER_OUTPUTS, Contender, contenders, missing_for_torch, product_rate  # noqa: E402
+from gpu_contenders import (  # noqa: E402
+    LIBRARIES,
+    PAPER_OUTPUTS,
+    Contender,
+    NotAvailable,
+    contenders,
+    missing_for_torch,
+    product_rate,
+)
 from wavesfm_core.bundle import SPEC, Bundle, bundle_inputs  # noqa: E402
 from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from wavesfm_core.engines.presence import cuda_devices  # noqa: E402
@@ -35,6 +43,7 @@ from wavesfm_core.engines.presence import cuda_devices  # noqa: E402
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PAPER_TILES = 64  # of the parity of the paper's size: the reference on the CPU takes 0.1 s for each
 AGREEMENT_TILES = 1000
+GPU_TESTS = ROOT / "tests/engines/test_gpu.py"
 PAPER_NAME = "paper-preset"
 LEAST_RUNS, MOST_RUNS = 3, 10_000
 # 12 blocks of width 512 over 196 tokens: 24 N D^2 for the weights' products and 4 N^2 D for attention's
@@ -153,7 +162,8 @@ def facts(engine: Any) -> Row:
     if (memory := getattr(engine, "memory_bytes", None)) is not None:
         row["memory_mb"] = memory / 1e6
     if (plan := getattr(engine, "plan", None)) is not None:
-        row.update(plan_mb=plan.n_bytes / 1e6, build_s=plan.built_s, layers=plan.layers, warnings=list(plan.warnings))
+        row.update(plan_mb=plan.n_bytes / 1e6, build_s=plan.built_s, warnings=list(plan.warnings))
+        row.update(layers=plan.layers, layers_read_back=plan.read_back)
     return row
 
 
@@ -163,6 +173,8 @@ def row_of(row: Row, missing: str, measure: Callable[[], Row]) -> Row:
         return {**row, "not_available": missing}
     try:
         return {**row, **measure()}
+    except NotAvailable as error:
+        return {**row, "not_available": str(error)}
     except Exception as error:  # one row that fails must not cost the others
         return {**row, "failed": f"{type(error).__name__}: {error}"}
 
@@ -172,7 +184,7 @@ def run_tests(out: Path) -> Row:
     report = out / "gpu-tests.xml"
     report.unlink(missing_ok=True)
     installed = ["-P", "-m", "pytest", "-q", "-o", "pythonpath="]  # not the checkout, which has no compiled kernels
-    command = [sys.executable, *installed, "-m", "gpu", f"--junitxml={report}", str(ROOT / "tests/engines/test_gpu.py")]
+    command = [sys.executable, *installed, "-m", "gpu", f"--junitxml={report}", str(GPU_TESTS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if not report.is_file():
         return {"failed": (done.stdout + done.stderr).strip()[-500:]}

@@ -9,12 +9,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from wavesfm_core.bundle import Bundle
-from wavesfm_core.engines.presence import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
+from wavesfm_core.engines.presence import (
+    cuda_devices,
+    missing_for_onnxruntime_cuda,
+    missing_for_tensorrt,
+    unloadable_for_tensorrt,
+)
 from wavesfm_core.engines.trt_library import LIBRARIES
+from wavesfm_core.errors import EngineError
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 PAPER_OUTPUTS = 3  # of the synthetic bundle of the paper's size
 PRODUCT_SIDE = 8192  # of the square matrices whose product is timed
+
+
+class NotAvailable(Exception):
+    """What only opening shows: that the machine lacks what a contender needs."""
 
 
 class Contender(NamedTuple):
@@ -31,7 +41,7 @@ class Contender(NamedTuple):
 def contenders() -> list[Contender]:
     """All that are compared, those that are not available too."""
     onnxruntime, torch = missing_for_onnxruntime_cuda(), missing_for_torch()
-    missing = {name: missing_for_tensorrt() if _installed(name) else f"no {name}" for name in LIBRARIES}
+    missing = {name: missing_for_library(name) for name in LIBRARIES}
     return [
         *(
             Contender(name, precision, missing[name], _tensorrt(name, precision))
@@ -42,6 +52,13 @@ def contenders() -> list[Contender]:
         Contender("torch eager", "bf16", torch, lambda bundle, most: TorchPeer(False), False),
         Contender("torch.compile", "bf16", torch, lambda bundle, most: TorchPeer(True), False),
     ]
+
+
+def missing_for_library(name: str) -> str:
+    """Why `tensorrt` or `tensorrt_rtx` cannot be measured, in a few words; "" where it can."""
+    if not _installed(name):
+        return f"no {name}"
+    return missing_for_tensorrt() or unloadable_for_tensorrt(name)
 
 
 def missing_for_torch() -> str:
@@ -71,9 +88,14 @@ def _tensorrt(library: str, precision: str) -> Callable[[Bundle, int], Any]:
 
 
 def _onnxruntime(bundle: Bundle, most: int) -> Any:
-    from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine, cuda_providers
+    from wavesfm_core.engines.onnxruntime import CUDA, OnnxRuntimeEngine, cuda_providers
 
-    return OnnxRuntimeEngine(bundle, providers=cuda_providers(0))
+    try:
+        return OnnxRuntimeEngine(bundle, providers=cuda_providers(0))
+    except EngineError as error:
+        if error.field == CUDA:  # it is installed, and CUDA or cuDNN is not
+            raise NotAvailable(error) from error
+        raise
 
 
 class TorchPeer:

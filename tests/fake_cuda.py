@@ -7,11 +7,13 @@ streams only as far as events are waited for. So an order that is not enforced s
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -290,3 +292,121 @@ def outputs_of(tiles: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     means = tiles.mean(axis=(1, 2, 3), dtype=np.float64)
     ramp = np.arange(int(np.prod(shape)), dtype=np.float64).reshape(shape)
     return (means.reshape(-1, *[1] * len(shape)) + ramp).astype(np.float32)
+
+
+class FakePycuda(SimpleNamespace):
+    """The few names of pycuda.driver that the driver uses, with the stacks of contexts that each thread has: pycuda's
+    and, as libcuda.so.1 pops it, CUDA's own. As in pycuda 2026.1, `detach` gives the primary context back only where it
+    is on top of pycuda's stack or the thread is the one that retained it, and never pops CUDA's.
+
+    retained: how often the primary context is; stack: CUDA's, of this thread; failures: names of calls that fail.
+    """
+
+    class Error(Exception):
+        pass
+
+    def __init__(self) -> None:
+        super().__init__(retained=0, failures=set(), _local=threading.local())
+        self.Device, self.Context = self._make_device(), self._make_context()
+
+    def init(self) -> None:
+        self._call("init")
+
+    def get_driver_version(self) -> int:
+        return 13000
+
+    def mem_get_info(self) -> tuple[int, int]:
+        self._call("mem_get_info")
+        return 1, 2
+
+    @property
+    def stack(self) -> list[Any]:
+        return self._of_thread("stack")
+
+    def _of_thread(self, name: str) -> list[Any]:
+        return self._local.__dict__.setdefault(name, [])
+
+    def _call(self, name: str) -> None:
+        if name in self.failures:
+            raise self.Error(f"{name} failed: out of memory")
+
+    def library(self, name: str) -> SimpleNamespace:
+        """libcuda.so.1 as ctypes gives it."""
+        assert name == "libcuda.so.1"
+
+        def pop(reference: Any) -> int:
+            self.stack.pop()
+            return 0
+
+        def error_name(code: ctypes.c_int, reference: Any) -> int:
+            reference._obj.value = b"CUDA_ERROR_FAKE"
+            return 0
+
+        def refuse(*arguments: Any) -> int:
+            return 900
+
+        return SimpleNamespace(cuCtxPopCurrent_v2=pop, cuGetErrorName=error_name, cuStreamBeginCapture_v2=refuse)
+
+    def _make_context(self) -> type:
+        cuda = self
+
+        class Context:
+            def __init__(self) -> None:
+                self.valid, self.thread = True, threading.get_ident()
+
+            def push(self) -> None:
+                ours = cuda._of_thread("pycudas")
+                if ours:
+                    cuda.stack.pop()
+                cuda.stack.append(self)
+                ours.append(self)
+
+            @staticmethod
+            def pop() -> None:
+                ours = cuda._of_thread("pycudas")
+                cuda.stack.pop()
+                ours.pop()
+                if ours:
+                    cuda.stack.append(ours[-1])
+
+            def detach(self) -> None:
+                ours = cuda._of_thread("pycudas")
+                active = bool(ours) and ours[-1] is self
+                if active:
+                    cuda.retained -= 1
+                elif self.thread == threading.get_ident():
+                    cuda.stack.append(self)
+                    cuda.retained -= 1
+                self.valid = False
+                while active and ours and not ours[-1].valid:
+                    ours.pop()
+                if active and ours:
+                    cuda.stack.append(ours[-1])
+
+        return Context
+
+    def _make_device(self) -> type:
+        cuda = self
+
+        class Device:
+            def __init__(self, index: int) -> None:
+                self.index = index
+
+            @staticmethod
+            def count() -> int:
+                return 2
+
+            def name(self) -> str:
+                return f"GPU {self.index}"
+
+            def compute_capability(self) -> tuple[int, int]:
+                return 8, 9
+
+            def total_memory(self) -> int:
+                return 1 << 30
+
+            def retain_primary_context(self) -> Any:
+                cuda.retained += 1
+                return cuda.Context()
+
+        return Device

@@ -81,14 +81,18 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
             device_id=int(device_id),
             on_change=self._publish_engine,
         )
-        self._options = SessionOptions(
-            float(sample_rate), float(center_freq) or None, int(queue_tiles), int(batch_tiles), batch_wait_ms / 1000
-        )
         self._policy = policy
         self._lock = threading.Lock()  # of the session's opening and closing and of the setters
-        self._session = self._make_session(0)
-        self._session.close()  # this one was opened to refuse wrong parameters now and not in the running flowgraph
         self._label = ""
+        try:
+            self._options = SessionOptions(
+                float(sample_rate), float(center_freq) or None, int(queue_tiles), int(batch_tiles), batch_wait_ms / 1000
+            )
+            self._session = self._make_session(0)
+        except BaseException:
+            self._pipeline.close()  # the GPU's engine holds on to this block, and nobody else could close it
+            raise
+        self._session.close()  # this one was opened to refuse wrong parameters now and not in the running flowgraph
 
         self._input = _SampleInput(self, chunk_samples(self._options.rate_hz))
         self._output = _MessageOutput(self, self._input)

@@ -16,7 +16,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 DIRECTORY = "gr-wavesfm"
 PLAN, RECORD, LOCK = ".plan", ".json", "lock"
 RECORD_LIMIT, PLAN_LIMIT = 1 << 20, 16 << 30  # bytes
+AHEAD = ("portable", "targets")  # in the place of a GPU's name
+BATCHES = ("preferred", "maximum")
+CALIBRATION = ("calibration",)
+_PLACE = ("gpu", "capabilities", "driver")
+_MAKERS = ("version", "driver", "recipe")  # what makes a plan stale where another is there
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class PlanKey:
     model: sha256 of the bundle's ONNX file; library, version: that built it; gpu: the GPU's name, or "portable", or
     "targets" where it was built for capabilities; capabilities: sm_89 and the like, of the GPU or of the targets, none
     for "portable"; driver: the driver's version, "" where none was there; precision; preferred, maximum: batches of the
-    profile; recipe: version of what was done to the model before, and of its calibration.
+    profile; recipe: version of what was done to the model before; calibration: digest of the tiles that int8 was
+    calibrated with, "" for the bundle's.
     """
 
     model: str
@@ -51,6 +57,7 @@ class PlanKey:
     preferred: int
     maximum: int
     recipe: str
+    calibration: str = ""
 
     @property
     def digest(self) -> str:
@@ -58,21 +65,24 @@ class PlanKey:
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def serves(self, other: PlanKey) -> bool:
-        """Whether a plan of this key, built for targets or portable, runs where one of the other key (a GPU's) does."""
-        anywhere = self.gpu == "portable" or (
-            self.gpu == "targets" and set(other.capabilities) <= set(self.capabilities)
-        )
-        same = dataclasses.replace(self, gpu=other.gpu, capabilities=other.capabilities, driver=other.driver) == other
-        return self == other or (anywhere and same)
+    def matches(self, other: PlanKey, free: Collection[str] = ()) -> bool:
+        """Whether it is the other, or differs only in the fields `free`."""
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in free}) == other
+
+    def serves(self, other: PlanKey, free: Collection[str] = ()) -> bool:
+        """Whether a plan of this key, built for targets or portable, may run where one of the other key (a GPU's) does,
+        from which it differs in no more than the fields `free`."""
+        there = self.gpu == "portable" or (self.gpu == "targets" and set(other.capabilities) <= set(self.capabilities))
+        return there and other.gpu not in AHEAD and self.matches(other, (*free, *_PLACE))
 
 
 @dataclass(frozen=True)
 class PlanRecord:
     """What is known of a plan: its key, the sha256 and size of its bytes, the bundle, and what its build was like.
 
-    layers: matrix products or layers by precision; accuracy: against the ONNX reference, in a sentence; built_s:
-    seconds that it took; warnings: of the library.
+    layers: by precision, those of the plan where it was read_back, else the matrix products of the network; accuracy:
+    against the ONNX reference, in a sentence; built_s: seconds that it took; warnings: of the library; forced: whether
+    it is kept in spite of its accuracy.
     """
 
     key: PlanKey
@@ -83,6 +93,8 @@ class PlanRecord:
     layers: dict[str, int]
     accuracy: str
     warnings: tuple[str, ...] = field(default_factory=tuple)
+    read_back: bool = False
+    forced: bool = False
 
 
 class PlanCache:
@@ -107,7 +119,8 @@ class PlanCache:
             found = f"mode {stat.S_IMODE(facts.st_mode):04o}"
             raise self._refused(found, "0700: others may have put plans there, remove it")
         if stat.S_IMODE(facts.st_mode) != 0o700:
-            os.chmod(self.directory, 0o700)
+            with self._errors("plan cache", "a directory whose mode can be set to 0700"):
+                os.chmod(self.directory, 0o700)
 
     def load(self, key: PlanKey, quiet: bool = False) -> tuple[bytes, PlanRecord] | None:
         """A plan whose bytes are those on record, or None; why one that is there is not taken is logged in one line.
@@ -119,23 +132,47 @@ class PlanCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, WavesfmError) as error:
-            log.log(logging.DEBUG if quiet else logging.WARNING, "the plan %s is built anew: %s", key.digest, error)
+            self._passed_over(key, str(error), quiet)
             return None
 
-    def find(self, key: PlanKey, quiet: bool = False) -> tuple[bytes, PlanRecord] | None:
-        """The plan of a GPU's key, else one built ahead, for targets or portable, that serves it; None for neither."""
-        found = self.load(key, quiet)
-        if found is None:
-            for record in self.records():
-                if record.key != key and record.key.serves(key) and (found := self.load(record.key, quiet)):
-                    break
-        return found
+    def _passed_over(self, key: PlanKey, why: str, quiet: bool = False) -> None:
+        log.log(logging.DEBUG if quiet else logging.WARNING, "the plan %s is built anew: %s", key.digest, why)
+
+    def find(
+        self, key: PlanKey, quiet: bool = False, free: Collection[str] = (), forced: bool = False
+    ) -> tuple[bytes, PlanRecord] | None:
+        """The plan of a key, or of one that differs only in the fields `free`: the one that was stored or found last.
+
+        forced: whether one that is kept in spite of its accuracy will do; quiet: see `load`.
+        """
+        records = [record for record in self.records(quiet=True) if record.key.matches(key, free)]
+        if not records:
+            return self.load(key, quiet)  # its record is not there, or says why it is not taken
+        for record in reversed(records):
+            if record.forced and not forced:
+                self._passed_over(record.key, "it is kept in spite of its accuracy", quiet)
+            elif found := self.load(record.key, quiet):
+                with contextlib.suppress(OSError):
+                    os.utime(self._path(record.key.digest, RECORD))
+                return found
+        return None
+
+    def ahead(
+        self, key: PlanKey, free: Collection[str] = (), forced: bool = False
+    ) -> Iterator[tuple[bytes, PlanRecord]]:
+        """The plans that were built ahead and may serve a GPU's key, as in `find`; the last one first."""
+        for record in reversed(self.records(quiet=True)):
+            if record.key.serves(key, free) and (forced or not record.forced) and (found := self.load(record.key)):
+                yield found
 
     def _load(self, key: PlanKey) -> tuple[bytes, PlanRecord]:
         record = self._record(key.digest)
         if record.key != key:
             raise ValueError("its record is of another key")
-        plan = _read_own(self._path(key.digest, PLAN), PLAN_LIMIT)
+        try:
+            plan = _read_own(self._path(key.digest, PLAN), PLAN_LIMIT)
+        except FileNotFoundError:
+            raise ValueError("only its record is there") from None
         if len(plan) != record.n_bytes:
             raise ValueError(f"{len(plan)} bytes, {record.n_bytes} on record")
         if hashlib.sha256(plan).hexdigest() != record.sha256:
@@ -155,36 +192,47 @@ class PlanCache:
         record = dataclasses.replace(record, sha256=hashlib.sha256(plan).hexdigest(), n_bytes=len(plan))
         text = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n"
         digest = record.key.digest
-        try:
+        with self._errors("plan", f"{len(plan)} bytes that can be written"):
             # the plan first: a reader who sees it with the old record finds the sha256 wrong, and no more
             self._write(self._path(digest, PLAN), plan)
             self._write(self._path(digest, RECORD), text.encode())
-        except OSError as error:
-            found = error.strerror or str(error)
-            raise ConfigurationError(self.directory, "plan", found, f"{len(plan)} bytes that can be written") from error
         return record
 
     def discard(self, key: PlanKey, why: str) -> None:
-        """Remove a plan that is whole but of no use; why is logged in one line."""
-        log.warning("the plan %s is built anew: %s", key.digest, why)
-        with self.locked():
+        """Remove a plan that is whole but of no use, while the lock is held; why is logged in one line."""
+        self._passed_over(key, why)
+        with self._errors("plan", "files that can be removed"):
             for suffix in (RECORD, PLAN):
                 self._path(key.digest, suffix).unlink(missing_ok=True)
 
-    def records(self) -> list[PlanRecord]:
-        """Of all plans that are there, oldest first; a record that cannot be read is left out, and logged."""
+    def discard_stale(self, key: PlanKey) -> None:
+        """Discard what another version, driver or recipe made of the same for the same GPU, in whatever profile."""
+        free = (*BATCHES, *CALIBRATION)
+        for record in self.records(quiet=True):
+            old = record.key
+            if old.matches(key, (*free, *_MAKERS)) and not old.matches(key, free):
+                changed = [name for name in (*_MAKERS, *free) if getattr(old, name) != getattr(key, name)]
+                said = (f"{name} {getattr(old, name)!r}, now {getattr(key, name)!r}" for name in changed)
+                self.discard(old, "it is of " + "; ".join(said))
+
+    def records(self, quiet: bool = False) -> list[PlanRecord]:
+        """Of all plans, in the order in which they were stored or found last; one that cannot be read is left out.
+
+        quiet: without a line in the log for each of those.
+        """
         found = []
         for path in sorted(self.directory.glob("*" + RECORD), key=_age):
             try:
                 found.append(self._record(path.name.removesuffix(RECORD)))
             except (OSError, ValueError, WavesfmError) as error:
-                log.warning("%s: not a record of a plan: %s", path, error)
+                level = logging.DEBUG if quiet else logging.WARNING
+                log.log(level, "%s: not a record of a plan: %s", path, error)
         return found
 
     def clear(self) -> tuple[int, int]:
         """Remove all plans and what is left of writing them; returns how many plans, and bytes of all."""
         plans = n_bytes = 0
-        with self.locked():
+        with self.locked(), self._errors("plan", "files that can be removed"):
             for path in self.directory.iterdir():
                 if path.suffix in (PLAN, RECORD, ".part"):
                     n_bytes += path.lstat().st_size
@@ -196,16 +244,19 @@ class PlanCache:
     def locked(self) -> Iterator[None]:
         """Held by one process at a time, while it builds: kernels that are timed side by side are timed wrongly.
 
-        A lock of this process's own thread is waited for like that of another process.
+        A lock of this process's own thread is waited for like that of another process. Raises ConfigurationError where
+        it cannot be had.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.directory / LOCK, flags, 0o600)
+        with self._errors(LOCK, "a file that can be opened and locked"):
+            descriptor = os.open(self.directory / LOCK, flags, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("another process builds a plan, waiting for it")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with self._errors(LOCK, "a file that can be opened and locked"):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    log.warning("another process builds a plan, waiting for it")
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)  # which gives the lock back, as the end of the process does
@@ -225,6 +276,14 @@ class PlanCache:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+
+    @contextlib.contextmanager
+    def _errors(self, field: str, expected: str) -> Iterator[None]:
+        """The system's errors as ConfigurationErrors."""
+        try:
+            yield
+        except OSError as error:
+            raise ConfigurationError(self.directory, field, error.strerror or str(error), expected) from error
 
     def _refused(self, found: str, expected: str) -> ConfigurationError:
         return ConfigurationError(self.directory, "plan cache", found, expected)

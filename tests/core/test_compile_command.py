@@ -52,7 +52,7 @@ def test_a_bundle_is_compiled_listed_and_cleared(wavesfm: Any, bundle: Path) -> 
     assert (code, err) == (0, "")
     assert re.search(r"plan .* MB, built in .* s, sha256", out)
     assert "sm_120, sm_86" in out
-    assert "fp32; 1 in fp32" in out
+    assert "fp32; products of the network, not read back: 1 in fp32" in out
     assert "1 to 16, tuned for 8" in out
     assert "not checked: no GPU" in out
     assert "from the cache" in wavesfm(*arguments)[1]
@@ -69,8 +69,10 @@ def test_a_bundle_is_compiled_listed_and_cleared(wavesfm: Any, bundle: Path) -> 
     [
         (["--precision", "fp8"], "found 'fp8', expected one of fp32, bf16, fp16, int8"),
         (["--target", "hopper"], "found 'hopper', expected a compute capability such as sm_89"),
+        (["--target", ","], "found '', expected a compute capability such as sm_89"),
         (["--target", "sm_86", "--portable"], "either targets or portable"),
         (["--max-batch", "0"], "profile: batch"),
+        (["--max-batch", "0", "--precision", "f32"], "profile: batch"),
         (["--library", "onnx"], "one of auto, tensorrt, tensorrt_rtx"),
         (["--calibration", "missing.npz"], "missing.npz: contents"),
     ],
@@ -80,6 +82,13 @@ def test_what_is_wrong_is_said_in_one_sentence(wavesfm: Any, bundle: Path, optio
     assert code == 2
     assert words in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_lock_that_cannot_be_had_is_said_in_one_sentence(wavesfm: Any, tmp_path: Path) -> None:
+    (tmp_path / "cache/gr-wavesfm/lock").mkdir(parents=True)
+    code, _, err = wavesfm("cache", "clear")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "lock: found Is a directory, expected a file that can be opened and locked" in err
 
 
 def test_without_a_gpu_and_a_target_it_says_what_to_do(

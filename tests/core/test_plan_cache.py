@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.plan_cache import PlanCache, PlanKey, PlanRecord, default_directory
+from wavesfm_core.plan_cache import BATCHES, CALIBRATION, PlanCache, PlanKey, PlanRecord, default_directory
 
 KEY = PlanKey("ab" * 32, "tensorrt_rtx", "1.7", "GPU A", ("sm_89",), "13000", "bf16", 8, 64, "1")
 PLAN = b"a plan" * 100
@@ -87,17 +87,23 @@ def test_a_damaged_plan_is_not_taken(
         assert cache.find(KEY, quiet=True) is None
         assert [m for m in caplog.messages if "built anew" in m] == []
         assert cache.load(KEY) is None
-    (line,) = [message for message in caplog.messages if "built anew" in message]
+        caplog.clear()
+        assert cache.find(KEY) is None
+    (line,) = caplog.messages
+    assert "is built anew" in line
     assert words in line
     stored = cache.store(PLAN, record())
     assert cache.load(KEY) == (PLAN, stored)
 
 
-@pytest.mark.parametrize("missing", [".plan", ".json"])
-def test_half_an_entry_is_none(cache: PlanCache, missing: str) -> None:
+@pytest.mark.parametrize(("missing", "lines"), [(".plan", 1), (".json", 0)])
+def test_half_an_entry_is_none(cache: PlanCache, missing: str, lines: int, caplog: pytest.LogCaptureFixture) -> None:
     cache.store(PLAN, record())
     (cache.directory / (KEY.digest + missing)).unlink()
-    assert cache.load(KEY) is None
+    assert cache.find(KEY) is None
+    assert [message.endswith("is built anew: only its record is there") for message in caplog.messages] == [
+        True
+    ] * lines
 
 
 def test_links_and_files_of_others_are_not_read(cache: PlanCache, tmp_path: Path) -> None:
@@ -140,14 +146,68 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_plans_built_ahead_serve_the_gpus_they_are_for(cache: PlanCache) -> None:
     ahead = dataclasses.replace(KEY, gpu="targets", capabilities=("sm_86", "sm_89"), driver="")
     stored = cache.store(PLAN, record(ahead))
-    assert cache.find(KEY) == (PLAN, stored)
-    assert cache.find(dataclasses.replace(KEY, capabilities=("sm_120",))) is None
-    assert cache.find(dataclasses.replace(KEY, precision="fp16")) is None
+    assert list(cache.ahead(KEY)) == [(PLAN, stored)]
+    assert list(cache.ahead(dataclasses.replace(KEY, capabilities=("sm_120",)))) == []
+    assert list(cache.ahead(dataclasses.replace(KEY, precision="fp16"))) == []
+    assert list(cache.ahead(dataclasses.replace(KEY, maximum=16))) == []
+    assert list(cache.ahead(dataclasses.replace(KEY, maximum=16), BATCHES)) == [(PLAN, stored)]
     own = cache.store(b"own", record())
     assert cache.find(KEY) == (b"own", own)
     assert not KEY.serves(dataclasses.replace(KEY, gpu="GPU B"))
+    cache.store(PLAN, dataclasses.replace(record(ahead), forced=True))
+    assert list(cache.ahead(KEY)) == []
+    assert len(list(cache.ahead(KEY, forced=True))) == 1
     portable = dataclasses.replace(KEY, gpu="portable", capabilities=(), driver="")
     assert portable.serves(dataclasses.replace(KEY, capabilities=("sm_120",)))
+    assert not ahead.serves(portable)  # which is no GPU
+
+
+def written(cache: PlanCache, key: PlanKey, seconds: float) -> None:
+    os.utime(cache.directory / (key.digest + ".json"), (seconds, seconds))
+
+
+def test_of_plans_that_differ_in_free_fields_the_last_is_found(cache: PlanCache) -> None:
+    tuned = dataclasses.replace(KEY, maximum=16, calibration="c")
+    free = (*BATCHES, *CALIBRATION)
+    assert cache.find(KEY, free=free) is None
+    for i, key in enumerate((KEY, tuned)):
+        cache.store(key.calibration.encode(), record(key))
+        written(cache, key, i)
+
+    def found(key: PlanKey, *fields: str, forced: bool = False) -> PlanKey | None:
+        plan = cache.find(key, free=fields, forced=forced)
+        return None if plan is None else plan[1].key
+
+    assert found(dataclasses.replace(KEY, maximum=4), *BATCHES) == KEY
+    assert found(dataclasses.replace(KEY, maximum=4), *CALIBRATION) is None
+    written(cache, KEY, 0)
+    assert found(KEY, *free) == tuned
+    written(cache, tuned, 1)
+    assert found(KEY) == KEY  # which makes it the last one
+    assert found(tuned, *free) == KEY
+    cache.store(b"", dataclasses.replace(record(), forced=True))
+    assert found(KEY, *free) == tuned
+    assert found(KEY) is None
+    assert found(KEY, forced=True) == KEY
+
+
+def test_what_another_version_or_driver_made_is_discarded_with_a_line(
+    cache: PlanCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"version": "1.6", "driver": "12000", "recipe": "0"}
+    stale = [dataclasses.replace(KEY, **{name: value}) for name, value in changes.items()]
+    others = [
+        dataclasses.replace(KEY, **change) for change in ({"gpu": "GPU B"}, {"precision": "fp16"}, {"maximum": 9})
+    ]
+    for key in (*stale, *others, dataclasses.replace(stale[0], maximum=16)):
+        cache.store(PLAN, record(key))
+    cache.discard_stale(KEY)
+    assert {plan.key for plan in cache.records()} == set(others)
+    lines = [text for text in caplog.messages if "is built anew" in text]
+    assert len(lines) == 4
+    for name, value in changes.items():
+        assert any(text.endswith(f"it is of {name} {value!r}, now {getattr(KEY, name)!r}") for text in lines)
+    assert any(text.endswith("it is of version '1.6', now '1.7'; maximum 16, now 64") for text in lines)
 
 
 def test_clear_removes_all_but_what_is_not_its_own(cache: PlanCache) -> None:
@@ -176,6 +236,16 @@ def test_a_full_disk_leaves_what_was_there(cache: PlanCache, monkeypatch: pytest
     assert not list(cache.directory.glob("*.part"))
 
 
+def test_what_the_system_refuses_is_named(cache: PlanCache) -> None:
+    (cache.directory / "left.part").mkdir()
+    with pytest.raises(ConfigurationError, match="plan: found Is a directory, expected files that can be removed"):
+        cache.clear()
+    (cache.directory / "lock").unlink()
+    (cache.directory / "lock").mkdir()
+    with pytest.raises(ConfigurationError, match="lock: found Is a directory, expected a file that can be opened"):
+        cache.clear()
+
+
 def test_records_that_cannot_be_read_are_left_out(cache: PlanCache, caplog: pytest.LogCaptureFixture) -> None:
     stored = cache.store(PLAN, record())
     (cache.directory / "other.json").write_text("{}")
@@ -201,7 +271,7 @@ def test_the_lock_is_held_by_one_process(cache: PlanCache, caplog: pytest.LogCap
         with cache.locked():
             got.set()
 
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         thread = threading.Thread(target=take)
         thread.start()
         while "waiting for it" not in caplog.text:

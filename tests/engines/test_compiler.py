@@ -15,10 +15,11 @@ import tiny_bundles
 from fake_cuda import FakeDriver, FakeLibrary, outputs_of
 from wavesfm_core.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines import trt_library
-from wavesfm_core.engines.compiler import NO_GPU, compared, compile_bundle, precision_for
+from wavesfm_core.engines.compiler import NO_GPU, Plan, compared, compile_bundle, precision_for
+from wavesfm_core.engines.tensorrt import TensorRTEngine
 from wavesfm_core.engines.trt_library import Profile, capability_name, open_library, read_layers
 from wavesfm_core.engines.typed_onnx import typed
-from wavesfm_core.errors import ConfigurationError, EngineError
+from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
 from wavesfm_core.plan_cache import PlanCache
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +120,7 @@ def test_a_plan_is_found_again_and_built_anew_when_something_changes(
     assert not compile_bundle(tiny, "fp32", 16, **options).cached  # another profile
     changed = tiny_bundles.make_image_bundle(tmp_path / "c", "classification", licence="other")
     assert compile_bundle(Bundle.open(changed), "fp32", **options).cached  # the same model
-    other = Bundle(tiny.path, dataclasses.replace(tiny.spec, sha256="0" * 64), tiny.id, tiny.model_path)
+    other = Bundle.open(tiny_bundles.make_image_bundle(tmp_path / "d", "position"))
     assert not compile_bundle(other, "fp32", **options).cached  # another model
     path = cache.directory / (first.record.key.digest + ".plan")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -127,6 +128,14 @@ def test_a_plan_is_found_again_and_built_anew_when_something_changes(
     assert not again.cached
     assert caplog.text.count("built anew: its sha256 is not the one on record") == 1
     assert compile_bundle(tiny, "fp32", **options).cached
+
+
+@needs_rtx
+def test_a_portable_plan_builds(vit: Bundle, cache: PlanCache) -> None:
+    plan = compile_bundle(vit, portable=True, library="tensorrt_rtx", cache=cache)
+    key = plan.record.key
+    assert (key.gpu, key.capabilities, key.driver) == ("portable", (), "")
+    assert (plan.record.layers, plan.record.read_back, plan.record.accuracy) == ({"bf16": 13, "fp32": 1}, False, NO_GPU)
 
 
 @needs_rtx
@@ -186,6 +195,7 @@ def test_a_plan_for_this_gpu_is_compared_with_the_reference(
     library.layers = {"bf16": 40, "fp32": 9}
     plan = compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache)
     assert plan.record.layers == {"bf16": 40, "fp32": 9}
+    assert plan.record.read_back
     assert plan.record.accuracy.startswith("2 tiles: difference ")
     assert plan.record.accuracy.endswith("cosine 1.000000, 100.0% of the labels the same")
     key = plan.record.key
@@ -208,6 +218,14 @@ def test_outputs_that_are_too_far_off_are_refused_unless_forced(
     plan = compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache, force=True)
     assert not plan.cached
     assert "kept in spite of its accuracy" in caplog.text
+    assert compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache, force=True).cached
+    with pytest.raises(EngineError, match="accuracy: found a difference"):  # it is not handed out unforced
+        compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache)
+    with pytest.raises(EngineError, match="accuracy: found a difference"):
+        TensorRTEngine(vit, "bf16", library=library, driver=driver, cache=cache)
+    library.offset = 0.0
+    assert not compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache).cached
+    assert not compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache, force=True).record.forced
 
 
 def test_a_silent_float32_is_refused(vit: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache) -> None:
@@ -247,6 +265,98 @@ def test_options_that_contradict_are_refused(
         compile_bundle(vit, "fp8", **options)
     with pytest.raises(ConfigurationError, match="found 'x', expected one of auto, tensorrt, tensorrt_rtx"):
         compile_bundle(vit, library="x", cache=cache)
+
+
+@pytest.fixture
+def ahead(vit: Bundle, library: FakeLibrary, cache: PlanCache) -> Plan:
+    """Built with no GPU for the one that is there later."""
+    library.builds_ahead = True
+    plan = compile_bundle(vit, targets=["sm_86", "sm_89"], library=library, cache=cache)
+    assert (plan.record.accuracy, plan.record.read_back) == (NO_GPU, False)
+    return plan
+
+
+def test_a_plan_built_ahead_is_examined_on_the_gpu_that_takes_it(
+    vit: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache, ahead: Plan
+) -> None:
+    library.layers = {"bf16": 40, "fp32": 9}
+    plan = compile_bundle(vit, library=library, driver=driver, cache=cache)
+    assert (plan.data, plan.cached, len(library.builds)) == (ahead.data, True, 1)
+    assert (plan.record.layers, plan.record.read_back) == (library.layers, True)
+    assert plan.record.accuracy.startswith("2 tiles: difference ")
+    assert plan.record.key.gpu == "Fake GPU"
+    assert {record.key: record for record in cache.records()} == {r.key: r for r in (ahead.record, plan.record)}
+    runs = len(library.batches)
+    assert compile_bundle(vit, library=library, driver=driver, cache=cache) == plan
+    assert len(library.batches) == runs  # once
+
+
+@pytest.mark.parametrize("why", ["accuracy", "precision"])
+def test_a_plan_built_ahead_that_does_not_pass_is_left_to_others(
+    vit: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache, ahead: Plan, why: str, caplog: Any
+) -> None:
+    if why == "accuracy":
+        library.offset = 10.0
+    else:
+        library.layers = {"fp32": 40}
+    with pytest.raises(EngineError, match=why):
+        compile_bundle(vit, library=library, driver=driver, cache=cache)
+    assert "built ahead, is not for this GPU" in caplog.text
+    assert len(library.builds) == 2  # it was tried to build one here
+    assert cache.records() == [ahead.record]
+
+
+def test_who_runs_a_plan_takes_the_one_that_was_compiled_last(
+    vit: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache
+) -> None:
+    pytest.importorskip("onnxruntime")
+    library.products = {"int8": 9, "fp16": 4}
+    options: dict[str, Any] = {"library": library, "driver": driver, "cache": cache, "force": True}
+    tiles = np.random.default_rng(4).normal(size=(3, *vit.spec.preprocess.tile_shape))
+    plan = compile_bundle(vit, "int8", 16, calibration=bundle_inputs(vit.spec, tiles, np.zeros(3)), **options)
+    taken = compile_bundle(vit, "int8", to_run=True, **options)
+    assert (taken.data, taken.cached, taken.profile) == (plan.data, True, Profile(8, 16))
+    assert not compile_bundle(vit, "int8", **options).cached  # who compiles gets what was asked for
+    assert not compile_bundle(vit, "int8", 24, to_run=True, **options).cached  # and so who says how many tiles
+
+
+def test_a_plan_that_cannot_be_kept_is_run_all_the_same(
+    vit: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache, monkeypatch: Any, caplog: Any
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    options: dict[str, Any] = {"library": library, "driver": driver, "cache": cache}
+    with pytest.raises(ConfigurationError, match="No space left"):
+        compile_bundle(vit, **options)
+    plan = compile_bundle(vit, to_run=True, **options)
+    assert (plan.record.n_bytes, plan.cached) == (len(plan.data), False)
+    assert "is used but not kept" in caplog.text
+    assert cache.records() == []
+
+
+def test_a_model_that_is_not_the_one_that_was_opened_is_not_compiled(
+    driver: FakeDriver, cache: PlanCache, tmp_path: Path
+) -> None:
+    opened = Bundle.open(tiny_bundles.make_image_bundle(tmp_path / "b", "classification"))
+    opened.model_path.write_bytes(opened.model_path.read_bytes() + b"x")
+    library = FakeLibrary(opened.spec, driver)
+    with pytest.raises(BundleError, match=r"model.onnx: sha256: found .* as when the bundle was opened"):
+        compile_bundle(opened, "fp32", library=library, driver=driver, cache=cache)
+    assert (library.builds, cache.records()) == ([], [])
+
+
+def test_a_stale_plan_is_built_anew_with_one_line(
+    vit: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache, caplog: Any
+) -> None:
+    options: dict[str, Any] = {"library": library, "cache": cache}
+    compile_bundle(vit, driver=driver, **options)
+    driver.gpu = dataclasses.replace(driver.gpu, driver="13010")
+    assert not compile_bundle(vit, driver=driver, **options).cached
+    (line,) = [text for text in caplog.messages if "anew" in text]
+    assert line.endswith("is built anew: it is of driver '13000', now '13010'")
+    assert len(cache.records()) == 1
 
 
 def test_portable_is_another_plan(vit: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache) -> None:

@@ -111,6 +111,8 @@ def test_a_gpu_that_is_not_there(bundle: Bundle, machine: Machine) -> None:
         open_engine(bundle, "tensorrt", device_id=2)
     with pytest.raises(ConfigurationError, match="device_id: found -1"):
         open_engine(bundle, device_id=-1)
+    machine.has(NO_GPU, NO_GPU)
+    assert "CPU" in open_engine(bundle, "auto", device_id=1).description
 
 
 def test_onnxruntime_on_the_gpu_where_tensorrt_is_not(bundle: Bundle, machine: Machine) -> None:
@@ -124,11 +126,12 @@ def test_onnxruntime_on_the_gpu_where_tensorrt_is_not(bundle: Bundle, machine: M
 
 def test_auto_goes_on_where_tensorrt_cannot_be_opened_and_tensorrt_does_not(bundle: Bundle, machine: Machine) -> None:
     machine.has("", "no onnxruntime", gpus=1)
-    machine.failure = EngineError("compiler", "plan", "smoke", "a plan")
-    assert "CPU" in open_engine(bundle, "auto").description
-    for options in ({"device": "tensorrt"}, {"device": "auto", "precision": "fp16"}):
-        with pytest.raises(EngineError, match="smoke"):
-            open_engine(bundle, **options)
+    for kind in (EngineError, ConfigurationError):
+        machine.failure = kind("compiler", "plan", "smoke", "a plan")
+        assert "CPU" in open_engine(bundle, "auto").description
+        for options in ({"device": "tensorrt"}, {"device": "auto", "precision": "fp16"}):
+            with pytest.raises(kind, match="smoke"):
+                open_engine(bundle, **options)
 
 
 @pytest.mark.parametrize("device", ["auto", "tensorrt"])
@@ -237,9 +240,18 @@ def cuda_session(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
     return Session
 
 
-def test_onnxruntime_with_cuda(bundle: Bundle, cuda_session: type[Session]) -> None:
+def test_onnxruntime_with_cuda(
+    bundle: Bundle, cuda_session: type[Session], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9"), raising=False)
+    OnnxRuntimeEngine(bundle)
+    assert "libcudnn" not in capsys.readouterr().err  # only for the GPU
     engine = OnnxRuntimeEngine(bundle, providers=cuda_providers(1))
     assert engine._session.providers == [(CUDA, {"device_id": "1", "use_tf32": "0"}), CPU]
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("libcudnn")) == ("", 1)  # stdout is the command's own
     assert "CUDA device 1, f32" in engine.description and engine.relative_tolerance == 0
     inputs = bundle_inputs(bundle.spec, np.zeros((2, 1, 224, 224), np.float32), np.zeros(2))
     assert engine.run(inputs)["logits"].shape == (2, 3)

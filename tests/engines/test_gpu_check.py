@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Close(OnnxRuntimeEngine):
     def __init__(self, bundle: Bundle, apart: float) -> None:
         super().__init__(bundle, threads=1)
         self.apart, self.memory_bytes = apart, 5_000_000
-        self.plan = SimpleNamespace(n_bytes=2_000_000, built_s=3.5, layers={"bf16": 7}, warnings=())
+        self.plan = SimpleNamespace(n_bytes=2_000_000, built_s=3.5, layers={"bf16": 7}, warnings=(), read_back=True)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: values + np.float32(self.apart) for name, values in super().run(inputs).items()}
@@ -61,7 +62,14 @@ def test_parity(gpu_check: ModuleType, fake_bundle: Path) -> None:
     measured, failed, missing = gpu_check.parity("fake", Bundle.open(fake_bundle), 9, four(gpu_check))
     assert measured["difference"] == pytest.approx(0.01, rel=1e-3)
     assert 0.999 < measured["cosine"] < 1 and measured["agreement"] == 1.0
-    known = {"tiles": 9, "build_s": 3.5, "plan_mb": 2.0, "memory_mb": 5.0, "layers": {"bf16": 7}}
+    known = {
+        "tiles": 9,
+        "build_s": 3.5,
+        "plan_mb": 2.0,
+        "memory_mb": 5.0,
+        "layers": {"bf16": 7},
+        "layers_read_back": True,
+    }
     assert {name: measured[name] for name in known} == known
     assert failed["failed"] == "EngineError: compiler: plan: found no | memory, expected some"
     assert missing["not_available"] == "no pycuda" and "cosine" not in missing
@@ -86,6 +94,37 @@ def test_inputs_differ_from_tile_to_tile(gpu_check: ModuleType, fake_bundle: Pat
     assert inputs["tile"].shape == (7, 1, 224, 224) and inputs["log10_rate"].shape == (7, 1)
     assert len({tile.tobytes() for tile in inputs["tile"]}) == 7
     assert np.array_equal(gpu_check.cut(inputs, 3)["tile"], inputs["tile"][:3])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_what_is_installed_and_cannot_be_loaded_is_not_available(
+    gpu_check: ModuleType, fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_contenders
+    from wavesfm_core.engines import onnxruntime, presence
+
+    def find(name: str) -> object:
+        return ModuleType(name)
+
+    monkeypatch.setattr(gpu_contenders.importlib.util, "find_spec", find)
+    monkeypatch.setattr(presence, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(gpu_contenders, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(gpu_contenders, "missing_for_onnxruntime_cuda", lambda: "")
+    monkeypatch.setattr(gpu_contenders, "missing_for_torch", lambda: "no torch")
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(onnxruntime, "cuda_providers", lambda device_id: [onnxruntime.CUDA, onnxruntime.CPU])
+    everyone = {contender.name: contender for contender in gpu_contenders.contenders()}
+    for name in ("tensorrt", "tensorrt_rtx"):
+        assert f"installed but not loaded (engine tensorrt: library: found no module {name}" in everyone[name].missing
+    (row,) = gpu_check.parity("fake", Bundle.open(fake_bundle), 1, [everyone["onnxruntime CUDA"]])
+    assert "CUDAExecutionProvider: found only CPUExecutionProvider" in row["not_available"]
+
+
+def test_every_test_that_needs_a_gpu_is_run(gpu_check: ModuleType) -> None:
+    marked = re.compile(r"^(pytestmark = |@)pytest\.mark\.gpu", re.M)
+    files = [path for path in (ROOT / "tests").rglob("*.py") if marked.search(path.read_text(encoding="utf-8"))]
+    assert files == [gpu_check.GPU_TESTS]
 
 
 def test_goals(gpu_check: ModuleType) -> None:

@@ -13,6 +13,7 @@ from wavesfm_core import engines
 from wavesfm_core.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines import open_engine
 from wavesfm_core.engines.standby import EngineChange, StandbyEngine
+from wavesfm_core.errors import ConfigurationError
 
 pytest.importorskip("onnxruntime")
 
@@ -64,6 +65,27 @@ def test_the_switch_and_the_failure(bundle: Bundle, driver: FakeDriver, device: 
     assert (engine.state, engine.failures, driver.held) == ("cpu", 1, 0)
     assert [change.failed for change in changes] == [False, True]
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "found"), [("gr-wavesfm", "plan cache: found File"), ("gr-wavesfm/lock", "lock: found")]
+)
+def test_without_a_cache_auto_is_the_cpu(
+    bundle: Bundle, driver: FakeDriver, tmp_path: Path, path: str, found: str, caplog: Any
+) -> None:
+    if path.endswith("lock"):
+        (tmp_path / path).mkdir(parents=True)
+    else:
+        (tmp_path / path).touch()
+    engine = open_engine(bundle, "auto")
+    assert "Fake GPU" not in engine.description and found in caplog.text
+    engine.close()
+    with pytest.raises(ConfigurationError, match=found):
+        open_engine(bundle, "tensorrt")
+    engine = opened(bundle, "auto", [])
+    assert engine.state == "cpu" and found in engine.reason
+    engine.close()
+    assert driver.held == 0
 
 
 def test_many_starts_and_stops_hold_nothing(bundle: Bundle, driver: FakeDriver) -> None:

@@ -10,6 +10,7 @@ import pmt
 import pytest
 from flowgraphs import ChunkSource, Collector, accounts_close, finish, rx_time, vector_source
 from gnuradio import blocks, gr, gr_unittest, wavesfm
+from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess import TileStream
@@ -292,6 +293,15 @@ def test_wrong_parameters_are_refused_at_construction(parameters, error, fake_bu
     with pytest.raises(error) as refused:
         wavesfm.classifier(str(fake_bundle), **parameters)
     assert next(iter(parameters)).split("_")[0] in str(refused.value) or "rate_hz" in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [{"queue_tiles": 0}, {"policy": "sometimes"}, {"sample_rate": "fast"}])
+def test_a_block_that_is_refused_leaves_no_engine_open(wrong, fake_bundle, monkeypatch):
+    closed = []
+    monkeypatch.setattr(OnnxRuntimeEngine, "close", lambda engine: closed.append(engine))
+    with pytest.raises((ConfigurationError, ValueError)):
+        wavesfm.classifier(str(fake_bundle), device="onnxruntime", **wrong)
+    assert len(closed) == 1
 
 
 def test_an_engine_that_does_not_open_is_refused_at_construction(fake_bundle, monkeypatch):

@@ -37,7 +37,7 @@ def compile_command(
 ) -> None:
     """Compile a bundle for an NVIDIA GPU, and keep the plan in the cache."""
     opened, console = Bundle.open(bundle), Console()
-    targets = tuple(name for name in target.split(",") if name.strip())
+    targets = tuple(target.split(",")) if target else ()
     tiles = None if calibration is None else read_tiles(calibration, opened.spec)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -67,7 +67,7 @@ def show_plan(plan: Plan, console: Console) -> None:
         "for": _where(record),
         "by": f"{key.library} {key.version}",
         "batches": f"1 to {key.maximum}, tuned for {key.preferred}",
-        "precision": f"{key.precision}; " + ", ".join(f"{n} in {name}" for name, n in sorted(record.layers.items())),
+        "precision": f"{key.precision}; {_layers(record)}",
         "accuracy": record.accuracy,
         "warnings": "; ".join(record.warnings) or "none",
     }
@@ -115,3 +115,9 @@ def _where(record: PlanRecord) -> str:
     if key.gpu in ("targets", "portable"):
         return capabilities or key.gpu
     return f"{key.gpu} ({capabilities})"
+
+
+def _layers(record: PlanRecord) -> str:
+    """Layers by precision, and whether they are those that were built."""
+    of = "layers of the plan" if record.read_back else "products of the network, not read back"
+    return f"{of}: " + ", ".join(f"{n} in {name}" for name, n in sorted(record.layers.items()))

@@ -83,7 +83,7 @@ def _check_options(device: str, threads: int, precision: str, device_id: int) ->
         raise ConfigurationError("engine", "device_id", device_id, "0 or more")
     if device == "tensorrt" and (missing := missing_for_tensorrt()):
         raise EngineError("engine tensorrt", "runtime", missing, "all that docs/tensorrt.md says how to install")
-    if device in ("auto", "tensorrt") and device_id and device_id >= (count := cuda_devices()):
+    if device in ("auto", "tensorrt") and device_id and 0 < (count := cuda_devices()) <= device_id:
         raise ConfigurationError("engine", "device_id", device_id, f"one of the {count} GPUs here, from 0")
 
 
@@ -115,7 +115,7 @@ def _first(bundle: Bundle, device: str, openers: Mapping[str, Opener]) -> Engine
             engine = opener()
             log.info("%s runs on %s", bundle.id, engine.description)
             return engine
-        except EngineError as error:
+        except (EngineError, ConfigurationError) as error:  # the latter where the cache or the weights do not allow it
             if len(openers) == 1:
                 raise
             log.warning("%s cannot be used, trying the next engine: %s", name, error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -11,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bundle import bundle_inputs
-from ..errors import ConfigurationError, EngineError
-from ..plan_cache import PlanCache, PlanKey, PlanRecord
+from ..errors import BundleError, ConfigurationError, EngineError
+from ..plan_cache import AHEAD, BATCHES, CALIBRATION, PlanCache, PlanKey, PlanRecord
 from ..types import Tensor
 from .calibration import activation_ranges, digest
 from .cuda_driver import GPU, CudaDriver, PyCudaDriver
@@ -52,12 +54,16 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Plan:
-    """A compiled bundle: its bytes, the profile it was built for, what is known of it; cached: whether it was there."""
+    """A compiled bundle: its bytes, what is known of it; cached: whether it was there."""
 
     data: bytes
-    profile: Profile
     record: PlanRecord
     cached: bool
+
+    @property
+    def profile(self) -> Profile:
+        """That it was built for."""
+        return Profile(self.record.key.preferred, self.record.key.maximum)
 
 
 def compile_bundle(
@@ -74,19 +80,24 @@ def compile_bundle(
     driver: CudaDriver | None = None,
     device_id: int = 0,
     calibration: Mapping[str, Tensor] | None = None,
+    to_run: bool = False,
 ) -> Plan:
     """The plan of a bundle, from the cache or built and put there.
 
-    precision: fp32, bf16, fp16 or int8. max_batch: None for what suits the tiles. targets: capabilities (sm_89) to
-    build for instead of the GPU that is here (TensorRT-RTX, which needs no GPU for it); portable: for all GPUs that the
-    library can serve with one plan. library: `auto`, a name, or one that is open. force: keep a plan that is less
+    precision: fp32 or f32, bf16, fp16 or int8. max_batch: None for what suits the tiles. targets: capabilities (sm_89)
+    to build for instead of the GPU that is here (TensorRT-RTX, which needs no GPU for it); portable: for all GPUs that
+    the library can serve with one plan. library: `auto`, a name, or one that is open. force: keep a plan that is less
     accurate than the precision allows. driver: of the GPU that is here; None: pycuda's for `device_id`, where it is
     needed. calibration: inputs of the model by name, for int8 and the comparison; None: the bundle's golden tiles.
+    to_run: for one who runs the plan now, so that one that cannot be kept is given all the same, and the last one that
+    is there will do, whatever its max_batch and calibration, where these are None.
     The outputs are compared with the golden tiles' and, on calibration tiles, onnxruntime's in float32, where the plan
-    is built for the GPU that is here; else the record says NO_GPU. Raises ConfigurationError for a wrong or
-    contradicting option, EngineError where something is missing, the build fails, layers turn out in another precision
-    than asked for, or the outputs are too far off; BundleError for a bundle that is not whole.
+    is built for the GPU that is here; else the record says NO_GPU, and a GPU that takes the plan compares them then.
+    Raises ConfigurationError for a wrong or contradicting option and where the cache cannot be used, EngineError where
+    something is missing, the build fails, layers turn out in another precision than asked for, or the outputs are too
+    far off; BundleError for a bundle that is not whole, or no longer the one that was opened.
     """
+    precision = "fp32" if precision == "f32" else precision
     if precision not in PRECISIONS:
         raise ConfigurationError("compile", "precision", repr(precision), "one of " + ", ".join(PRECISIONS))
     if targets and portable:
@@ -99,11 +110,14 @@ def compile_bundle(
     if targets and not library.builds_ahead:
         expected = "none: it builds for the GPU that is there, or portable"
         raise ConfigurationError(library.name, "targets", ", ".join(targets), expected)
+    free = (*(BATCHES if max_batch is None else ()), *(CALIBRATION if calibration is None else ())) if to_run else ()
     own = None
     if driver is None and not (ahead and library.builds_ahead):
         driver = own = _driver(device_id)
     try:
-        job = _Job(bundle, precision, profile, targets, portable, library, driver, calibration, progress, force)
+        job = _Job(
+            bundle, precision, profile, targets, portable, library, driver, calibration, progress, force, to_run, free
+        )
         return job.plan(PlanCache() if cache is None else cache)
     finally:
         if own is not None:
@@ -139,23 +153,54 @@ class _Job:
     calibration: Mapping[str, Tensor] | None
     progress: Progress | None
     force: bool
+    to_run: bool
+    free: tuple[str, ...]  # fields of the key in which a plan that is there may differ
 
     def plan(self, cache: PlanCache) -> Plan:
         key = self._key()
-        found = cache.find(key, quiet=True)
+        return self._kept(cache, key, quiet=True) or self._made(cache, key)
+
+    def _kept(self, cache: PlanCache, key: PlanKey, quiet: bool = False) -> Plan | None:
+        found = cache.find(key, quiet, self.free, self.force)
         if found is None:
-            with cache.locked():  # another process may have built it while this one waited
-                found = cache.find(key)
-                if found is None:
-                    data, record = self._build(key)
-                    return Plan(data, self.profile, cache.store(data, record), False)
+            return None
         log.info("%s: plan %s from the cache", self.bundle.id, found[1].key.digest)
-        return Plan(found[0], self.profile, found[1], True)
+        return Plan(*found, cached=True)
+
+    def _made(self, cache: PlanCache, key: PlanKey) -> Plan:
+        with cache.locked():
+            if (kept := self._kept(cache, key)) is not None:  # another process built it while this one waited
+                return kept
+            cache.discard_stale(key)
+            adopted = self._adopted(cache, key)
+            data, record = adopted or self._build(key)
+            try:
+                record = cache.store(data, record)
+            except ConfigurationError as error:
+                if not self.to_run:
+                    raise
+                log.warning("%s: the plan is used but not kept: %s", self.bundle.id, error)
+                record = dataclasses.replace(record, sha256=hashlib.sha256(data).hexdigest(), n_bytes=len(data))
+            return Plan(data, record, adopted is not None)
+
+    def _adopted(self, cache: PlanCache, key: PlanKey) -> tuple[bytes, PlanRecord] | None:
+        """A plan that was built ahead, examined on the GPU that is here, with a record under that one's key.
+
+        One that does not pass is left in the cache: other GPUs may take it.
+        """
+        if self.driver is None or key.gpu in AHEAD:
+            return None
+        for data, record in cache.ahead(key, self.free, self.force):
+            log.info("%s: plan %s, built ahead, is examined on this GPU", self.bundle.id, record.key.digest)
+            own = dataclasses.replace(key, **{name: getattr(record.key, name) for name in self.free})
+            try:
+                return data, self._examined(data, dataclasses.replace(record, key=own))
+            except EngineError as error:
+                log.warning("the plan %s, built ahead, is not for this GPU: %s", record.key.digest, error)
+        return None
 
     def _key(self) -> PlanKey:
-        recipe = RECIPE
-        if self.precision == "int8" and self.calibration is not None:
-            recipe += " " + digest(self.calibration)
+        tiles = self.calibration if self.precision == "int8" else None
         gpu, version = "portable", ""
         capabilities: tuple[str, ...] = ()
         if self.targets:
@@ -173,21 +218,30 @@ class _Job:
             self.precision,
             self.profile.preferred,
             self.profile.maximum,
-            recipe,
+            RECIPE,
+            "" if tiles is None else digest(tiles),
         )
 
     def _build(self, key: PlanKey) -> tuple[bytes, PlanRecord]:
         log.info("%s: building for %s in %s", self.bundle.id, ", ".join((key.gpu, *key.capabilities)), self.precision)
         started = time.monotonic()
-        model = self.bundle.model_path.read_bytes()
+        model = self._model()
         ranges = activation_ranges(model, self._calibration_inputs()) if self.precision == "int8" else None
         built = self._built(typed(model, self.precision, ranges))
         seconds = round(time.monotonic() - started, 3)
-        layers, accuracy = dict(built.products), NO_GPU
+        products = dict(built.products)
+        record = PlanRecord(key, "", 0, self.bundle.id, seconds, products, NO_GPU, built.warnings)
         if self.driver is not None and not self.targets:
-            layers, accuracy = self._examine(built)
-        record = PlanRecord(key, "", 0, self.bundle.id, seconds, layers, accuracy, built.warnings)
+            record = self._examined(built.plan, record)
         return built.plan, record
+
+    def _model(self) -> bytes:
+        """The bytes that are compiled, which are those that the key names: the file may not be what was opened."""
+        path, expected = self.bundle.model_path, self.bundle.spec.sha256
+        model = path.read_bytes()
+        if (found := hashlib.sha256(model).hexdigest()) != expected:
+            raise BundleError(path, "sha256", found, f"{expected} as when the bundle was opened")
+        return model
 
     def _built(self, model: bytes) -> Build:
         if self.driver is None:
@@ -203,27 +257,29 @@ class _Job:
     def _run_builder(self, model: bytes) -> Build:
         return self.library.build(model, self.profile, self.targets, self.portable, self.progress)
 
-    def _examine(self, built: Build) -> tuple[dict[str, int], str]:
-        """Layers as they were really built, and the accuracy; on the GPU."""
+    def _examined(self, plan: bytes, record: PlanRecord) -> PlanRecord:
+        """The record with the layers as they were really built and the accuracy, found on the GPU."""
         assert self.driver is not None
-        session = GpuSession(
-            built.plan, self.bundle.spec, self.bundle.model_path, self.profile, self.library, self.driver
-        )
+        profile = Profile(record.key.preferred, record.key.maximum)
+        session = GpuSession(plan, self.bundle.spec, self.bundle.model_path, profile, self.library, self.driver)
         try:
-            layers = session.layer_precisions() or dict(built.products)
-            if self.precision != "fp32" and set(layers) <= {"fp32", "tf32"}:
+            layers = session.layer_precisions()
+            if layers and self.precision != "fp32" and set(layers) <= {"fp32", "tf32"}:
                 found = f"layers in {_counted(layers)}"
                 raise EngineError(self.library.name, "precision that was built", found, f"layers in {self.precision}")
             accuracy = self._compare(session)
         finally:
             session.close()
-        if not accuracy.difference <= accuracy.tolerance:
+        forced = not accuracy.difference <= accuracy.tolerance
+        if forced:
             if not self.force:
                 expected = f"at most {accuracy.tolerance:.3g}; another precision, or force, takes it"
                 found = f"a difference of {accuracy.difference:.3g} in {self.precision}"
                 raise EngineError(self.bundle.path, "accuracy", found, expected)
             log.warning("%s: kept in spite of its accuracy: %s", self.bundle.id, accuracy)
-        return layers, str(accuracy)
+        read_back = bool(layers)
+        layers = layers or record.layers
+        return dataclasses.replace(record, layers=layers, read_back=read_back, accuracy=str(accuracy), forced=forced)
 
     def _compare(self, session: GpuSession) -> Accuracy:
         golden = self.bundle.golden()

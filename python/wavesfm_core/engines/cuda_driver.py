@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,15 +22,19 @@ from ..errors import EngineError
 from ..types import Tensor
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no waiting for other code's work on the default stream
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads' allocations do not end a capture
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
 class GPU:
-    """name: as the driver has it; capability: sm_89 and the like; driver: its CUDA version; memory_bytes: all of it."""
+    """name: as the driver has it; capability: sm_89 and the like; driver: its version of CUDA and, where the
+    system says it, its own; memory_bytes: all of it."""
 
     name: str
     capability: str
@@ -103,11 +110,24 @@ class CudaDriver(Protocol):
         ...
 
 
+def _named_call(call: Callable[Concatenate[PyCudaDriver, P], T]) -> Callable[Concatenate[PyCudaDriver, P], T]:
+    """pycuda's errors in the call as EngineErrors, where they happen: a caller may go on without it."""
+
+    @functools.wraps(call)
+    def named(self: PyCudaDriver, /, *args: P.args, **options: P.kwargs) -> T:
+        try:
+            return call(self, *args, **options)
+        except self._cuda.Error as error:
+            raise _failure(call.__name__, error) from error
+
+    return named
+
+
 class PyCudaDriver:
     """A `CudaDriver` over pycuda; device_id: which GPU, from 0.
 
-    pycuda has no calls for graphs: those few go to the same driver library by ctypes. Raises EngineError where pycuda,
-    the driver or the GPU is missing.
+    pycuda has no calls for graphs, nor one that takes a context from the thread alone: those few go to the same driver
+    library by ctypes. Raises EngineError where pycuda, the driver or the GPU is missing.
     """
 
     def __init__(self, device_id: int = 0) -> None:
@@ -122,13 +142,13 @@ class PyCudaDriver:
             count = cuda.Device.count()
         if not 0 <= device_id < count:
             raise EngineError("engine tensorrt", "device_id", device_id, f"one of the {count} GPUs here, from 0")
+        self._library = _Library()
         with self._named("context"):
             device = cuda.Device(device_id)
             major, minor = device.compute_capability()
-            version = cuda.get_driver_version()
-            self.gpu = GPU(device.name(), f"sm_{major}{minor}", str(version), int(device.total_memory()))
+            version = " ".join(filter(None, (str(cuda.get_driver_version()), _kernel_module())))
+            self.gpu = GPU(device.name(), f"sm_{major}{minor}", version, int(device.total_memory()))
             self._context = device.retain_primary_context()
-        self._graphs: _Graphs | None = None
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
@@ -138,11 +158,11 @@ class PyCudaDriver:
         with self._named("context"):
             self._context.push()
         try:
-            with self._named("call"):
-                yield
+            yield
         finally:
             self._cuda.Context.pop()
 
+    @_named_call
     def stream(self) -> Any:
         """See `CudaDriver`."""
         return self._cuda.Stream(NON_BLOCKING)
@@ -151,65 +171,74 @@ class PyCudaDriver:
         """See `CudaDriver`."""
         return int(stream.handle)
 
+    @_named_call
     def event(self) -> Any:
         """See `CudaDriver`."""
         return self._cuda.Event(_NO_TIMING)
 
+    @_named_call
     def record(self, event: Any, stream: Any) -> None:
         """See `CudaDriver`."""
         event.record(stream)
 
+    @_named_call
     def wait(self, stream: Any, event: Any) -> None:
         """See `CudaDriver`."""
         stream.wait_for_event(event)
 
+    @_named_call
     def synchronise(self, stream_or_event: Any) -> None:
         """See `CudaDriver`."""
         stream_or_event.synchronize()
 
+    @_named_call
     def pinned(self, shape: tuple[int, ...]) -> Tensor:
         """See `CudaDriver`."""
         array: Tensor = self._cuda.pagelocked_empty(shape, np.float32)
         return array
 
+    @_named_call
     def free_pinned(self, array: Tensor) -> None:
         """See `CudaDriver`."""
         array.base.free()  # type: ignore[union-attr]  # pycuda's own object
 
+    @_named_call
     def allocate(self, n_bytes: int) -> Any:
         """See `CudaDriver`."""
         return self._cuda.mem_alloc(n_bytes)
 
+    @_named_call
     def free(self, memory: Any) -> None:
         """See `CudaDriver`."""
         memory.free()
 
+    @_named_call
     def upload(self, memory: Any, array: Tensor, stream: Any) -> None:
         """See `CudaDriver`."""
         self._cuda.memcpy_htod_async(memory, array, stream)
 
+    @_named_call
     def download(self, array: Tensor, memory: Any, stream: Any) -> None:
         """See `CudaDriver`."""
         self._cuda.memcpy_dtoh_async(array, memory, stream)
 
     def begin_capture(self, stream: Any) -> None:
         """See `CudaDriver`."""
-        if self._graphs is None:
-            self._graphs = _Graphs()
-        self._graphs.begin(self.stream_handle(stream))
+        self._library.begin_capture(self.stream_handle(stream))
 
     def end_capture(self, stream: Any) -> Any:
         """See `CudaDriver`."""
-        return self._made_graphs().end(self.stream_handle(stream))
+        return self._library.end_capture(self.stream_handle(stream))
 
     def launch(self, graph: Any, stream: Any) -> None:
         """See `CudaDriver`."""
-        self._made_graphs().launch(graph, self.stream_handle(stream))
+        self._library.launch(graph, self.stream_handle(stream))
 
     def free_graph(self, graph: Any) -> None:
         """See `CudaDriver`."""
-        self._made_graphs().free(graph)
+        self._library.free_graph(graph)
 
+    @_named_call
     def memory(self) -> tuple[int, int]:
         """See `CudaDriver`."""
         free, total = self._cuda.mem_get_info()
@@ -220,12 +249,11 @@ class PyCudaDriver:
         context, self._context = self._context, None
         if context is not None:
             with self._named("context"):
+                # In a thread other than the one that retained it, pycuda gives back only a context that is on top of
+                # its own stack of this thread; and it leaves it on CUDA's, so there it is taken off before.
+                context.push()
+                self._library.pop_context()
                 context.detach()
-
-    def _made_graphs(self) -> _Graphs:
-        if self._graphs is None:
-            raise EngineError("engine tensorrt", "CUDA graph", "no capture that was begun", "one")
-        return self._graphs
 
     @contextlib.contextmanager
     def _named(self, field: str) -> Iterator[None]:
@@ -233,22 +261,29 @@ class PyCudaDriver:
         try:
             yield
         except self._cuda.Error as error:
-            raise EngineError("engine tensorrt", f"CUDA {field}", f"{error}"[:300], "success") from error
+            raise _failure(field, error) from error
 
 
-class _Graphs:
-    """CUDA's calls for graphs, by ctypes."""
+def _failure(field: str, error: Exception) -> EngineError:
+    return EngineError("engine tensorrt", f"CUDA {field}", f"{error}"[:300], "success")
+
+
+class _Library:
+    """The calls of CUDA's driver that pycuda lacks, by ctypes."""
 
     def __init__(self) -> None:
         try:
             self._library = ctypes.CDLL("libcuda.so.1")
         except OSError as error:
-            raise EngineError("engine tensorrt", "CUDA graph", error, "the driver's library") from error
+            raise EngineError("engine tensorrt", "CUDA library", error, "the driver's library") from error
 
-    def begin(self, stream: int) -> None:
+    def pop_context(self) -> None:
+        self._call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+
+    def begin_capture(self, stream: int) -> None:
         self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), ctypes.c_int(_THREAD_LOCAL))
 
-    def end(self, stream: int) -> int:
+    def end_capture(self, stream: int) -> int:
         recorded, ready = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(recorded))
         try:
@@ -260,7 +295,7 @@ class _Graphs:
     def launch(self, graph: int, stream: int) -> None:
         self._call("cuGraphLaunch", ctypes.c_void_p(graph), ctypes.c_void_p(stream))
 
-    def free(self, graph: int) -> None:
+    def free_graph(self, graph: int) -> None:
         self._call("cuGraphExecDestroy", ctypes.c_void_p(graph))
 
     def _call(self, name: str, *arguments: Any) -> None:
@@ -272,3 +307,13 @@ class _Graphs:
             self._library.cuGetErrorName(ctypes.c_int(code), ctypes.byref(text))
             found = (text.value or b"an unknown error").decode()
             raise EngineError("engine tensorrt", name, f"{found} ({code})", "success")
+
+
+def _kernel_module() -> str:
+    """The driver's own version (580.65.06), several of which have one CUDA version; "" where it is not said."""
+    try:
+        said = _KERNEL_MODULE.read_text(errors="replace")
+    except OSError:
+        return ""
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", said)
+    return found.group() if found else ""

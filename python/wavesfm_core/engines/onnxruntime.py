@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,10 @@ class OnnxRuntimeEngine:
             raise EngineError(
                 "engine onnxruntime", "runtime", error, "pip install wavesfm-core[onnxruntime]"
             ) from error
+        wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+        if wanted == CUDA and hasattr(onnxruntime, "preload_dlls"):
+            with contextlib.redirect_stdout(sys.stderr):  # where it prints what it does not find
+                onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, where the loader does not look
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -53,7 +59,6 @@ class OnnxRuntimeEngine:
             raise EngineError(
                 bundle.model_path, "model", f"refused by onnxruntime ({error})"[:300], "an ONNX model"
             ) from error
-        wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
         if wanted not in (taken := self._session.get_providers()):
             raise EngineError("engine onnxruntime", wanted, f"only {', '.join(taken)}", "its libraries, see the log")
         self._spec = bundle.spec

@@ -1,11 +1,13 @@
-"""What a GPU's engines need and this machine lacks, found without importing any of it."""
+"""What a GPU's engines need and this machine lacks, found without importing TensorRT or pycuda where not said."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 
-from .trt_library import LIBRARIES
+from ..errors import EngineError
+from .trt_library import LIBRARIES, open_library
 
 
 def cuda_devices() -> int:
@@ -30,6 +32,16 @@ def missing_for_tensorrt() -> str:
     if not cuda_devices():
         missing.append("no NVIDIA driver with a GPU")
     return ", ".join(missing)
+
+
+def unloadable_for_tensorrt(library: str = "auto") -> str:
+    """Why what is installed cannot be loaded, found by importing it; "" where it can. library: as in `open_library`."""
+    try:
+        open_library(library)
+        importlib.import_module("pycuda.driver")
+    except (EngineError, ImportError) as error:
+        return f"installed but not loaded ({error})"
+    return ""
 
 
 def missing_for_onnxruntime_cuda() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EngineError
@@ -25,10 +24,10 @@ class TensorRTEngine:
     """See `Engine`. The constructor compiles (minutes, the first time), loads the plan and warms up.
 
     precision: `auto` (bf16 from Ampere on, fp16 before it, fp32 for models that are no transformers), fp32, bf16, fp16
-    or int8; device_id: which GPU, from 0; max_batch: largest that is run at once, None for what suits the bundle's
-    tiles. driver, library, cache: others than pycuda's, the one that is installed, and the user's; a driver that is
-    given is not closed. A cached plan that the library no longer takes is built anew. plan: what was compiled;
-    memory_bytes: of the GPU, that the engine took.
+    or int8; device_id: which GPU, from 0; max_batch: largest that is run at once, None for that of the plan that was
+    compiled last or, where none was, what suits the bundle's tiles. driver, library, cache: others than pycuda's, the
+    one that is installed, and the user's; a driver that is given is not closed. A cached plan that the library no
+    longer takes is built anew. plan: what was compiled; memory_bytes: of the GPU, that the engine took.
     Raises EngineError, in one sentence, where the library, pycuda, the driver or the GPU is missing, or the outputs are
     further from the bundle's than the precision may lead.
     """
@@ -54,18 +53,7 @@ class TensorRTEngine:
             if precision == "auto":
                 precision = precision_for(bundle, driver.gpu)
             cache = PlanCache() if cache is None else cache
-            compiled = partial(
-                compile_bundle, bundle, precision, max_batch, library=library, driver=driver, cache=cache
-            )
-            plan = compiled()
-            try:
-                session = _session(plan, bundle, library, driver)
-            except PlanRefused as error:
-                if not plan.cached:
-                    raise
-                cache.discard(plan.record.key, str(error))
-                plan = compiled()
-                session = _session(plan, bundle, library, driver)
+            plan, session = _opened(bundle, precision, max_batch, library, driver, cache)
             stack.callback(session.close)
             self._stack = stack.pop_all()
         self._session: GpuSession | None = session
@@ -90,5 +78,17 @@ class TensorRTEngine:
         self._stack.close()
 
 
-def _session(plan: Plan, bundle: Bundle, library: Library, driver: CudaDriver) -> GpuSession:
-    return GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
+def _opened(
+    bundle: Bundle, precision: str, max_batch: int | None, library: Library, driver: CudaDriver, cache: PlanCache
+) -> tuple[Plan, GpuSession]:
+    refused: set[str] = set()
+    while True:
+        plan = compile_bundle(bundle, precision, max_batch, library=library, driver=driver, cache=cache, to_run=True)
+        try:
+            return plan, GpuSession(plan.data, bundle.spec, bundle.model_path, plan.profile, library, driver)
+        except PlanRefused as error:
+            if not plan.cached or plan.record.key.digest in refused:
+                raise
+            refused.add(plan.record.key.digest)
+            with cache.locked():
+                cache.discard(plan.record.key, str(error))
