@@ -61,15 +61,16 @@ class Bundle:
         for name, limit in LIMITS.items():
             _check_file(directory / name, limit)
         spec = read_spec(directory / SPEC)
-        hashes = {MODEL: spec.sha256}
+        _require_hash(directory / MODEL, spec.sha256)
         if spec.covariances:
             _check_file(directory / COVARIANCES, FILE_LIMIT)
-            hashes[COVARIANCES] = spec.covariances
-        for name, expected in hashes.items():
-            digest = _sha256(directory / name)
-            if digest != expected:
-                raise BundleError(directory / name, "sha256", digest, expected + " as bundle.json says")
+            _require_hash(directory / COVARIANCES, spec.covariances)
         return cls(directory, spec, f"{spec.name}@{spec.sha256[:12]}", directory / MODEL)
+
+    def require_model(self) -> None:
+        """Raise BundleError where the model's file is no longer that of `open`: exported anew meanwhile, or damaged."""
+        _check_file(self.model_path, LIMITS[MODEL])
+        _require_hash(self.model_path, self.spec.sha256)
 
     def golden(self) -> Golden:
         """The golden tiles, checked against the spec's tensors; raises BundleError."""
@@ -262,6 +263,12 @@ def _check_consistency(spec: BundleSpec, path: Path) -> None:
         raise BundleError(path, "outputs[0].shape", found, f"{shape}, {_OUTPUTS[spec.head.task]}")
     if not (np.isfinite(spec.tolerance) and spec.tolerance > 0):
         raise BundleError(path, "tolerance", spec.tolerance, "a positive number")
+
+
+def _require_hash(path: Path, expected: str) -> None:
+    digest = _sha256(path)
+    if digest != expected:
+        raise BundleError(path, "sha256", digest, expected + " as bundle.json says")
 
 
 def _sha256(path: Path) -> str:

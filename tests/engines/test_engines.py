@@ -140,6 +140,18 @@ def test_a_file_that_is_no_model(name: str, model: bytes, make_bundle: Callable[
         open_engine(Bundle.open(make_bundle(tmp_path / "b", model=model)), name)
 
 
+def test_a_model_that_was_replaced_since_the_bundle_was_opened(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = Bundle.open(make_bundle(tmp_path / "replaced"))
+    bundle.model_path.write_bytes(bundle.model_path.read_bytes() + b"\0")
+    with pytest.raises(BundleError, match="model.onnx: sha256"):
+        open_engine(bundle, "cpu")
+    bundle.model_path.unlink()
+    with pytest.raises(BundleError, match="model.onnx"):
+        open_engine(bundle, "cpu")
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_auto_takes_the_fastest_that_is_there(bundle: Bundle, device: str) -> None:
     assert open_engine(bundle, device).description.startswith(available_engines()[0])

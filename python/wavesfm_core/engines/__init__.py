@@ -58,6 +58,7 @@ def open_engine(
     ONNX file is not what the bundle says.
     """
     _check_options(device, threads, precision, device_id)
+    bundle.require_model()  # a flowgraph that starts again opens its engine anew, and its bundle once
     precision = "f32" if precision == "fp32" else precision
     openers = _gpu_openers(bundle, device, threads, precision, device_id)
     if not openers:
