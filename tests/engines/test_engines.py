@@ -145,10 +145,10 @@ def test_a_model_that_was_replaced_since_the_bundle_was_opened(
 ) -> None:
     bundle = Bundle.open(make_bundle(tmp_path / "replaced"))
     bundle.model_path.write_bytes(bundle.model_path.read_bytes() + b"\0")
-    with pytest.raises(BundleError, match="model.onnx: sha256"):
+    with pytest.raises(BundleError, match=r"model\.onnx: sha256"):
         open_engine(bundle, "cpu")
     bundle.model_path.unlink()
-    with pytest.raises(BundleError, match="model.onnx"):
+    with pytest.raises(BundleError, match=r"model\.onnx"):
         open_engine(bundle, "cpu")
 
 
