@@ -135,18 +135,21 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         """The accounts of this run or, after it, of the last one, with the keys of the message "finished".
 
         grids_in = refused + slots_in; slots_in = estimated + dropped + failed + waiting. refused: messages that are no
-        grid of this numerology; failed: slots that no channel could be estimated of; backed_off: estimates that are
+        grid of this numerology; failed: slots that no channel could be estimated of, or whose channel could not be
+        published; backed_off: estimates that are
         least squares in place of the method's; method, snr_db, residual, backing_off: of the last estimate;
         engine_failures: how often a GPU's engine failed and the CPU's took over.
         """
-        accounts, seen = self._worker.accounts, self._seen
+        seen = self._seen
+        unpublished = seen.unpublished  # before the accounts, which hold these as estimated already
+        accounts = self._worker.accounts
         return {
             "grids_in": seen.refused + accounts.tiles_in,
             "refused": seen.refused,
             "slots_in": accounts.tiles_in,
-            "estimated": accounts.inferred,
+            "estimated": accounts.inferred - unpublished,
             "dropped": accounts.dropped,
-            "failed": accounts.failed,
+            "failed": accounts.failed + unpublished,
             "waiting": accounts.waiting,
             "batches": accounts.batches,
             "backed_off": seen.backed_off,
@@ -154,7 +157,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             "snr_db": None if seen.last is None else seen.last.snr_db,
             "residual": None if seen.last is None else seen.last.residual,
             "backing_off": seen.last is not None and seen.last.backed_off,
-            "last_error": accounts.last_error or seen.refusal,
+            "last_error": seen.failure,
             "engine_failures": engine_failures(self._pipeline.engine),
         }
 
@@ -245,15 +248,23 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
 
     def _publish(self, answers: list[_Answer]) -> None:
         for slot, estimate, _ in answers:
-            message = estimate_to_pmt(estimate, slot, self._pipeline.spec)
-            self._messages.message_port_pub(CHANNEL, message)
-            self._note(estimate)
-            if self._symbols.running:
-                self._symbols.put(*self._vectors(slot, estimate), slot.start_sample)
+            try:
+                self._publish_one(slot, estimate)
+            except Exception as error:  # it would lose the others of the batch
+                self._seen.unpublished += 1
+                self._say_failure(f"slot at sample {slot.start_sample}: {type(error).__name__}: {error}", 1)
         now_s = clock.monotonic()
         if now_s - self._seen.accounts_said_s >= ACCOUNTS_EVERY_S:
             self._seen.accounts_said_s = now_s
             self._messages.say("accounts", **self.status())
+
+    def _publish_one(self, slot: Slot, estimate: ChannelEstimate) -> None:
+        message = estimate_to_pmt(estimate, slot, self._pipeline.spec)
+        vectors = self._vectors(slot, estimate) if self._symbols.running else None
+        self._messages.message_port_pub(CHANNEL, message)
+        self._note(estimate)
+        if vectors is not None:
+            self._symbols.put(*vectors, slot.start_sample)
 
     def _note(self, estimate: ChannelEstimate) -> None:
         seen = self._seen
@@ -277,12 +288,15 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             self._messages.say_engine(change)
 
     def _publish_failure(self, error: WavesfmError, n_slots: int) -> None:
-        self._messages.say_failure(text=str(error), slots=n_slots)
+        self._say_failure(str(error), n_slots)
 
     def _refuse(self, text: str) -> None:
         self._seen.refused += 1
-        self._seen.refusal = text
-        self._messages.say_failure(text=text, slots=1)
+        self._say_failure(text, 1)
+
+    def _say_failure(self, text: str, n_slots: int) -> None:
+        self._seen.failure = text
+        self._messages.say_failure(text=text, slots=n_slots)
 
 
 class _Answer(NamedTuple):
@@ -296,7 +310,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self.refused = self.backed_off = 0
-        self.refusal = ""  # why the last one was refused
+        self.unpublished = 0  # which the worker's accounts have as estimated
+        self.failure = ""  # the last one, of whatever kind
         self.last: ChannelEstimate | None = None
         self.drop_said = False
         self.accounts_said_s = clock.monotonic()

@@ -173,6 +173,39 @@ def test_a_failing_estimator_is_said_and_the_rest_goes_on(spec_file, monkeypatch
     assert accounts_close(finished)
 
 
+@pytest.mark.parametrize("streams", [0, 1])
+def test_what_cannot_be_published_fails_alone(streams, spec_file, monkeypatch):
+    predict = ChannelPipeline.predict
+
+    def with_one_odd(self, batch):
+        answers = predict(self, batch)
+        answers[2] = dataclasses.replace(answers[2], start_sample=2**64)  # which no uint64 holds
+        return answers
+
+    monkeypatch.setattr(ChannelPipeline, "predict", with_one_odd)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, batch_slots=8, batch_wait_ms=60_000)
+    graph = Estimated(pdus(slots(SPEC, 8)), estimator, streams=streams).run()
+    starts = [facts["start_sample"] // SPEC.slot_samples for facts, _ in graph.grids("channel")]
+    assert starts == [0, 1, 3, 4, 5, 6, 7]
+    assert all(len(graph.vectors(index)) == 7 * S for index in range(streams))
+    (finished,) = graph.status("finished")
+    assert (finished["estimated"], finished["failed"], finished["refused"]) == (7, 1, 0)
+    assert accounts_close(finished)
+    (error,) = graph.status("error")
+    assert error["text"].startswith(f"slot at sample {2 * SPEC.slot_samples}: ")
+    assert finished["last_error"] == error["text"]
+
+
+def test_a_start_that_no_uint64_holds_is_refused_and_the_rest_goes_on(spec_file):
+    messages = pdus(slots(SPEC, 8))
+    messages[2] = pmt.cons(pmt.to_pmt({"start_sample": 1e20}), pmt.cdr(messages[2]))
+    graph = Estimated(messages, wavesfm.channel_estimator(numerology=spec_file, batch_slots=8), streams=1).run()
+    assert (len(graph.grids("channel")), len(graph.vectors(0))) == (7, 7 * S)
+    (finished,) = graph.status("finished")
+    assert (finished["estimated"], finished["failed"], finished["refused"]) == (7, 0, 1)
+    assert "start_sample: found 1e+20, expected a count below 2^64" in finished["last_error"]
+
+
 @pytest.mark.parametrize("attempt", range(8))
 def test_nothing_is_lost_at_the_end_with_a_slow_estimator(attempt, spec_file, slow):
     slow(0.004)

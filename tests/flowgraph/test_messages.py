@@ -51,6 +51,10 @@ def test_a_time_returns(time):
         pmt.make_tuple(pmt.from_uint64(3)),
         pmt.make_tuple(pmt.from_uint64(3), pmt.intern("x")),
         pmt.make_tuple(pmt.from_uint64(3), pmt.from_double(float("nan"))),
+        pmt.make_tuple(pmt.from_uint64(0), pmt.from_double(-0.5)),
+        pmt.make_tuple(pmt.from_uint64(3), pmt.from_double(1e30)),
+        pmt.make_tuple(pmt.from_uint64(2**63), pmt.from_double(0.0)),
+        pmt.make_tuple(pmt.from_double(-1.0), pmt.from_double(0.5)),
     ],
 )
 def test_what_is_no_time_is_refused(value):

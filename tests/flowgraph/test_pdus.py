@@ -69,8 +69,11 @@ VECTOR = pdus.complex_to_pmt(SLOT.grid)
         (pmt.cons(pmt.to_pmt({"numerology": "another"}), VECTOR), "numerology: found another"),
         (pmt.cons(pmt.to_pmt({"start_sample": "x"}), VECTOR), "start_sample"),
         (pmt.cons(pmt.to_pmt({"start_sample": -1}), VECTOR), "start_sample"),
+        (pmt.cons(pmt.to_pmt({"start_sample": 1e20}), VECTOR), "start_sample: found 1e.20, expected a count below"),
+        (pmt.cons(pmt.to_pmt({"n_nonfinite": 2.0**64}), VECTOR), "n_nonfinite"),
         (pmt.cons(pmt.to_pmt({"rate_hz": float("nan")}), VECTOR), "rate_hz"),
-        (pmt.cons(pmt.to_pmt({"time": 3}), VECTOR), "tuple"),
+        (pmt.cons(pmt.to_pmt({"time": 3}), VECTOR), "time: not a tuple"),
+        (pmt.cons(pmt.to_pmt({"time": (0, -0.5)}), VECTOR), "time: not a time"),
     ],
 )
 def test_what_is_no_slot_of_the_numerology_is_refused(message, said):
