@@ -12,6 +12,7 @@ import pmt
 from gnuradio import gr
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.combining import combine, spread
+from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.engines import EngineChange
 from wavesfm_core.engines.standby import engine_failures
@@ -36,6 +37,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
     bundle: directory of a model bundle for pilot grids; "": none, and then numerology is a JSON file with the fields
     of `OFDMSpec`, which is not read where there is a bundle.
     method: "model", "lmmse", "lmmse-tf", "ls" or "ls-nearest"; "": the bundle's model, without a bundle "ls".
+    covariances: file of `Covariances.save` for the two LMMSE methods; "": the bundle's.
     device: `auto` (a GPU where there is one), `cpu`, `tensorrt`, `openvino` or `onnxruntime`, for the method "model";
     precision: `auto`, `f32`, `bf16`, and with TensorRT `fp16` or `int8`; device_id: which GPU. While the GPU's engine
     is made, and after it has failed, the CPU's serves.
@@ -80,13 +82,14 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         batch_wait_ms: float = 10.0,
         precision: str = "auto",
         device_id: int = 0,
+        covariances: str = "",
     ) -> None:
         residual = (residual_enter, residual_leave) if residual_enter > 0 else (math.inf, math.inf)
         backoff = BackOff(snr_enter_db, snr_leave_db, *residual) if back_off else None
         self._default_method = "model" if bundle else "ls"
         self._running = False
         self._pipeline = self._open(
-            bundle, numerology, method or self._default_method, backoff, device, precision, int(device_id)
+            bundle, numerology, method or self._default_method, backoff, device, precision, int(device_id), covariances
         )
         spec = self._pipeline.spec
         require_size("channel estimator", "fft_size", fft_size, spec.fft_size)
@@ -185,9 +188,11 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         device: str,
         precision: str,
         device_id: int,
+        covariances: str,
     ) -> ChannelPipeline:
+        given = Covariances.load(covariances) if covariances else None
         if not bundle:
-            return ChannelPipeline.of(read_numerology(numerology), method, backoff=backoff)
+            return ChannelPipeline.of(read_numerology(numerology), method, given, backoff)
         return ChannelPipeline.open(
             bundle,
             method,
@@ -196,6 +201,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             precision=precision,
             device_id=device_id,
             on_change=self._publish_engine,
+            covariances=given,
         )
 
     def _make_worker(self) -> Worker:

@@ -97,6 +97,21 @@ def test_a_method_that_lacks_its_parts_is_refused(method: str) -> None:
         ChannelPipeline.of(SMALL, method)
 
 
+def test_given_covariances_take_the_place_of_the_bundles(bundle: Path) -> None:
+    given = covariances(SMALL, space=0.1, spread=0.03)
+    found = ChannelPipeline.open(bundle, "lmmse", covariances=given).predict(slots(GRIDS))
+    expected = LMMSE(SMALL, given).estimate(GRIDS)
+    assert np.allclose([estimate.channel for estimate in found], expected, atol=1e-5)
+    assert not np.allclose(LMMSE(SMALL, covariances(SMALL)).estimate(GRIDS), expected, atol=1e-2)
+
+
+def test_given_covariances_of_another_size_are_refused_whatever_the_method(bundle: Path) -> None:
+    with pytest.raises(InputError, match="covariances: space: found 16 x 16, expected 2 x 2, as the numerology has"):
+        ChannelPipeline.open(bundle, "ls", covariances=covariances(PAPER))
+    with pytest.raises(InputError, match="covariances: space: found 16 x 16, expected 2 x 2, as the numerology has"):
+        ChannelPipeline.of(SMALL, covariances=covariances(PAPER))
+
+
 def test_a_bundle_without_covariances_says_so(tmp_path: Path) -> None:
     path = make_grid_bundle(tmp_path / "b")
     with pytest.raises(ConfigurationError, match=r"b: method: found lmmse-tf, expected another: there are no covar"):

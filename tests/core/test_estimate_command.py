@@ -75,6 +75,21 @@ def test_estimate_says_the_error_of_the_method_and_of_least_squares(
     assert float(least_squares) > float(method) + 1
 
 
+def test_estimate_by_covariances_of_a_file(wavesfm: Wavesfm, bundle: Path, grids: Path, tmp_path: Path) -> None:
+    given = covariances(SMALL, space=0.1, spread=0.03)
+    given.save(tmp_path / "c.npz")
+    options = ("--method", "lmmse", "--covariances", tmp_path / "c.npz")
+    code, out, _ = wavesfm("estimate", bundle, grids, *options, "--output", tmp_path / "made.npz")
+    assert code == 0 and "40 slots by lmmse" in out
+    with np.load(tmp_path / "made.npz") as archive:
+        assert np.allclose(archive["channel"], LMMSE(SMALL, given).estimate(GRIDS), atol=1e-4)
+    covariances(numerology()).save(tmp_path / "c.npz")
+    code, _, err = wavesfm("estimate", bundle, grids, *options)
+    assert code == 2 and "c.npz: space: found 16 x 16, expected 2 x 2, as the numerology has" in err
+    code, _, err = wavesfm("estimate", bundle, grids, "--method", "ls", *options[2:])
+    assert code == 2 and "--covariances: found method ls, expected lmmse or lmmse-tf" in err
+
+
 def test_estimate_with_the_model_and_back_off(wavesfm: Wavesfm, bundle: Path, grids: Path) -> None:
     code, out, _ = wavesfm("estimate", bundle, grids, "--device", "cpu", "--back-off", "10")
     assert code == 0 and "40 slots by model" in out and ", 40 backed off to ls" in out

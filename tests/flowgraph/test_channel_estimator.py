@@ -15,7 +15,7 @@ from ofdm_graphs import Estimated, Sender, channels, numerology, paced, sent, sl
 from wavesfm_core.channel.combining import combine, error_vector_magnitude, spread
 from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.pipeline import ChannelPipeline
-from wavesfm_core.errors import BundleError, ConfigurationError
+from wavesfm_core.errors import BundleError, ConfigurationError, InputError
 
 SPEC = numerology()
 S = SPEC.symbols
@@ -24,6 +24,13 @@ S = SPEC.symbols
 @pytest.fixture()
 def spec_file(tmp_path):
     return write_numerology(SPEC, tmp_path / "numerology.json")
+
+
+@pytest.fixture()
+def covariances_file(tmp_path):
+    path = tmp_path / "covariances.npz"
+    Covariances.learn([channels(SPEC, 64)]).save(path)
+    return str(path)
 
 
 @pytest.fixture()
@@ -230,24 +237,45 @@ def test_what_a_slow_estimator_drops_is_counted(policy, spec_file, slow):
     assert policy in warning["text"]
 
 
-def test_back_off_is_said_when_it_begins_and_ends(spec_file, monkeypatch):
-    of = ChannelPipeline.of
+@pytest.mark.parametrize("method", ["lmmse", "lmmse-tf"])
+def test_lmmse_by_covariances_of_a_file(method, spec_file, covariances_file):
+    made = slots(SPEC, 5, noise=0.1)
+    expected = ChannelPipeline.of(SPEC, method, Covariances.load(covariances_file)).predict(made)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, method=method, covariances=covariances_file)
+    graph = Estimated(pdus(made), estimator).run()
+    assert [facts["method"] for facts, _ in graph.grids("channel")] == [method] * 5
+    for (_, channel), estimate in zip(graph.grids("channel"), expected):
+        np.testing.assert_allclose(channel, estimate.channel, atol=1e-5)
+    estimator.set_method("")
+    estimator.set_method(method)
 
-    def with_covariances(spec, method, backoff):
-        return of(spec, method, Covariances.learn(iter([channels(spec, 64)])), backoff)
 
-    monkeypatch.setattr(ChannelPipeline, "of", with_covariances)
+def test_covariances_that_do_not_fit_are_refused_at_construction(spec_file, covariances_file, tmp_path):
+    other = tmp_path / "other.npz"
+    learnt = Covariances.load(covariances_file)
+    Covariances(np.eye(4), learnt.time, learnt.frequency).save(other)
+    with pytest.raises(InputError, match=r"other\.npz: space: found 4 x 4, expected 3 x 3, as the numerology has"):
+        wavesfm.channel_estimator(numerology=spec_file, covariances=str(other))
+    np.savez(other, space=np.diag([1.0, 2.0, -0.5]), time=learnt.time, frequency=learnt.frequency)
+    with pytest.raises(
+        InputError, match=r"other\.npz: space: found an eigenvalue of -0\.6, expected positive definite"
+    ):
+        wavesfm.channel_estimator(numerology=spec_file, covariances=str(other))
+    with pytest.raises(InputError, match=r"nowhere\.npz"):
+        wavesfm.channel_estimator(numerology=spec_file, covariances="/nowhere.npz")
+
+
+def test_back_off_is_said_when_it_begins_and_ends(spec_file, covariances_file):
+    lmmse = {"numerology": spec_file, "method": "lmmse", "covariances": covariances_file}
     loud, quiet = slots(SPEC, 3, noise=1e-3), slots(SPEC, 3, noise=0.3)
-    estimator = wavesfm.channel_estimator(
-        numerology=spec_file, method="lmmse", snr_enter_db=40, snr_leave_db=30, residual_enter=0
-    )
+    estimator = wavesfm.channel_estimator(**lmmse, snr_enter_db=40, snr_leave_db=30, residual_enter=0)
     graph = Estimated(pdus(quiet + loud + quiet), estimator).run()
     assert [said["active"] for said in graph.status("back-off")] == [True, False]
     facts = [(facts["backed_off"], facts["method"]) for facts, _ in graph.grids("channel")]
     assert facts == [(False, "lmmse")] * 3 + [(True, "ls")] * 3 + [(False, "lmmse")] * 3
     (finished,) = graph.status("finished")
     assert (finished["backed_off"], finished["backing_off"]) == (3, False)
-    off = wavesfm.channel_estimator(numerology=spec_file, method="lmmse", back_off=False, snr_enter_db=40)
+    off = wavesfm.channel_estimator(**lmmse, back_off=False, snr_enter_db=40)
     assert Estimated(pdus(loud), off).run().status("back-off") == []
 
 

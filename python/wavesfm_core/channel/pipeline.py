@@ -64,12 +64,14 @@ class ChannelPipeline:
         replay: bool = True,
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
+        covariances: Covariances | None = None,
     ) -> ChannelPipeline:
         """Open the bundle at `path`, for its model or for another method with its numerology and covariances.
 
         device, threads, precision, device_id, on_change: see `open_engine`; replay: of its golden grids, when the model
-        is first used. Raises BundleError, EngineError, and ConfigurationError for a bundle that is not for grids and
-        for a method that is unknown or lacks its covariances.
+        is first used; covariances: for LMMSE in place of the bundle's. Raises BundleError, EngineError, InputError for
+        covariances of another size, and ConfigurationError for a bundle that is not for grids and for a method that is
+        unknown or lacks its covariances.
         """
         bundle = Bundle.open(path)
         preprocess = bundle.spec.preprocess
@@ -81,8 +83,8 @@ class ChannelPipeline:
             opened = open_engine(bundle, device, threads, precision, device_id, on_change)
             return proven(bundle, opened) if replay else opened
 
-        covariances = bundle.covariances if bundle.spec.covariances else None
-        return cls(preprocess.numerology, method, backoff, covariances, bundle, engine)
+        spec, own = preprocess.numerology, bundle.covariances if bundle.spec.covariances else None
+        return cls(spec, method, backoff, _given(covariances, spec) or own, bundle, engine)
 
     @classmethod
     def of(
@@ -96,7 +98,7 @@ class ChannelPipeline:
 
         Raises ConfigurationError for another method, and InputError for covariances of another size.
         """
-        return cls(numerology, method, backoff, None if covariances is None else lambda: covariances)
+        return cls(numerology, method, backoff, _given(covariances, numerology))
 
     def close(self) -> None:
         """Free the engine where a method needed one, while no call is under way; closing twice does no harm."""
@@ -195,3 +197,10 @@ class ChannelPipeline:
         backed_off = [self.backoff.update(snr_db, fit) for snr_db, fit in zip(seen.snr_db.tolist(), fits.tolist())]
         self.backed_off += sum(backed_off)
         return backed_off
+
+
+def _given(covariances: Covariances | None, spec: OFDMSpec) -> Callable[[], Covariances] | None:
+    if covariances is None:
+        return None
+    covariances.require(spec)
+    return lambda: covariances
