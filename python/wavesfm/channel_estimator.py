@@ -139,9 +139,9 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
 
         grids_in = refused + slots_in; slots_in = estimated + dropped + failed + waiting. refused: messages that are no
         grid of this numerology; failed: slots that no channel could be estimated of, or whose channel could not be
-        published; backed_off: estimates that are
-        least squares in place of the method's; method, snr_db, residual, backing_off: of the last estimate;
-        engine_failures: how often a GPU's engine failed and the CPU's took over.
+        published; backed_off: estimates that are least squares in place of the method's; method, snr_db, nmse_db,
+        residual, backing_off: of the last estimate; engine_failures: how often a GPU's engine failed and the CPU's took
+        over.
         """
         seen = self._seen
         unpublished = seen.unpublished  # before the accounts, which hold these as estimated already
@@ -158,6 +158,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             "backed_off": seen.backed_off,
             "method": "" if seen.last is None else seen.last.method,
             "snr_db": None if seen.last is None else seen.last.snr_db,
+            "nmse_db": None if seen.last is None else seen.last.nmse_db,
             "residual": None if seen.last is None else seen.last.residual,
             "backing_off": seen.last is not None and seen.last.backed_off,
             "last_error": seen.failure,

@@ -110,8 +110,9 @@ def slot_from_pmt(message: Any, spec: OFDMSpec) -> Slot:
 def estimate_to_pmt(estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec) -> Any:
     """The PDU of an estimate: h as the slot's PDU has the grid, and these facts.
 
-    method, bundle_id: symbol; noise_power, snr_db, residual, latency_s: double or PMT_NIL; backed_off: bool, see
-    `ChannelEstimate`; start_sample, n_samples, n_nonfinite, time, rate_hz, shape and numerology as in `slot_to_pmt`.
+    method, bundle_id: symbol; noise_power, snr_db, residual, nmse_db, latency_s: double or PMT_NIL; backed_off: bool,
+    see `ChannelEstimate`; start_sample, n_samples, n_nonfinite, time, rate_hz, shape and numerology as in
+    `slot_to_pmt`.
     """
     facts = {**estimate.facts(), "time": estimate.time, "rate_hz": slot.rate_hz}
     return grid_to_pmt(estimate.channel, spec.id, facts)

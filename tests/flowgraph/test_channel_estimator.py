@@ -68,12 +68,13 @@ def test_h_is_that_of_the_pipeline_bit_for_bit(method, spec_file):
         assert channel.tobytes() == estimate.channel.tobytes()
         assert facts["start_sample"] == slot.start_sample
         assert facts["method"] == (method or "ls")
-        assert (facts["snr_db"], facts["residual"]) == (estimate.snr_db, estimate.residual)
+        for name in ("snr_db", "residual", "nmse_db"):
+            assert facts[name] == getattr(estimate, name)
         assert facts["shape"] == SPEC.grid_shape
     (started,), (finished,) = graph.status("started"), graph.status("finished")
     assert (started["method"], started["numerology"], started["bundle_id"]) == (method or "ls", SPEC.id, "")
     assert (finished["estimated"], finished["waiting"], finished["last_error"]) == (30, 0, "")
-    assert finished["snr_db"] == expected[-1].snr_db
+    assert (finished["snr_db"], finished["nmse_db"]) == (expected[-1].snr_db, expected[-1].nmse_db)
     assert accounts_close(finished)
     assert pmt.to_python(graph.messages("status")[-1])["kind"] == "finished"
 

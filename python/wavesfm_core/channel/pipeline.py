@@ -132,6 +132,8 @@ class ChannelPipeline:
         if method == "model":
             if self.bundle is None or self._engine is None:
                 raise ConfigurationError(where, "method", method, "another: there is no bundle")
+            if self._covariances is not None and "lmmse" not in self._made:
+                self._made["lmmse"] = self._make("lmmse")  # whose error is what is known of the model's
             self.engine = self._engine()
             return ModelEstimator(self.bundle, self.engine)
         if self._covariances is None:
@@ -168,10 +170,13 @@ class ChannelPipeline:
         seen = observe_checked(grids, self.spec)
         channels = estimator.estimate(grids, seen)
         fits = residuals(channels, seen, self.spec)
+        nmse = self._expected_nmse(estimator, seen, fits)
         backed_off = self._back_off(estimator, seen, fits)
         if any(backed_off):
             channels[backed_off] = self._fallback.estimate(grids, seen)[backed_off]
+            nmse[backed_off] = self._fallback.error(seen.snr_db[backed_off])
         bundle_id = estimator.bundle_id if isinstance(estimator, ModelEstimator) else ""
+        nmse_db = 10 * np.log10(nmse)
         now = time.monotonic()
         return [
             ChannelEstimate(
@@ -187,9 +192,17 @@ class ChannelPipeline:
                 time=slot.time,
                 latency_s=None if slot.arrived_s is None else now - slot.arrived_s,
                 n_nonfinite=slot.n_nonfinite,
+                nmse_db=None if np.isnan(nmse_db[i]) else float(nmse_db[i]),
             )
             for i, slot in enumerate(slots)
         ]
+
+    def _expected_nmse(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What theory says for the measured SNR, and what the residual has above 1; NaN where there is no theory."""
+        known = self._made.get("lmmse") if isinstance(estimator, ModelEstimator) else estimator
+        if not isinstance(known, (LeastSquares, LMMSE)):
+            return np.full(len(fits), np.nan)
+        return known.error(seen.snr_db) + np.maximum(fits - 1, 0) * 10 ** (-seen.snr_db / 10)
 
     def _back_off(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> list[bool]:
         if self.backoff is None or isinstance(estimator, LeastSquares):
