@@ -22,7 +22,8 @@ PADDING = b"\x01\x00"  # and one byte of padding
 MOST = (1 << 64) - 1  # what a uint64 holds
 
 _ARRIVED, _METRIC = pmt.intern("arrived_s"), pmt.intern("sync_metric")
-_NUMEROLOGY, _RATE, _TIME = pmt.intern("numerology"), pmt.intern("rate_hz"), pmt.intern("time")
+_NUMEROLOGY, _SHAPE = pmt.intern("numerology"), pmt.intern("shape")
+_RATE, _TIME = pmt.intern("rate_hz"), pmt.intern("time")
 _START, _SAMPLES, _NONFINITE = pmt.intern("start_sample"), pmt.intern("n_samples"), pmt.intern("n_nonfinite")
 
 
@@ -56,7 +57,7 @@ def grid_from_pmt(message: Any) -> tuple[dict[str, Any], NDArray[np.complex64]]:
     """
     facts = _facts(message)
     values = complex_from_pmt(pmt.cdr(message))
-    told = pmt.to_python(pmt.dict_ref(facts, pmt.intern("shape"), pmt.PMT_NIL))
+    told = pmt.to_python(pmt.dict_ref(facts, _SHAPE, pmt.PMT_NIL))
     shape = told if isinstance(told, tuple) else (len(values),)
     if any(not isinstance(side, int) or side < 0 for side in shape) or math.prod(shape) != len(values):
         raise ValueError(f"found {len(values)} values of shape {shape}, expected as many as the shape has")
@@ -89,9 +90,10 @@ def slot_from_pmt(message: Any, spec: OFDMSpec) -> Slot:
     Of the facts only those that are there are read; a PDU with no numerology must have the right count of values.
     """
     facts = _facts(message)
-    found = pmt.dict_ref(facts, _NUMEROLOGY, pmt.PMT_NIL)
-    if pmt.is_symbol(found) and pmt.symbol_to_string(found) != spec.id:
-        raise ValueError(f"numerology: found {pmt.symbol_to_string(found)}, expected {spec.id}")
+    for key, expected in ((_NUMEROLOGY, spec.id), (_SHAPE, spec.grid_shape)):
+        told = pmt.to_python(pmt.dict_ref(facts, key, pmt.PMT_NIL))
+        if told is not None and (type(told) is not type(expected) or told != expected):
+            raise ValueError(f"{pmt.symbol_to_string(key)}: found {told}, expected {expected}")
     values = complex_from_pmt(pmt.cdr(message))
     if values.size != np.prod(spec.grid_shape):
         raise ValueError(f"grid: found {values.size} values, expected {spec.grid_shape}, {np.prod(spec.grid_shape)}")
