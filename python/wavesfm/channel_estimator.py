@@ -227,12 +227,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         )
 
     def _take(self, message: Any) -> None:
-        try:
-            slot = slot_from_pmt(message, self._pipeline.spec)
-        except ValueError as error:
-            self._refuse(f"grid: {error}; it is passed over")
-            return
-        self._worker.submit(slot)
+        self._worker.submit(slot_from_pmt(message, self._pipeline.spec))
         if self._worker.accounts.dropped and not self._seen.drop_said:
             self._seen.drop_said = True
             text = f"slots are dropped (policy {self._policy}): the estimator is slower than the stream"
@@ -259,7 +254,8 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
                 self._publish_one(slot, estimate)
             except Exception as error:  # it would lose the others of the batch
                 self._seen.unpublished += 1
-                self._say_failure(f"slot at sample {slot.start_sample}: {type(error).__name__}: {error}", 1)
+                text = f"slot at sample {slot.start_sample}: {type(error).__name__}: {error}"
+                self._say_failure(f"publishing {type(error).__name__}", text, 1)
         now_s = clock.monotonic()
         if now_s - self._seen.accounts_said_s >= ACCOUNTS_EVERY_S:
             self._seen.accounts_said_s = now_s
@@ -295,15 +291,16 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             self._messages.say_engine(change)
 
     def _publish_failure(self, error: WavesfmError, n_slots: int) -> None:
-        self._say_failure(str(error), n_slots)
+        self._say_failure(error.field, str(error), n_slots)
 
-    def _refuse(self, text: str) -> None:
+    def _refuse(self, error: Exception) -> None:
         self._seen.refused += 1
-        self._say_failure(text, 1)
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        self._say_failure(f"refused {what.split(':')[0]}", f"grid: {what}; it is passed over", 1)
 
-    def _say_failure(self, text: str, n_slots: int) -> None:
+    def _say_failure(self, cause: str, text: str, n_slots: int) -> None:
         self._seen.failure = text
-        self._messages.say_failure(text=text, slots=n_slots)
+        self._messages.say_failure(cause, text=text, slots=n_slots)
 
 
 class _Answer(NamedTuple):
@@ -339,7 +336,7 @@ class _Messages(Speaker):
         try:
             self._owner._take(message)
         except Exception as error:
-            self._owner._refuse(f"grid: {type(error).__name__}: {error}")
+            self._owner._refuse(error)
 
     def handle_system(self, message: Any) -> None:
         """The sender of the grids has ended: take those that still wait, finish, and then be done."""

@@ -144,7 +144,9 @@ def test_bad_grids_are_named_counted_and_the_next_are_estimated(spec_file):
     (finished,) = graph.status("finished")
     assert (finished["refused"], finished["failed"], finished["estimated"]) == (2, 2, 5)
     assert accounts_close(finished)
-    assert any(other.id in said["text"] or "zero" in said["text"] for said in graph.status("error"))
+    texts = [said["text"] for said in graph.status("error")]
+    causes = (f"numerology: found {other.id}", "found no pair", "found all 144 zero", "NaN or infinity in 1 of 288")
+    assert [sum(cause in text for text in texts) for cause in causes] == [1] * 4, texts
 
 
 @pytest.mark.parametrize(("message", "said"), [(0, "another"), (1, "zero"), (2, "NaN")])
