@@ -204,8 +204,8 @@ def estimate(
     with contextlib.closing(pipeline), _lines(json_path) as lines:
         for answer in run(pipeline, read, console, grids.name):
             if lines is not None:
-                _write(lines, answer.facts())
-            if output is not None:
+                _write(lines, answer if isinstance(answer, dict) else answer.facts())
+            if output is not None and not isinstance(answer, dict):
                 made.append(answer)
     if output is not None:
         save(output, made)
