@@ -12,6 +12,7 @@ import pmt
 from gnuradio import gr
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.combining import combine, spread
+from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.engines import EngineChange
 from wavesfm_core.engines.standby import engine_failures
@@ -36,6 +37,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
     bundle: directory of a model bundle for pilot grids; "": none, and then numerology is a JSON file with the fields
     of `OFDMSpec`, which is not read where there is a bundle.
     method: "model", "lmmse", "lmmse-tf", "ls" or "ls-nearest"; "": the bundle's model, without a bundle "ls".
+    covariances: file of `Covariances.save` for the two LMMSE methods; "": the bundle's.
     device: `auto` (a GPU where there is one), `cpu`, `tensorrt`, `openvino` or `onnxruntime`, for the method "model";
     precision: `auto`, `f32`, `bf16`, and with TensorRT `fp16` or `int8`; device_id: which GPU. While the GPU's engine
     is made, and after it has failed, the CPU's serves.
@@ -80,13 +82,14 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         batch_wait_ms: float = 10.0,
         precision: str = "auto",
         device_id: int = 0,
+        covariances: str = "",
     ) -> None:
         residual = (residual_enter, residual_leave) if residual_enter > 0 else (math.inf, math.inf)
         backoff = BackOff(snr_enter_db, snr_leave_db, *residual) if back_off else None
         self._default_method = "model" if bundle else "ls"
         self._running = False
         self._pipeline = self._open(
-            bundle, numerology, method or self._default_method, backoff, device, precision, int(device_id)
+            bundle, numerology, method or self._default_method, backoff, device, precision, int(device_id), covariances
         )
         spec = self._pipeline.spec
         require_size("channel estimator", "fft_size", fft_size, spec.fft_size)
@@ -135,26 +138,30 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         """The accounts of this run or, after it, of the last one, with the keys of the message "finished".
 
         grids_in = refused + slots_in; slots_in = estimated + dropped + failed + waiting. refused: messages that are no
-        grid of this numerology; failed: slots that no channel could be estimated of; backed_off: estimates that are
-        least squares in place of the method's; method, snr_db, residual, backing_off: of the last estimate;
-        engine_failures: how often a GPU's engine failed and the CPU's took over.
+        grid of this numerology; failed: slots that no channel could be estimated of, or whose channel could not be
+        published; backed_off: estimates that are least squares in place of the method's; method, snr_db, nmse_db,
+        residual, backing_off: of the last estimate; engine_failures: how often a GPU's engine failed and the CPU's took
+        over.
         """
-        accounts, seen = self._worker.accounts, self._seen
+        seen = self._seen
+        unpublished = seen.unpublished  # before the accounts, which hold these as estimated already
+        accounts = self._worker.accounts
         return {
             "grids_in": seen.refused + accounts.tiles_in,
             "refused": seen.refused,
             "slots_in": accounts.tiles_in,
-            "estimated": accounts.inferred,
+            "estimated": accounts.inferred - unpublished,
             "dropped": accounts.dropped,
-            "failed": accounts.failed,
+            "failed": accounts.failed + unpublished,
             "waiting": accounts.waiting,
             "batches": accounts.batches,
             "backed_off": seen.backed_off,
             "method": "" if seen.last is None else seen.last.method,
             "snr_db": None if seen.last is None else seen.last.snr_db,
+            "nmse_db": None if seen.last is None else seen.last.nmse_db,
             "residual": None if seen.last is None else seen.last.residual,
             "backing_off": seen.last is not None and seen.last.backed_off,
-            "last_error": accounts.last_error or seen.refusal,
+            "last_error": seen.failure,
             "engine_failures": engine_failures(self._pipeline.engine),
         }
 
@@ -182,9 +189,11 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         device: str,
         precision: str,
         device_id: int,
+        covariances: str,
     ) -> ChannelPipeline:
+        given = Covariances.load(covariances) if covariances else None
         if not bundle:
-            return ChannelPipeline.of(read_numerology(numerology), method, backoff=backoff)
+            return ChannelPipeline.of(read_numerology(numerology), method, given, backoff)
         return ChannelPipeline.open(
             bundle,
             method,
@@ -193,6 +202,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             precision=precision,
             device_id=device_id,
             on_change=self._publish_engine,
+            covariances=given,
         )
 
     def _make_worker(self) -> Worker:
@@ -217,12 +227,7 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
         )
 
     def _take(self, message: Any) -> None:
-        try:
-            slot = slot_from_pmt(message, self._pipeline.spec)
-        except ValueError as error:
-            self._refuse(f"grid: {error}; it is passed over")
-            return
-        self._worker.submit(slot)
+        self._worker.submit(slot_from_pmt(message, self._pipeline.spec))
         if self._worker.accounts.dropped and not self._seen.drop_said:
             self._seen.drop_said = True
             text = f"slots are dropped (policy {self._policy}): the estimator is slower than the stream"
@@ -245,15 +250,24 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
 
     def _publish(self, answers: list[_Answer]) -> None:
         for slot, estimate, _ in answers:
-            message = estimate_to_pmt(estimate, slot, self._pipeline.spec)
-            self._messages.message_port_pub(CHANNEL, message)
-            self._note(estimate)
-            if self._symbols.running:
-                self._symbols.put(*self._vectors(slot, estimate), slot.start_sample)
+            try:
+                self._publish_one(slot, estimate)
+            except Exception as error:  # it would lose the others of the batch
+                self._seen.unpublished += 1
+                text = f"slot at sample {slot.start_sample}: {type(error).__name__}: {error}"
+                self._say_failure(f"publishing {type(error).__name__}", text, 1)
         now_s = clock.monotonic()
         if now_s - self._seen.accounts_said_s >= ACCOUNTS_EVERY_S:
             self._seen.accounts_said_s = now_s
             self._messages.say("accounts", **self.status())
+
+    def _publish_one(self, slot: Slot, estimate: ChannelEstimate) -> None:
+        message = estimate_to_pmt(estimate, slot, self._pipeline.spec)
+        vectors = self._vectors(slot, estimate) if self._symbols.running else None
+        self._messages.message_port_pub(CHANNEL, message)
+        self._note(estimate)
+        if vectors is not None:
+            self._symbols.put(*vectors, slot.start_sample)
 
     def _note(self, estimate: ChannelEstimate) -> None:
         seen = self._seen
@@ -277,12 +291,16 @@ class channel_estimator(gr.hier_block2):  # type: ignore[misc]
             self._messages.say_engine(change)
 
     def _publish_failure(self, error: WavesfmError, n_slots: int) -> None:
-        self._messages.say_failure(text=str(error), slots=n_slots)
+        self._say_failure(error.field, str(error), n_slots)
 
-    def _refuse(self, text: str) -> None:
+    def _refuse(self, error: Exception) -> None:
         self._seen.refused += 1
-        self._seen.refusal = text
-        self._messages.say_failure(text=text, slots=1)
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        self._say_failure(f"refused {what.split(':')[0]}", f"grid: {what}; it is passed over", 1)
+
+    def _say_failure(self, cause: str, text: str, n_slots: int) -> None:
+        self._seen.failure = text
+        self._messages.say_failure(cause, text=text, slots=n_slots)
 
 
 class _Answer(NamedTuple):
@@ -296,7 +314,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self.refused = self.backed_off = 0
-        self.refusal = ""  # why the last one was refused
+        self.unpublished = 0  # which the worker's accounts have as estimated
+        self.failure = ""  # the last one, of whatever kind
         self.last: ChannelEstimate | None = None
         self.drop_said = False
         self.accounts_said_s = clock.monotonic()
@@ -317,7 +336,7 @@ class _Messages(Speaker):
         try:
             self._owner._take(message)
         except Exception as error:
-            self._owner._refuse(f"grid: {type(error).__name__}: {error}")
+            self._owner._refuse(error)
 
     def handle_system(self, message: Any) -> None:
         """The sender of the grids has ended: take those that still wait, finish, and then be done."""

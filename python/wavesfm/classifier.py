@@ -194,7 +194,7 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
             self._output.say_engine(change)
 
     def _publish_failure(self, error: WavesfmError, n_tiles: int) -> None:
-        self._output.say_failure(text=str(error), tiles=n_tiles)
+        self._output.say_failure(error.field, text=str(error), tiles=n_tiles)
 
 
 class _SampleInput(StreamSide, gr.sync_block):  # type: ignore[misc]

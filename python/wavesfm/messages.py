@@ -18,6 +18,7 @@ LABEL = pmt.intern("label")
 COMMAND = pmt.intern("command")
 SYSTEM = pmt.intern("system")
 COMMANDS = ("threshold", "gate_db", "policy")  # of the classifier
+TIME_LIMIT_S = 1 << 63
 
 
 def time_to_pmt(time: StreamTime | None) -> Any:
@@ -28,12 +29,17 @@ def time_to_pmt(time: StreamTime | None) -> Any:
 
 
 def time_from_pmt(value: Any) -> StreamTime:
-    """The reverse of `time_to_pmt` for a known time; ValueError when it is no (uint64, double) tuple or not finite."""
+    """The reverse of `time_to_pmt` for a known time; ValueError when it is no (uint64, double) tuple or not finite, and
+    when it lies before the epoch or 2^63 s behind it: a later time of its stream must fit a uint64 too.
+    """
     if not pmt.is_tuple(value) or pmt.length(value) < 2:
         raise ValueError("not a tuple (seconds, fraction)")
     seconds = number_from_pmt(pmt.tuple_ref(value, 0))
     fraction = number_from_pmt(pmt.tuple_ref(value, 1))
-    return StreamTime(int(seconds), 0.0).advanced(fraction)
+    time = StreamTime(int(seconds), 0.0).advanced(fraction)
+    if not 0 <= time.full_s < TIME_LIMIT_S:
+        raise ValueError("not a time from 0 to 2^63 s")
+    return time
 
 
 def number_from_pmt(value: Any) -> float:

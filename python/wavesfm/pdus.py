@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ GRIDS = pmt.intern("grids")
 CHANNEL = pmt.intern("channel")
 C32VECTOR = b"\x0a\x0a"  # how a c32vector begins when serialised: a uniform vector of complex floats, then the count,
 PADDING = b"\x01\x00"  # and one byte of padding
+MOST = (1 << 64) - 1  # what a uint64 holds
 
 _ARRIVED, _METRIC = pmt.intern("arrived_s"), pmt.intern("sync_metric")
-_NUMEROLOGY, _RATE, _TIME = pmt.intern("numerology"), pmt.intern("rate_hz"), pmt.intern("time")
+_NUMEROLOGY, _SHAPE = pmt.intern("numerology"), pmt.intern("shape")
+_RATE, _TIME = pmt.intern("rate_hz"), pmt.intern("time")
 _START, _SAMPLES, _NONFINITE = pmt.intern("start_sample"), pmt.intern("n_samples"), pmt.intern("n_nonfinite")
 
 
@@ -54,7 +57,7 @@ def grid_from_pmt(message: Any) -> tuple[dict[str, Any], NDArray[np.complex64]]:
     """
     facts = _facts(message)
     values = complex_from_pmt(pmt.cdr(message))
-    told = pmt.to_python(pmt.dict_ref(facts, pmt.intern("shape"), pmt.PMT_NIL))
+    told = pmt.to_python(pmt.dict_ref(facts, _SHAPE, pmt.PMT_NIL))
     shape = told if isinstance(told, tuple) else (len(values),)
     if any(not isinstance(side, int) or side < 0 for side in shape) or math.prod(shape) != len(values):
         raise ValueError(f"found {len(values)} values of shape {shape}, expected as many as the shape has")
@@ -87,30 +90,31 @@ def slot_from_pmt(message: Any, spec: OFDMSpec) -> Slot:
     Of the facts only those that are there are read; a PDU with no numerology must have the right count of values.
     """
     facts = _facts(message)
-    found = pmt.dict_ref(facts, _NUMEROLOGY, pmt.PMT_NIL)
-    if pmt.is_symbol(found) and pmt.symbol_to_string(found) != spec.id:
-        raise ValueError(f"numerology: found {pmt.symbol_to_string(found)}, expected {spec.id}")
+    for key, expected in ((_NUMEROLOGY, spec.id), (_SHAPE, spec.grid_shape)):
+        told = pmt.to_python(pmt.dict_ref(facts, key, pmt.PMT_NIL))
+        if told is not None and (type(told) is not type(expected) or told != expected):
+            raise ValueError(f"{pmt.symbol_to_string(key)}: found {told}, expected {expected}")
     values = complex_from_pmt(pmt.cdr(message))
     if values.size != np.prod(spec.grid_shape):
         raise ValueError(f"grid: found {values.size} values, expected {spec.grid_shape}, {np.prod(spec.grid_shape)}")
-    time = pmt.dict_ref(facts, _TIME, pmt.PMT_NIL)
     return Slot(
         grid=values.reshape(spec.grid_shape),
         start_sample=_count(facts, _START, 0),
         n_samples=_count(facts, _SAMPLES, spec.slot_samples),
-        rate_hz=float(_number(facts, _RATE, 0.0)),
-        time=None if pmt.is_null(time) else time_from_pmt(time),
+        rate_hz=float(_read(facts, _RATE, 0.0)),
+        time=_read(facts, _TIME, None, time_from_pmt),
         n_nonfinite=_count(facts, _NONFINITE, 0),
-        sync_metric=_number(facts, _METRIC, None),
-        arrived_s=_number(facts, _ARRIVED, None),
+        sync_metric=_read(facts, _METRIC, None),
+        arrived_s=_read(facts, _ARRIVED, None),
     )
 
 
 def estimate_to_pmt(estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec) -> Any:
     """The PDU of an estimate: h as the slot's PDU has the grid, and these facts.
 
-    method, bundle_id: symbol; noise_power, snr_db, residual, latency_s: double or PMT_NIL; backed_off: bool, see
-    `ChannelEstimate`; start_sample, n_samples, n_nonfinite, time, rate_hz, shape and numerology as in `slot_to_pmt`.
+    method, bundle_id: symbol; noise_power, snr_db, residual, nmse_db, latency_s: double or PMT_NIL; backed_off: bool,
+    see `ChannelEstimate`; start_sample, n_samples, n_nonfinite, time, rate_hz, shape and numerology as in
+    `slot_to_pmt`.
     """
     facts = {**estimate.facts(), "time": estimate.time, "rate_hz": slot.rate_hz}
     return grid_to_pmt(estimate.channel, spec.id, facts)
@@ -122,18 +126,18 @@ def _facts(message: Any) -> Any:
     return pmt.car(message)
 
 
-def _number(facts: Any, key: Any, default: Any) -> Any:
+def _read(facts: Any, key: Any, default: Any, read: Callable[[Any], Any] = number_from_pmt) -> Any:
     value = pmt.dict_ref(facts, key, pmt.PMT_NIL)
     if pmt.is_null(value):
         return default
     try:
-        return number_from_pmt(value)
+        return read(value)
     except ValueError as error:
         raise ValueError(f"{pmt.symbol_to_string(key)}: {error}") from None
 
 
 def _count(facts: Any, key: Any, default: int) -> int:
-    number = _number(facts, key, default)
-    if number < 0 or number != int(number):
-        raise ValueError(f"{pmt.symbol_to_string(key)}: found {number}, expected a count")
+    number = _read(facts, key, default)
+    if not 0 <= number <= MOST or number != int(number):
+        raise ValueError(f"{pmt.symbol_to_string(key)}: found {number}, expected a count below 2^64")
     return int(number)

@@ -19,6 +19,7 @@ from wavesfm_core.engines import EngineChange
 from .messages import STATUS, SYSTEM, dict_to_pmt
 
 ACCOUNTS_EVERY_S = 1.0
+MOST_CAUSES = 100  # of failures that are told apart
 CHUNK_S = 0.005  # of samples that one call of work should be able to take or make
 CHUNK_SAMPLES = 32768  # the same where the rate is not known
 MOST_CHUNK_SAMPLES = 131072
@@ -76,7 +77,7 @@ class Speaker(gr.basic_block):  # type: ignore[misc]
 
     def __init__(self, name: str, ports: Sequence[Any]) -> None:
         gr.basic_block.__init__(self, name, [], [])
-        self._failure_said_s = -ACCOUNTS_EVERY_S
+        self._failures_said_s: dict[str, float] = {}  # by cause
         for port in (STATUS, *ports):
             self.message_port_register_out(port)
 
@@ -86,11 +87,15 @@ class Speaker(gr.basic_block):  # type: ignore[misc]
             (self.logger.warn if kind == "warning" else self.logger.error)(values["text"])
         self.message_port_pub(STATUS, dict_to_pmt({"kind": kind, **values}))
 
-    def say_failure(self, **values: Any) -> None:
-        """An error, at most once a second: what fails often must not flood the log, and the accounts count it."""
-        now_s = clock.monotonic()
-        if now_s - self._failure_said_s >= ACCOUNTS_EVERY_S:
-            self._failure_said_s = now_s
+    def say_failure(self, cause: str, **values: Any) -> None:
+        """An error, at most once a second for each cause (such as the field that is wrong).
+
+        What fails often must neither flood the log nor hide what fails for another cause; the accounts count it.
+        """
+        now_s, said_s = clock.monotonic(), self._failures_said_s
+        cause = cause if cause in said_s or len(said_s) < MOST_CAUSES else ""  # "": all further ones together
+        if now_s - said_s.get(cause, -ACCOUNTS_EVERY_S) >= ACCOUNTS_EVERY_S:
+            said_s[cause] = now_s
             self.say("error", **values)
 
     def say_engine(self, change: EngineChange) -> None:

@@ -85,7 +85,7 @@ class Bundle:
             raise BundleError(path, "covariances", "nothing", "a bundle of pilot grids that has them")
         try:
             covariances = Covariances.load(path)
-            covariances.require(preprocess.numerology, str(path))
+            covariances.require(preprocess.numerology)
         except InputError as error:
             raise BundleError(error.where, error.field, error.found, error.expected) from error
         return covariances

@@ -150,6 +150,8 @@ class ChannelEstimate:
     residual: mean |y - h x|^2 at the pilots over noise_power: about 1 when h is right, and well above when not; 0 for
         least squares, which go through the pilots. These three are None where nothing measured them.
     backed_off: least squares stand here in place of another method's answer, whose residual this is.
+    nmse_db: the mean squared error to be expected, over the channel's power; None where unknown. It is what theory says
+        of `method` at this SNR (of LMMSE in place of a model), and what the residual shows beyond the noise.
     start_sample, n_samples, time, n_nonfinite: of the slot; latency_s: from the arrival of the slot's last sample to
         the making of this estimate, None offline.
     """
@@ -166,6 +168,7 @@ class ChannelEstimate:
     time: StreamTime | None = None
     latency_s: float | None = None
     n_nonfinite: int = 0
+    nmse_db: float | None = None
 
     @property
     def gated(self) -> bool:
@@ -179,6 +182,7 @@ class ChannelEstimate:
             "noise_power": self.noise_power,
             "snr_db": self.snr_db,
             "residual": self.residual,
+            "nmse_db": self.nmse_db,
             "backed_off": self.backed_off,
             "start_sample": self.start_sample,
             "n_samples": self.n_samples,

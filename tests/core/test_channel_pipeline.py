@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from known_engines import KnownEngine
-from tiny_grids import PAPER, SMALL, covariances, drawn, make_grid_bundle, paths, received
+from tiny_grids import PAPER, SMALL, covariances, drawn, make_grid_bundle, nmse_db, paths, received
 from wavesfm_core.bundle import Bundle
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
@@ -95,6 +95,56 @@ MISSING = {
 def test_a_method_that_lacks_its_parts_is_refused(method: str) -> None:
     with pytest.raises(ConfigurationError, match=MISSING[method]):
         ChannelPipeline.of(SMALL, method)
+
+
+def expected_and_true(pipeline: ChannelPipeline, channels: np.ndarray, snr_db: float) -> tuple[float, float]:
+    """NMSE in dB over all slots."""
+    made = pipeline.predict(slots(received(PAPER, channels, snr_db)))
+    expected = 10 * np.log10(np.mean([10 ** (estimate.nmse_db / 10) for estimate in made]))
+    return expected, nmse_db(np.stack([estimate.channel for estimate in made]), channels)
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 15.0])
+@pytest.mark.parametrize("method", ["ls", "lmmse", "lmmse-tf"])
+def test_the_expected_error_is_the_true_one(method: str, snr_db: float) -> None:
+    covs = covariances(PAPER)
+    expected, true = expected_and_true(ChannelPipeline.of(PAPER, method, covs), drawn(covs, 100), snr_db)
+    assert expected == pytest.approx(true, abs=1.0)
+
+
+def test_the_expected_error_shows_channels_of_other_covariances() -> None:
+    covs = covariances(PAPER, space=0.95)
+    expected, true = expected_and_true(ChannelPipeline.of(PAPER, "lmmse", covs), paths(PAPER, 60), 10.0)
+    assert expected == pytest.approx(true, abs=1.5)
+    assert expected > 10 * np.log10(LMMSE(PAPER, covs).error(10.0)) + 3
+
+
+def test_the_expected_error_of_a_model_is_that_of_lmmse_and_its_residual(bundle: Path, tmp_path: Path) -> None:
+    for estimate in ChannelPipeline.open(bundle, device="cpu").predict(slots(GRIDS)):
+        beyond = max(estimate.residual - 1, 0) * 10 ** (-estimate.snr_db / 10)
+        expected = LMMSE(SMALL, covariances(SMALL)).error(estimate.snr_db) + beyond
+        assert estimate.nmse_db == pytest.approx(10 * np.log10(expected), abs=1e-6)
+    without = ChannelPipeline.open(make_grid_bundle(tmp_path / "b"), device="cpu", backoff=BackOff(15.0, 10.0))
+    quiet, loud = (without.predict(slots(received(SMALL, paths(SMALL, 2), snr_db))) for snr_db in (0.0, 30.0))
+    assert [(estimate.backed_off, estimate.nmse_db) for estimate in quiet] == [(False, None)] * 2
+    for estimate in loud:
+        assert estimate.backed_off
+        assert estimate.nmse_db == pytest.approx(10 * np.log10(LeastSquares(SMALL).error(estimate.snr_db)))
+
+
+def test_given_covariances_take_the_place_of_the_bundles(bundle: Path) -> None:
+    given = covariances(SMALL, space=0.1, spread=0.03)
+    found = ChannelPipeline.open(bundle, "lmmse", covariances=given).predict(slots(GRIDS))
+    expected = LMMSE(SMALL, given).estimate(GRIDS)
+    assert np.allclose([estimate.channel for estimate in found], expected, atol=1e-5)
+    assert not np.allclose(LMMSE(SMALL, covariances(SMALL)).estimate(GRIDS), expected, atol=1e-2)
+
+
+def test_given_covariances_of_another_size_are_refused_whatever_the_method(bundle: Path) -> None:
+    with pytest.raises(InputError, match="covariances: space: found 16 x 16, expected 2 x 2, as the numerology has"):
+        ChannelPipeline.open(bundle, "ls", covariances=covariances(PAPER))
+    with pytest.raises(InputError, match="covariances: space: found 16 x 16, expected 2 x 2, as the numerology has"):
+        ChannelPipeline.of(SMALL, covariances=covariances(PAPER))
 
 
 def test_a_bundle_without_covariances_says_so(tmp_path: Path) -> None:

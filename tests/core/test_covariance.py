@@ -120,6 +120,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     np.savez(path, space=KNOWN.space, time=np.array([object()]), frequency=KNOWN.frequency)
     with pytest.raises(InputError, match=r"c.npz: time.npy: found Python objects"):
         Covariances.load(path)
+    KNOWN.save(path)
+    with pytest.raises(InputError, match=r"c.npz: space: found 2 x 2, expected 16 x 16"):
+        Covariances.load(path).require(numerology())
 
 
 def test_a_header_that_claims_more_is_not_believed(tmp_path: Path) -> None:

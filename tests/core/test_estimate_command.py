@@ -75,6 +75,21 @@ def test_estimate_says_the_error_of_the_method_and_of_least_squares(
     assert float(least_squares) > float(method) + 1
 
 
+def test_estimate_by_covariances_of_a_file(wavesfm: Wavesfm, bundle: Path, grids: Path, tmp_path: Path) -> None:
+    given = covariances(SMALL, space=0.1, spread=0.03)
+    given.save(tmp_path / "c.npz")
+    options = ("--method", "lmmse", "--covariances", tmp_path / "c.npz")
+    code, out, _ = wavesfm("estimate", bundle, grids, *options, "--output", tmp_path / "made.npz")
+    assert code == 0 and "40 slots by lmmse" in out
+    with np.load(tmp_path / "made.npz") as archive:
+        assert np.allclose(archive["channel"], LMMSE(SMALL, given).estimate(GRIDS), atol=1e-4)
+    covariances(numerology()).save(tmp_path / "c.npz")
+    code, _, err = wavesfm("estimate", bundle, grids, *options)
+    assert code == 2 and "c.npz: space: found 16 x 16, expected 2 x 2, as the numerology has" in err
+    code, _, err = wavesfm("estimate", bundle, grids, "--method", "ls", *options[2:])
+    assert code == 2 and "--covariances: found method ls, expected lmmse or lmmse-tf" in err
+
+
 def test_estimate_with_the_model_and_back_off(wavesfm: Wavesfm, bundle: Path, grids: Path) -> None:
     code, out, _ = wavesfm("estimate", bundle, grids, "--device", "cpu", "--back-off", "10")
     assert code == 0 and "40 slots by model" in out and ", 40 backed off to ls" in out
@@ -86,13 +101,44 @@ def test_bad_slots_are_counted(wavesfm: Wavesfm, bundle: Path, tmp_path: Path) -
     bad = GRIDS.copy()
     bad[3, 0, 0, 0] = np.nan
     bad[5] = 0
+    bad[7, 1, 2, 3] = np.inf
     np.savez(tmp_path / "g.npz", y_rg=bad)
-    code, out, _ = wavesfm("estimate", bundle, tmp_path / "g.npz", "--method", "ls")
-    assert code == 0 and "38 slots by ls" in out
+    options = ("--method", "ls", "--json", tmp_path / "lines", "--output", tmp_path / "made.npz")
+    code, out, _ = wavesfm("estimate", bundle, tmp_path / "g.npz", *options)
+    assert code == 0 and "37 slots by ls" in out
     assert "2 slots could not be estimated: slot at sample 624: grid: found NaN or infinity in 1 of 96" in out
+    assert "1 slots could not be estimated: slot at sample 1040: pilots received: found all 48 zero" in out
+    facts = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    assert [fact["start_sample"] for fact in facts] == [i * SMALL.slot_samples for i in range(40)]
+    assert [i for i, fact in enumerate(facts) if "error" in fact] == [3, 5, 7]
+    assert "NaN or infinity" in facts[7]["error"] and "zero" in facts[5]["error"]
+    with np.load(tmp_path / "made.npz") as archive:
+        assert archive["start_sample"].tolist() == [f["start_sample"] for f in facts if "error" not in f]
     np.savez(tmp_path / "g.npz", y_rg=0 * GRIDS)
     code, out, err = wavesfm("estimate", bundle, tmp_path / "g.npz", "--method", "ls")
     assert code == 2 and "slots: found 40, none that can be estimated (slot at sample 0: pilots received" in err
+
+
+def test_truths_that_are_none_are_counted(wavesfm: Wavesfm, bundle: Path, tmp_path: Path) -> None:
+    wrong = CHANNELS.copy()
+    wrong[2, 0, 0, 0], wrong[4] = np.nan, 0
+    np.savez(tmp_path / "g.npz", y_rg=GRIDS, h_freq=wrong)
+    code, out, _ = wavesfm("estimate", bundle, tmp_path / "g.npz", "--method", "ls")
+    assert code == 0 and "NMSE ls, dB" in out
+    assert "2 slots are not in the errors: their h_freq is not finite or all zero" in out
+    np.savez(tmp_path / "g.npz", y_rg=GRIDS, h_freq=0 * CHANNELS)
+    code, out, _ = wavesfm("estimate", bundle, tmp_path / "g.npz", "--method", "ls")
+    assert code == 0 and "NMSE" not in out and "40 slots are not in the errors" in out
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_single_precision_cannot_hold_is_refused_by_slot(wavesfm: Wavesfm, bundle: Path, tmp_path: Path) -> None:
+    grids = GRIDS.astype(np.complex128)
+    grids[1] *= 1e200
+    np.savez(tmp_path / "g.npz", y_rg=grids, h_freq=1e30 * CHANNELS)
+    code, out, err = wavesfm("estimate", bundle, tmp_path / "g.npz", "--method", "ls")
+    assert (code, err) == (0, "")
+    assert "1 slots could not be estimated: slot at sample 208: grid: found NaN or infinity in 96 of 96" in out
 
 
 OTHER = {

@@ -15,7 +15,7 @@ from ofdm_graphs import Estimated, Sender, channels, numerology, paced, sent, sl
 from wavesfm_core.channel.combining import combine, error_vector_magnitude, spread
 from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.pipeline import ChannelPipeline
-from wavesfm_core.errors import BundleError, ConfigurationError
+from wavesfm_core.errors import BundleError, ConfigurationError, InputError
 
 SPEC = numerology()
 S = SPEC.symbols
@@ -24,6 +24,13 @@ S = SPEC.symbols
 @pytest.fixture()
 def spec_file(tmp_path):
     return write_numerology(SPEC, tmp_path / "numerology.json")
+
+
+@pytest.fixture()
+def covariances_file(tmp_path):
+    path = tmp_path / "covariances.npz"
+    Covariances.learn([channels(SPEC, 64)]).save(path)
+    return str(path)
 
 
 @pytest.fixture()
@@ -61,12 +68,13 @@ def test_h_is_that_of_the_pipeline_bit_for_bit(method, spec_file):
         assert channel.tobytes() == estimate.channel.tobytes()
         assert facts["start_sample"] == slot.start_sample
         assert facts["method"] == (method or "ls")
-        assert (facts["snr_db"], facts["residual"]) == (estimate.snr_db, estimate.residual)
+        for name in ("snr_db", "residual", "nmse_db"):
+            assert facts[name] == getattr(estimate, name)
         assert facts["shape"] == SPEC.grid_shape
     (started,), (finished,) = graph.status("started"), graph.status("finished")
     assert (started["method"], started["numerology"], started["bundle_id"]) == (method or "ls", SPEC.id, "")
     assert (finished["estimated"], finished["waiting"], finished["last_error"]) == (30, 0, "")
-    assert finished["snr_db"] == expected[-1].snr_db
+    assert (finished["snr_db"], finished["nmse_db"]) == (expected[-1].snr_db, expected[-1].nmse_db)
     assert accounts_close(finished)
     assert pmt.to_python(graph.messages("status")[-1])["kind"] == "finished"
 
@@ -136,7 +144,9 @@ def test_bad_grids_are_named_counted_and_the_next_are_estimated(spec_file):
     (finished,) = graph.status("finished")
     assert (finished["refused"], finished["failed"], finished["estimated"]) == (2, 2, 5)
     assert accounts_close(finished)
-    assert any(other.id in said["text"] or "zero" in said["text"] for said in graph.status("error"))
+    texts = [said["text"] for said in graph.status("error")]
+    causes = (f"numerology: found {other.id}", "found no pair", "found all 144 zero", "NaN or infinity in 1 of 288")
+    assert [sum(cause in text for text in texts) for cause in causes] == [1] * 4, texts
 
 
 @pytest.mark.parametrize(("message", "said"), [(0, "another"), (1, "zero"), (2, "NaN")])
@@ -173,6 +183,39 @@ def test_a_failing_estimator_is_said_and_the_rest_goes_on(spec_file, monkeypatch
     assert accounts_close(finished)
 
 
+@pytest.mark.parametrize("streams", [0, 1])
+def test_what_cannot_be_published_fails_alone(streams, spec_file, monkeypatch):
+    predict = ChannelPipeline.predict
+
+    def with_one_odd(self, batch):
+        answers = predict(self, batch)
+        answers[2] = dataclasses.replace(answers[2], start_sample=2**64)  # which no uint64 holds
+        return answers
+
+    monkeypatch.setattr(ChannelPipeline, "predict", with_one_odd)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, batch_slots=8, batch_wait_ms=60_000)
+    graph = Estimated(pdus(slots(SPEC, 8)), estimator, streams=streams).run()
+    starts = [facts["start_sample"] // SPEC.slot_samples for facts, _ in graph.grids("channel")]
+    assert starts == [0, 1, 3, 4, 5, 6, 7]
+    assert all(len(graph.vectors(index)) == 7 * S for index in range(streams))
+    (finished,) = graph.status("finished")
+    assert (finished["estimated"], finished["failed"], finished["refused"]) == (7, 1, 0)
+    assert accounts_close(finished)
+    (error,) = graph.status("error")
+    assert error["text"].startswith(f"slot at sample {2 * SPEC.slot_samples}: ")
+    assert finished["last_error"] == error["text"]
+
+
+def test_a_start_that_no_uint64_holds_is_refused_and_the_rest_goes_on(spec_file):
+    messages = pdus(slots(SPEC, 8))
+    messages[2] = pmt.cons(pmt.to_pmt({"start_sample": 1e20}), pmt.cdr(messages[2]))
+    graph = Estimated(messages, wavesfm.channel_estimator(numerology=spec_file, batch_slots=8), streams=1).run()
+    assert (len(graph.grids("channel")), len(graph.vectors(0))) == (7, 7 * S)
+    (finished,) = graph.status("finished")
+    assert (finished["estimated"], finished["failed"], finished["refused"]) == (7, 0, 1)
+    assert "start_sample: found 1e+20, expected a count below 2^64" in finished["last_error"]
+
+
 @pytest.mark.parametrize("attempt", range(8))
 def test_nothing_is_lost_at_the_end_with_a_slow_estimator(attempt, spec_file, slow):
     slow(0.004)
@@ -197,24 +240,45 @@ def test_what_a_slow_estimator_drops_is_counted(policy, spec_file, slow):
     assert policy in warning["text"]
 
 
-def test_back_off_is_said_when_it_begins_and_ends(spec_file, monkeypatch):
-    of = ChannelPipeline.of
+@pytest.mark.parametrize("method", ["lmmse", "lmmse-tf"])
+def test_lmmse_by_covariances_of_a_file(method, spec_file, covariances_file):
+    made = slots(SPEC, 5, noise=0.1)
+    expected = ChannelPipeline.of(SPEC, method, Covariances.load(covariances_file)).predict(made)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, method=method, covariances=covariances_file)
+    graph = Estimated(pdus(made), estimator).run()
+    assert [facts["method"] for facts, _ in graph.grids("channel")] == [method] * 5
+    for (_, channel), estimate in zip(graph.grids("channel"), expected):
+        np.testing.assert_allclose(channel, estimate.channel, atol=1e-5)
+    estimator.set_method("")
+    estimator.set_method(method)
 
-    def with_covariances(spec, method, backoff):
-        return of(spec, method, Covariances.learn(iter([channels(spec, 64)])), backoff)
 
-    monkeypatch.setattr(ChannelPipeline, "of", with_covariances)
+def test_covariances_that_do_not_fit_are_refused_at_construction(spec_file, covariances_file, tmp_path):
+    other = tmp_path / "other.npz"
+    learnt = Covariances.load(covariances_file)
+    Covariances(np.eye(4), learnt.time, learnt.frequency).save(other)
+    with pytest.raises(InputError, match=r"other\.npz: space: found 4 x 4, expected 3 x 3, as the numerology has"):
+        wavesfm.channel_estimator(numerology=spec_file, covariances=str(other))
+    np.savez(other, space=np.diag([1.0, 2.0, -0.5]), time=learnt.time, frequency=learnt.frequency)
+    with pytest.raises(
+        InputError, match=r"other\.npz: space: found an eigenvalue of -0\.6, expected positive definite"
+    ):
+        wavesfm.channel_estimator(numerology=spec_file, covariances=str(other))
+    with pytest.raises(InputError, match=r"nowhere\.npz"):
+        wavesfm.channel_estimator(numerology=spec_file, covariances="/nowhere.npz")
+
+
+def test_back_off_is_said_when_it_begins_and_ends(spec_file, covariances_file):
+    lmmse = {"numerology": spec_file, "method": "lmmse", "covariances": covariances_file}
     loud, quiet = slots(SPEC, 3, noise=1e-3), slots(SPEC, 3, noise=0.3)
-    estimator = wavesfm.channel_estimator(
-        numerology=spec_file, method="lmmse", snr_enter_db=40, snr_leave_db=30, residual_enter=0
-    )
+    estimator = wavesfm.channel_estimator(**lmmse, snr_enter_db=40, snr_leave_db=30, residual_enter=0)
     graph = Estimated(pdus(quiet + loud + quiet), estimator).run()
     assert [said["active"] for said in graph.status("back-off")] == [True, False]
     facts = [(facts["backed_off"], facts["method"]) for facts, _ in graph.grids("channel")]
     assert facts == [(False, "lmmse")] * 3 + [(True, "ls")] * 3 + [(False, "lmmse")] * 3
     (finished,) = graph.status("finished")
     assert (finished["backed_off"], finished["backing_off"]) == (3, False)
-    off = wavesfm.channel_estimator(numerology=spec_file, method="lmmse", back_off=False, snr_enter_db=40)
+    off = wavesfm.channel_estimator(**lmmse, back_off=False, snr_enter_db=40)
     assert Estimated(pdus(loud), off).run().status("back-off") == []
 
 

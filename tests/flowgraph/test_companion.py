@@ -14,6 +14,7 @@ import pmt
 import pytest
 from gnuradio import gr, wavesfm
 from ofdm_graphs import channels, numerology, write_numerology
+from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.uplink import save_channels
 
 ROOT = Path(__file__).parents[2]
@@ -57,13 +58,19 @@ def channels_file(tmp_path):
 
 
 @pytest.fixture()
-def values(fake_bundle, recording, spec_file, channels_file, tmp_path):
+def covariances_file(tmp_path):
+    Covariances.learn([channels(numerology(), 4)]).save(tmp_path / "covariances.npz")
+    return str(tmp_path / "covariances.npz")
+
+
+@pytest.fixture()
+def values(fake_bundle, recording, spec_file, channels_file, covariances_file, tmp_path):
     """What a user must give, by block."""
     return {
         "wavesfm_recording_source": {"filename": str(recording)},
         "wavesfm_classifier": {"bundle": str(fake_bundle)},
         "wavesfm_prediction_sink": {"filename": str(tmp_path / "o")},
-        "wavesfm_channel_estimator": {"numerology": spec_file, "fft_size": "32"},
+        "wavesfm_channel_estimator": {"numerology": spec_file, "fft_size": "32", "covariances": covariances_file},
         "wavesfm_ofdm_pilot_grid": {"numerology": spec_file, "antennas": "3"},
         "wavesfm_uplink_simulator": {"channels": channels_file, "antennas": "3"},
     }

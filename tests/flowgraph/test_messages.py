@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pmt
 import pytest
+from gnuradio.wavesfm import stream_end
 from gnuradio.wavesfm.messages import command_from_pmt, prediction_to_pmt, record_from_pmt, time_from_pmt, time_to_pmt
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +54,10 @@ def test_a_time_returns(time):
         pmt.make_tuple(pmt.from_uint64(3)),
         pmt.make_tuple(pmt.from_uint64(3), pmt.intern("x")),
         pmt.make_tuple(pmt.from_uint64(3), pmt.from_double(float("nan"))),
+        pmt.make_tuple(pmt.from_uint64(0), pmt.from_double(-0.5)),
+        pmt.make_tuple(pmt.from_uint64(3), pmt.from_double(1e30)),
+        pmt.make_tuple(pmt.from_uint64(2**63), pmt.from_double(0.0)),
+        pmt.make_tuple(pmt.from_double(-1.0), pmt.from_double(0.5)),
     ],
 )
 def test_what_is_no_time_is_refused(value):
@@ -70,3 +77,20 @@ def test_commands():
     for message in (pmt.PMT_NIL, pmt.PMT_F, pmt.intern("policy"), pmt.to_pmt({"colour": 1})):
         with pytest.raises(ValueError, match="expected"):
             command_from_pmt(message)
+
+
+def test_failures_are_said_once_a_second_for_each_cause_and_few_causes_are_kept(monkeypatch):
+    now_s, said = [1000.0], []
+    monkeypatch.setattr(stream_end, "clock", SimpleNamespace(monotonic=lambda: now_s[0]))
+    speaker = stream_end.Speaker("speaker", ())
+    monkeypatch.setattr(speaker, "say", lambda kind, text: said.append(text))
+    for second in range(3):
+        now_s[0] = 1000.0 + second
+        for cause in ("grid", "pilots", "grid", "pilots", "grid"):
+            speaker.say_failure(cause, text=cause)
+        assert said == ["grid", "pilots"] * (second + 1)
+    said.clear()
+    for cause in range(1000):
+        speaker.say_failure(str(cause), text=str(cause))
+    assert len(said) == stream_end.MOST_CAUSES - 2 + 1  # two were there already, and one for all others
+    assert len(speaker._failures_said_s) == stream_end.MOST_CAUSES + 1

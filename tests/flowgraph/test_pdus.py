@@ -38,11 +38,11 @@ def test_a_slot_returns(time, optional):
 
 
 def test_an_estimate_has_every_key_and_its_type():
-    estimate = ChannelEstimate(SLOT.grid, "b", "ls", 0.1, 3.0, 1.0, True, 5, 6, StreamTime(1, 0.5), 0.25, 2)
+    estimate = ChannelEstimate(SLOT.grid, "b", "ls", 0.1, 3.0, 1.0, True, 5, 6, StreamTime(1, 0.5), 0.25, 2, -9.0)
     facts, array = pdus.grid_from_pmt(pdus.estimate_to_pmt(estimate, SLOT, SPEC))
     assert facts == {
-        "bundle_id": "b", "method": "ls", "noise_power": 0.1, "snr_db": 3.0, "residual": 1.0, "backed_off": True,
-        "start_sample": 5, "n_samples": 6, "time": (1, 0.5), "latency_s": 0.25, "n_nonfinite": 2,
+        "bundle_id": "b", "method": "ls", "noise_power": 0.1, "snr_db": 3.0, "residual": 1.0, "nmse_db": -9.0,
+        "backed_off": True, "start_sample": 5, "n_samples": 6, "time": (1, 0.5), "latency_s": 0.25, "n_nonfinite": 2,
         "rate_hz": SPEC.rate_hz, "shape": SPEC.grid_shape, "numerology": SPEC.id,
     }  # fmt: skip
     np.testing.assert_array_equal(array, SLOT.grid)
@@ -67,10 +67,18 @@ VECTOR = pdus.complex_to_pmt(SLOT.grid)
         (pmt.cons(pmt.make_dict(), pmt.init_f32vector(2, [1.0, 2.0])), "c32vector"),
         (pmt.cons(pmt.make_dict(), pdus.complex_to_pmt(SLOT.grid[0])), "grid"),
         (pmt.cons(pmt.to_pmt({"numerology": "another"}), VECTOR), "numerology: found another"),
+        (pmt.cons(pmt.to_pmt({"numerology": 5}), VECTOR), "numerology: found 5, expected"),
+        (pmt.cons(pmt.to_pmt({"shape": (24, 4, 3)}), VECTOR), r"shape: found \(24, 4, 3\), expected \(3, 4, 24\)"),
+        (pmt.cons(pmt.to_pmt({"shape": (3, 3)}), VECTOR), "shape"),
+        (pmt.cons(pmt.to_pmt({"shape": 288}), VECTOR), "shape: found 288"),
+        (pmt.cons(pmt.to_pmt({"shape": np.array([3, 4, 24], np.int32)}), VECTOR), "shape"),
         (pmt.cons(pmt.to_pmt({"start_sample": "x"}), VECTOR), "start_sample"),
         (pmt.cons(pmt.to_pmt({"start_sample": -1}), VECTOR), "start_sample"),
+        (pmt.cons(pmt.to_pmt({"start_sample": 1e20}), VECTOR), "start_sample: found 1e.20, expected a count below"),
+        (pmt.cons(pmt.to_pmt({"n_nonfinite": 2.0**64}), VECTOR), "n_nonfinite"),
         (pmt.cons(pmt.to_pmt({"rate_hz": float("nan")}), VECTOR), "rate_hz"),
-        (pmt.cons(pmt.to_pmt({"time": 3}), VECTOR), "tuple"),
+        (pmt.cons(pmt.to_pmt({"time": 3}), VECTOR), "time: not a tuple"),
+        (pmt.cons(pmt.to_pmt({"time": (0, -0.5)}), VECTOR), "time: not a time"),
     ],
 )
 def test_what_is_no_slot_of_the_numerology_is_refused(message, said):

@@ -266,6 +266,16 @@ def test_tags_that_cannot_be_read_are_said_and_passed_over(spec_file):
     assert graph.starts == [0]
 
 
+@pytest.mark.parametrize("time", [rx_time(0, -0.5), rx_time(5, 1e30), rx_time(2**64 - 1, 0.0)])
+def test_a_time_that_no_grid_can_tell_is_passed_over(time, spec_file):
+    tags = [[*marks(0, N, 2 * N), (N, "rx_time", time)]]
+    graph = Gridded(uplink(3), wavesfm.ofdm_pilot_grid(numerology=spec_file), tags).run()
+    (warning,) = graph.status("warning")
+    assert f"antenna 0: tag rx_time at sample {N}" in warning["text"]
+    assert graph.starts == [0, N, 2 * N]
+    assert graph.finished["fault"] == ""
+
+
 def test_a_fault_in_work_skips_what_follows_and_ends_cleanly(spec_file, monkeypatch):
     push = SlotStream.push
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,16 @@ AXES = ("space", "time", "frequency")
 class Covariances:
     """E[h_i conj(h_j)] along each axis of a channel [A, S, F], whose covariance they are as a Kronecker product.
 
-    space [A, A], time [S, S], frequency [F, F]: kept as complex128, scaled to a mean diagonal of 1. Raises InputError
-    naming the matrix that is not square, finite, Hermitian or positive definite; singular ones, as from few channels,
-    pass (no eigenvalue below -1e-4 of the mean one).
+    space [A, A], time [S, S], frequency [F, F]: kept as complex128, scaled to a mean diagonal of 1; source: what they
+    are called where something is wrong, their file. Raises InputError naming the matrix that is not square, finite,
+    Hermitian or positive definite; singular ones, as from few channels, pass (no eigenvalue below -1e-4 of
+    the mean one).
     """
 
     space: NDArray[np.complex128]
     time: NDArray[np.complex128]
     frequency: NDArray[np.complex128]
+    source: str = field(default="covariances", kw_only=True)
 
     def __post_init__(self) -> None:
         for name in AXES:
@@ -64,11 +66,13 @@ class Covariances:
         """Antennas, symbols and subcarriers."""
         return len(self.space), len(self.time), len(self.frequency)
 
-    def require(self, spec: OFDMSpec, where: str = "covariances") -> None:
-        """Raise InputError, naming the matrix, unless their sizes are those of the numerology."""
+    def require(self, spec: OFDMSpec) -> None:
+        """Raise InputError, naming source and matrix, unless their sizes are those of the numerology."""
         for name, found, expected in zip(AXES, self.shape, spec.grid_shape):
             if found != expected:
-                raise InputError(where, name, f"{found} x {found}", f"{expected} x {expected}, as the numerology has")
+                raise InputError(
+                    self.source, name, f"{found} x {found}", f"{expected} x {expected}, as the numerology has"
+                )
 
     def to_bytes(self) -> bytes:
         """The npz file: space, time and frequency as complex64."""
@@ -91,7 +95,7 @@ class Covariances:
             if name not in arrays:
                 raise InputError(path, name, "nothing", "a matrix")
         try:
-            return cls(*(arrays[name] for name in AXES))
+            return cls(*(arrays[name] for name in AXES), source=str(path))
         except InputError as error:
             raise InputError(path, error.field, error.found, error.expected) from None
 

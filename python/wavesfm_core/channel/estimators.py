@@ -54,7 +54,10 @@ class LeastSquares:
         self._subcarriers = weigh(spec.frequencies[spec.pilot_subcarriers], spec.frequencies)
         lower, upper, part = weigh(np.array(spec.pilot_symbols), np.arange(spec.symbols))
         rows = np.eye(len(spec.pilot_symbols))
-        self._symbols = ((1 - part)[:, None] * rows[lower] + part[:, None] * rows[upper]).astype(np.complex64)
+        weights = (1 - part)[:, None] * rows[lower] + part[:, None] * rows[upper]
+        self._symbols = weights.astype(np.complex64)
+        part = self._subcarriers[2]
+        self._noise_gain = float((weights**2).sum(axis=1).mean() * np.mean((1 - part) ** 2 + part**2))
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
         """See `Estimator.estimate`."""
@@ -64,6 +67,10 @@ class LeastSquares:
             below = ls[..., lower]
             ls = below + part.astype(np.float32) * (ls[..., upper] - below)
         return self._symbols @ ls
+
+    def error(self, snr_db: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """The noise's part of the mean squared error, over the mean power of the channel; same shape as snr_db."""
+        return np.asarray(self._noise_gain * 10 ** (-np.asarray(snr_db, np.float64) / 10))
 
 
 class LMMSE:
@@ -104,10 +111,14 @@ class LMMSE:
         values = (self._to_antennas @ values).reshape(-1, values.shape[-1]) @ self._to_subcarriers
         return self._to_symbols @ values.reshape(batch, antennas, -1, self.spec.subcarriers)
 
-    def error(self, snr_db: float) -> float:
-        """Mean squared error over the mean power of the channel, for channels of these covariances (its trace)."""
-        gains = self._gains(np.array([10 ** (-snr_db / 10)]))[0]
-        return float(1 - np.sum(gains * self._power * self._spread_power))
+    def error(self, snr_db: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean squared error over the mean power of the channel, for channels of these covariances (its trace).
+
+        Of the shape of snr_db, and no lower than CUT: of less the modes left out know nothing.
+        """
+        noise = 10 ** (-np.asarray(snr_db, np.float64)[..., None, None] / 10)
+        known = np.sum(self._power / (self._power + noise) * self._power * self._spread_power, axis=(-2, -1))
+        return np.maximum(1 - known, CUT)
 
     def _gains(self, noise: NDArray[np.float64]) -> NDArray[np.float32]:
         return (self._power / (self._power + noise[:, None, None])).astype(np.float32)

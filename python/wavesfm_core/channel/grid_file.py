@@ -30,7 +30,8 @@ def read_grids(path: str | Path, spec: OFDMSpec) -> GridFile:
     """An npz with y_rg complex [B, A, S, F], what was received, and if known h_freq, the channel, and x_rg, the sent.
 
     x_rg, complex [B, S, F], is only looked at for its pilots. Read without pickle. Raises InputError, naming the array,
-    for another numerology: sizes or pilots. Grids that are not finite pass: they are refused one by one.
+    for another numerology: sizes or pilots. Grids that are not finite in single precision pass: they are refused one by
+    one.
     """
     arrays = load_arrays(Path(path), FILE_LIMIT, InputError, NAMES)
     if "y_rg" not in arrays:
@@ -56,4 +57,5 @@ def _check_pilots(sent: NDArray[np.complex64], spec: OFDMSpec, path: str | Path)
 
 
 def _single(array: NDArray[np.complex64]) -> Grid:
-    return np.ascontiguousarray(array, np.complex64)
+    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite then
+        return np.ascontiguousarray(array, np.complex64)

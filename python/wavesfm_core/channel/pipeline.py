@@ -64,12 +64,14 @@ class ChannelPipeline:
         replay: bool = True,
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
+        covariances: Covariances | None = None,
     ) -> ChannelPipeline:
         """Open the bundle at `path`, for its model or for another method with its numerology and covariances.
 
         device, threads, precision, device_id, on_change: see `open_engine`; replay: of its golden grids, when the model
-        is first used. Raises BundleError, EngineError, and ConfigurationError for a bundle that is not for grids and
-        for a method that is unknown or lacks its covariances.
+        is first used; covariances: for LMMSE in place of the bundle's. Raises BundleError, EngineError, InputError for
+        covariances of another size, and ConfigurationError for a bundle that is not for grids and for a method that is
+        unknown or lacks its covariances.
         """
         bundle = Bundle.open(path)
         preprocess = bundle.spec.preprocess
@@ -81,8 +83,8 @@ class ChannelPipeline:
             opened = open_engine(bundle, device, threads, precision, device_id, on_change)
             return proven(bundle, opened) if replay else opened
 
-        covariances = bundle.covariances if bundle.spec.covariances else None
-        return cls(preprocess.numerology, method, backoff, covariances, bundle, engine)
+        spec, own = preprocess.numerology, bundle.covariances if bundle.spec.covariances else None
+        return cls(spec, method, backoff, _given(covariances, spec) or own, bundle, engine)
 
     @classmethod
     def of(
@@ -96,7 +98,7 @@ class ChannelPipeline:
 
         Raises ConfigurationError for another method, and InputError for covariances of another size.
         """
-        return cls(numerology, method, backoff, None if covariances is None else lambda: covariances)
+        return cls(numerology, method, backoff, _given(covariances, numerology))
 
     def close(self) -> None:
         """Free the engine where a method needed one, while no call is under way; closing twice does no harm."""
@@ -130,6 +132,8 @@ class ChannelPipeline:
         if method == "model":
             if self.bundle is None or self._engine is None:
                 raise ConfigurationError(where, "method", method, "another: there is no bundle")
+            if self._covariances is not None and "lmmse" not in self._made:
+                self._made["lmmse"] = self._make("lmmse")  # whose error is what is known of the model's
             self.engine = self._engine()
             return ModelEstimator(self.bundle, self.engine)
         if self._covariances is None:
@@ -166,10 +170,13 @@ class ChannelPipeline:
         seen = observe_checked(grids, self.spec)
         channels = estimator.estimate(grids, seen)
         fits = residuals(channels, seen, self.spec)
+        nmse = self._expected_nmse(estimator, seen, fits)
         backed_off = self._back_off(estimator, seen, fits)
         if any(backed_off):
             channels[backed_off] = self._fallback.estimate(grids, seen)[backed_off]
+            nmse[backed_off] = self._fallback.error(seen.snr_db[backed_off])
         bundle_id = estimator.bundle_id if isinstance(estimator, ModelEstimator) else ""
+        nmse_db = 10 * np.log10(nmse)
         now = time.monotonic()
         return [
             ChannelEstimate(
@@ -185,9 +192,17 @@ class ChannelPipeline:
                 time=slot.time,
                 latency_s=None if slot.arrived_s is None else now - slot.arrived_s,
                 n_nonfinite=slot.n_nonfinite,
+                nmse_db=None if np.isnan(nmse_db[i]) else float(nmse_db[i]),
             )
             for i, slot in enumerate(slots)
         ]
+
+    def _expected_nmse(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What theory says for the measured SNR, and what the residual has above 1; NaN where there is no theory."""
+        known = self._made.get("lmmse") if isinstance(estimator, ModelEstimator) else estimator
+        if not isinstance(known, (LeastSquares, LMMSE)):
+            return np.full(len(fits), np.nan)
+        return known.error(seen.snr_db) + np.maximum(fits - 1, 0) * 10 ** (-seen.snr_db / 10)
 
     def _back_off(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> list[bool]:
         if self.backoff is None or isinstance(estimator, LeastSquares):
@@ -195,3 +210,10 @@ class ChannelPipeline:
         backed_off = [self.backoff.update(snr_db, fit) for snr_db, fit in zip(seen.snr_db.tolist(), fits.tolist())]
         self.backed_off += sum(backed_off)
         return backed_off
+
+
+def _given(covariances: Covariances | None, spec: OFDMSpec) -> Callable[[], Covariances] | None:
+    if covariances is None:
+        return None
+    covariances.require(spec)
+    return lambda: covariances

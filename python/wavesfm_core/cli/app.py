@@ -174,23 +174,38 @@ def estimate(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write the channels as an npz.")
     ] = None,
+    covariances: Annotated[
+        Path | None, typer.Option("--covariances", metavar="FILE", help="For lmmse, in place of the bundle's.")
+    ] = None,
 ) -> None:
     """Estimate the channels of the OFDM slots in a file, and how far off they are where the truth is there."""
+    from ..channel.covariance import Covariances
     from ..channel.grid_file import read_grids
     from ..channel.pipeline import ChannelPipeline
     from .estimating import back_off, run, save
 
+    if covariances is not None and not method.startswith("lmmse"):
+        raise ConfigurationError(
+            "command line", "--covariances", f"method {method}", "lmmse or lmmse-tf, which use them"
+        )
     console = Console(stderr=json_path == "-")
     pipeline = ChannelPipeline.open(
-        bundle, method, device, back_off(backing_off), threads, precision, device_id=device_id
+        bundle,
+        method,
+        device,
+        back_off(backing_off),
+        threads,
+        precision,
+        device_id=device_id,
+        covariances=None if covariances is None else Covariances.load(covariances),
     )
     read = read_grids(grids, pipeline.spec)
     made = []
     with contextlib.closing(pipeline), _lines(json_path) as lines:
         for answer in run(pipeline, read, console, grids.name):
             if lines is not None:
-                _write(lines, answer.facts())
-            if output is not None:
+                _write(lines, answer if isinstance(answer, dict) else answer.facts())
+            if output is not None and not isinstance(answer, dict):
                 made.append(answer)
     if output is not None:
         save(output, made)

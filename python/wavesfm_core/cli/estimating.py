@@ -43,7 +43,7 @@ class Errors:
     def add(self, estimate: ChannelEstimate, least_squares: Grid, channel: Grid) -> None:
         """Take in one slot."""
         parts = (estimate.channel - channel, least_squares - channel, channel)
-        powers = [float(np.mean(part.real**2 + part.imag**2)) for part in parts]
+        powers = [float(np.mean(np.abs(part).astype(np.float64) ** 2)) for part in parts]
         step = SNR_STEP_DB * round((estimate.snr_db or 0.0) / SNR_STEP_DB)
         self._sums[step] = self._sums.get(step, np.zeros(4)) + np.array([*powers, 1])
 
@@ -64,29 +64,43 @@ def estimates(pipeline: ChannelPipeline, grids: GridFile) -> Iterator[tuple[int,
         yield from enumerate(pipeline.predict(slots), first)
 
 
-def run(pipeline: ChannelPipeline, grids: GridFile, console: Console, name: str) -> Iterator[ChannelEstimate]:
-    """The estimates that could be made, in order; at the end it prints how good they are."""
+def run(
+    pipeline: ChannelPipeline, grids: GridFile, console: Console, name: str
+) -> Iterator[ChannelEstimate | dict[str, object]]:
+    """For each slot, in order, its estimate, or `start_sample` and `error` of one that cannot be estimated.
+
+    At the end it prints how good they are, and what was passed over and why.
+    """
     errors, fallback = Errors(), LeastSquares(pipeline.spec)
     facts: list[tuple[float, float]] = []
-    refusals: list[str] = []
+    refusals: dict[str, list[str]] = {}  # by the field that is wrong
+    untrue = 0
     for i, answer in estimates(pipeline, grids):
         if isinstance(answer, WavesfmError):
-            refusals.append(str(answer))
+            refusals.setdefault(answer.field, []).append(str(answer))
+            yield {"start_sample": i * pipeline.spec.slot_samples, "error": str(answer)}
             continue
         facts.append((answer.snr_db or 0.0, answer.residual or 0.0))
-        if grids.channel is not None and np.isfinite(grids.channel[i]).all():
-            errors.add(answer, fallback.estimate(grids.received[i : i + 1])[0], grids.channel[i])
+        if grids.channel is not None:
+            if np.isfinite(grids.channel[i]).all() and grids.channel[i].any():
+                errors.add(answer, fallback.estimate(grids.received[i : i + 1])[0], grids.channel[i])
+            else:
+                untrue += 1
         yield answer
     if not facts:
-        raise InputError(name, "slots", f"{len(refusals)}, none that can be estimated ({refusals[0]})", "at least one")
-    _show(pipeline, errors, np.array(facts), refusals, console, name)
+        why = "; ".join(said[0] for said in refusals.values())
+        raise InputError(name, "slots", f"{len(grids.received)}, none that can be estimated ({why})", "at least one")
+    _show(pipeline, errors, np.array(facts), console, name)
+    for said in refusals.values():
+        console.print(f"{len(said)} slots could not be estimated: {said[0]}", highlight=False)
+    if untrue:
+        console.print(f"{untrue} slots are not in the errors: their h_freq is not finite or all zero", highlight=False)
 
 
 def _show(
     pipeline: ChannelPipeline,
     errors: Errors,
     facts: NDArray[np.float64],
-    refusals: list[str],
     console: Console,
     name: str,
 ) -> None:
@@ -100,8 +114,6 @@ def _show(
         console.print(table)
     said = f"{len(facts)} slots by {pipeline.method}: median SNR {snr_db:.1f} dB, median residual {residual:.2f}"
     console.print(said + f", {pipeline.backed_off} backed off to ls", highlight=False)
-    if refusals:
-        console.print(f"{len(refusals)} slots could not be estimated: {refusals[0]}", highlight=False)
 
 
 def save(path: Path, made: list[ChannelEstimate]) -> None:
