@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import math
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,6 +245,26 @@ def test_compile_is_asked_of_the_model(tmp_path, monkeypatch):
         args = loop_args(compile=compiled)
         found.append(fit(*pretraining(args, {"one": (16, 1)}), args, tmp_path / name)["train_loss"])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_the_commit_is_the_trainers_own(tmp_path, monkeypatch):
+    def git(*arguments):
+        options = ("-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "commit.gpgsign=false")
+        return subprocess.run(["git", *options, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    for name in ("tracked.py", "installed.py"):
+        (tmp_path / name).write_text("")
+    git("init")
+    git("add", "tracked.py")
+    git("commit", "-m", "x")
+    theirs = git("rev-parse", "HEAD").stdout.strip()
+    assert runs_module.git_commit(tmp_path / "tracked.py") == theirs
+    assert runs_module.git_commit(tmp_path / "installed.py") is None
+    monkeypatch.chdir(tmp_path)
+    args = loop_args(epochs=1)
+    fit(*finetuning(args), args, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["git_commit"] == runs_module.git_commit(Path(runs_module.__file__)) != theirs
 
 
 def test_several_data_sets_are_reported_each(tmp_path):

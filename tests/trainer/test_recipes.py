@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,11 @@ def call(*arguments):
         patch.setattr(sys, "argv", ["wavesfm-train", *map(str, arguments)])
         cli.main()
     return ended.value.code or 0
+
+
+def said(capsys):
+    """What went to standard error, in one line."""
+    return " ".join(capsys.readouterr().err.split())
 
 
 def target_of(task, index, rng):
@@ -205,3 +211,32 @@ def test_weights_and_data_must_fit_the_recipe(data, pretrained, tmp_path, capsys
     assert "found classification, expected position" in capsys.readouterr().err
     assert call("pretrain", "positioning", "--data", data, "--out", run, *toy()) == 2
     assert not run.exists()
+
+
+def test_data_of_another_task_are_refused_by_every_recipe(data, tmp_path, capsys):
+    """A single file for --data would else be taken for each of a recipe's data sets."""
+    run = tmp_path / "run"
+    assert call("pretrain", "vit-all", "--data", data / "csi-5g.h5", "--out", run, *toy()) == 2
+    assert "csi-5g.h5: task: found csi-5g, expected rf-spectrograms, as the recipe has it" in said(capsys)
+    other = replace(read_task("positioning"), name="uwb-position")
+    write_cache(tmp_path / "places.h5", other, list(raws(other, 60)))
+    assert call("finetune", "positioning-sl", "--data", tmp_path / "places.h5", "--out", run, *toy()) == 2
+    assert "task: found uwb-position, expected positioning" in said(capsys)
+    assert not run.exists()
+
+
+def test_a_run_does_not_go_on_from_other_weights(data, pretrained, tmp_path, capsys, caplog):
+    again, run = tmp_path / "again", tmp_path / "run"
+    assert call("pretrain", "vit-5g", "--data", data, "--out", again, *toy(), "--seed", 4) == 0
+    begin = ("finetune", "positioning", "--data", data, "--out", run, *toy(model=False))
+    begin += ("--set", "method.last_blocks=1", "--pretrained")
+    assert call(*begin, pretrained / "vit-5g") == 0
+    assert call(*begin, pretrained / "vit-5g") == 0  # the same again is the run that is there
+    capsys.readouterr()
+    assert call(*begin, again) == 2
+    assert "config.json: pretrained_sha256: found " in said(capsys)
+    config = json.loads((run / "config.json").read_text())
+    del config["pretrained_sha256"]  # as earlier versions left it
+    (run / "config.json").write_text(json.dumps(config))
+    assert call(*begin, again) == 0
+    assert "does not say which weights it started from" in caplog.text

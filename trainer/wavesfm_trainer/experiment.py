@@ -82,6 +82,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, 
     for name, use in recipe.data.items():
         cache = cache_of(data, name)
         examples = read_cache(cache, "train")
+        if examples.note["task"] != name:  # a single file for --data is taken for every data set
+            raise InputError(cache, "task", examples.note["task"], f"{name}, as the recipe has it")
         channels.append(examples.image.shape[1])
         training.append(DeviceExamples(examples, name, _rated(use.augmentation, examples), use.repeats))
         watched = _validation(cache)
@@ -91,7 +93,7 @@ def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, 
     args = replace(recipe.model, channels=tuple(sorted(set(channels))))
     model = MaskedAutoencoder(args, recipe.masking.ratio, recipe.masking.cls_in_pretraining)
     objective = PretrainObjective(model, recipe.loop.seed)
-    return _fit(recipe, objective, Loaders(training, validation), out, where, resume, method="", pretrained="")
+    return _fit(recipe, objective, Loaders(training, validation), out, where, resume)
 
 
 def finetune(
@@ -128,8 +130,10 @@ def finetune(
         [DeviceExamples(examples, task.name, _rated(recipe.augmentation, examples))],
         [] if watched is None else [DeviceExamples(watched, task.name)],
     )
-    source = "" if pretrained is None else name_of(pretrained)
-    return _fit(recipe, objective, loaders, out, where, resume, method=recipe.method.trainable, pretrained=source)
+    said = {"method": recipe.method.trainable}
+    if pretrained is not None:
+        said |= {"pretrained": name_of(pretrained), "pretrained_sha256": _sha256(weights_file(pretrained))}
+    return _fit(recipe, objective, loaders, out, where, resume, **said)
 
 
 def train_channels(
@@ -158,7 +162,7 @@ def train_channels(
         known = Covariances.learn(pools[0].batches(COVARIANCE_BATCH))
     else:
         known = Covariances.load(covariances)
-        source = hashlib.sha256(covariances.read_bytes()).hexdigest()
+        source = _sha256(covariances)
     torch.manual_seed(recipe.loop.seed)
     objective = ChannelObjective(ChannelModel.of(recipe.modes, pools[0].spec, recipe.model, known), source)
     loaders = Loaders(
@@ -169,7 +173,7 @@ def train_channels(
             )
         ],
     )
-    return _fit(recipe, objective, loaders, out, where, resume, method="all", pretrained="")
+    return _fit(recipe, objective, loaders, out, where, resume, method="all")
 
 
 def head_of(task: Task, note: dict[str, Any], where: Path) -> HeadSpec:
@@ -180,6 +184,8 @@ def head_of(task: Task, note: dict[str, Any], where: Path) -> HeadSpec:
         if tuple(note["labels"]) != task.labels:
             raise InputError(where, "labels", note["labels"], f"{list(task.labels)}, those of task {task.name}")
         return HeadSpec("classification", labels=task.labels)
+    if note["task"] != task.name:  # where labels do not tell
+        raise InputError(where, "task", note["task"], f"{task.name}, as the recipe has it")
     if task.kind == "position":
         n = len(task.axes)
         low, high = tuple(note["target_low"][:n]), tuple(note["target_high"][:n])
@@ -199,6 +205,11 @@ def name_of(pretrained: Path) -> str:
         if made.get("name"):
             return str(made["name"])
     return pretrained.stem
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, pretrained: Path | None) -> TaskModel:
