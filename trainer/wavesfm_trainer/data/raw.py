@@ -66,6 +66,21 @@ class Raw:
             raise InputError(self.source, "file", error.strerror or error, "a file that can be read") from None
 
 
+class OneShape:
+    """Arrays of a layout that gives all of them one shape: InputError for one that has not that of the first loaded."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.first, self.shape = key, "", ()
+
+    def __call__(self, source: object, array: NDArray) -> NDArray:
+        """`array`, as it is."""
+        if not self.first:
+            self.first, self.shape = str(source), array.shape
+        if array.shape != self.shape:
+            raise InputError(source, self.key, f"shape {list(array.shape)}", f"{list(self.shape)}, as {self.first} has")
+        return array
+
+
 class Reader(Protocol):
     """A raw layout. `read` raises InputError (file, key, found, expected) for a file that is not of this layout."""
 
