@@ -199,9 +199,8 @@ def test_files_of_mixed_shapes_are_refused(tmp_path: Path, task: str, key: str, 
     assert one.load(channels).shape == one.load(channels).shape
     with pytest.raises(InputError) as caught:
         two.load(channels)
-    assert str(caught.value) == (
-        f"{tmp_path}/box2.mat: {key}: found shape {list(shapes[1])}, expected {list(shapes[0])}, as {tmp_path}/box1.mat has"
-    )
+    said = f"box2.mat: {key}: found shape {list(shapes[1])}, expected {list(shapes[0])}, as {tmp_path}/box1.mat has"
+    assert str(caught.value) == f"{tmp_path}/{said}"
 
 
 def test_positioning_files_of_mixed_shapes_are_refused(tmp_path: Path) -> None:
@@ -335,6 +334,11 @@ def test_a_truncated_npz_is_refused(tmp_path: Path, length: int) -> None:
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(InputError, match=r"batch_0\.npz"):
         read(read_task("channel-estimation"), tmp_path)
+
+
+def test_grids_are_for_tasks_of_a_channel(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="task positioning: grid: found nothing, expected antennas, symbols"):
+        read(replace(read_task("positioning"), reader="sionna_grids"), tmp_path)
 
 
 def test_pilot_symbols_outside_the_grid(tmp_path: Path) -> None:

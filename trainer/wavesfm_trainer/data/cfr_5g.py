@@ -15,7 +15,7 @@ from .raw import Array, OneShape, Raw, files_below
 
 
 def read_cfr(path: Path, channels: int, same: OneShape) -> Array:
-    """`cfr` complex (a, channels, b) -> magnitudes float32 [channels, a, b]; same: of the files, which share a and b."""
+    """`cfr` complex (a, channels, b) -> magnitudes float32 [channels, a, b]; same: of all the files."""
     cfr = read_variable(path, "cfr", (None, channels, None))
     if cfr.dtype.kind != "c":
         raise InputError(path, "cfr", f"dtype {cfr.dtype}", "complex numbers")

@@ -43,6 +43,9 @@ class GridReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples of every file; a batch is loaded once and kept until the next."""
+        if not task.grid:
+            expected = "antennas, symbols, subcarriers: a task of kind channel"
+            raise ConfigurationError(f"task {task.name}", "grid", "nothing", expected)
         symbols = task.options.get("pilot_symbols", [2, 11])
         if not symbols or not all(isinstance(s, int) and 0 <= s < task.grid[1] for s in symbols):
             found = repr(symbols)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -59,6 +60,13 @@ class RunDirectory:
             (self.path / "metrics.csv").unlink(missing_ok=True)
         else:
             self._rewind(int(self.resumed[0]["epoch"]))
+
+    def require_room(self, n_bytes: int, what: str) -> None:
+        """RunError unless the disk has so many bytes left."""
+        there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
+        free = shutil.disk_usage(there).free
+        if free < n_bytes:
+            raise RunError(self.path, "disk", f"{free / 1e6:.1f} MB free", f"{n_bytes / 1e6:.1f} MB, for {what}")
 
     def _compare(self, path: Path) -> None:
         try:
