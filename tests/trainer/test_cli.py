@@ -151,6 +151,10 @@ def test_evaluate_recordings(made, tmp_path, capsys):
         (("finetune", "rf20", "--data", "data", "--out", "out", "--devices", "x"), "--devices: value: found x"),
         (("evaluate", "none", "--data", "data"), "none: run: found nothing"),
         (("evaluate", "runs/rf20"), "evaluate: --data, --tiles, --manifest: found none"),
+        (
+            ("evaluate", "runs/rf20", "--data", "data", "--output", "out"),
+            "--output: found out, expected none with --data",
+        ),
         (("evaluate", "runs/rf20", "--tiles", "none"), "none/cache.json: file: found nothing"),
         (("evaluate", "runs/rf20", "--manifest", "none.csv"), "none.csv: file: found nothing"),
         (("evaluate", "runs/rf20", "--data", "data", "--split", "all"), "split"),

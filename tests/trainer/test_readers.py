@@ -182,6 +182,24 @@ def test_positioning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reader", "expected"),
+    [
+        ("nr_positioning", "one of scene"),
+        ("sionna_grids", "one of pilot_symbols, numerology"),
+        ("rfs", "one of crop_s, keep"),
+        ("ntu_fi_har", "none with reader ntu_fi_har"),
+        ("ntu_fi_humanid", "none with reader ntu_fi_humanid"),
+        ("cfr_5g", "none with reader cfr_5g"),
+        ("rf_images", "none with reader rf_images"),
+    ],
+)
+def test_an_option_that_a_reader_does_not_have_is_refused(tmp_path: Path, reader: str, expected: str) -> None:
+    task = replace(read_task("channel-estimation"), reader=reader, options={"scne": "outdoor"})
+    with pytest.raises(ConfigurationError, match=f"options.scne: found no such option, expected {expected}"):
+        read(task, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("task", "key", "shapes"),
     [
         ("human-activity", "CSIamp", [(342, 20), (342, 33)]),

@@ -3,8 +3,8 @@
 `config.json` (by the loop): an object with
     name, command ("pretrain" | "finetune"), recipe, task, method ("probe" | "last" | "lora" | "all"), pretrained (name
     or run directory of what it started from, "" from scratch), seed (int), args (object: every option, by name),
-    trainable_parameters (int). Optional: watched and mode ("max" | "min"), the validation column of metrics.csv that
-    chose the weights. Anything else is carried along.
+    trainable_parameters (int). Optional: task_file, of a task that does not ship; watched and mode ("max" | "min"), the
+    validation column of metrics.csv that chose the weights. Anything else is carried along.
 
 `metrics.csv` (by the loop): one row per validation or log line; columns `step`, `epoch` and any number of named
     figures, empty where a row has none. `epoch` counts completed epochs: the row after the first epoch says 1.

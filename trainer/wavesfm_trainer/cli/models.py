@@ -41,7 +41,7 @@ def export(
     from ..bundles import export_run, raw_arrays
     from ..model_card import pools_of
     from ..tasks import read_task
-    from ..trained import read_task_run
+    from ..trained import read_task_run, task_in
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     trained = read_task_run(run)
@@ -56,6 +56,6 @@ def export(
         licence=licence,
         training_data=training_data or data,
         half_weights=half_weights,
-        arrays=None if raw is None else raw_arrays(read_task(task), raw),
+        arrays=None if raw is None else raw_arrays(read_task(task_in(trained.config)), raw),
     )
     console.print(f"{made.id} in {made.path}", highlight=False, soft_wrap=True)

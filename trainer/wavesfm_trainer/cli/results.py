@@ -34,6 +34,9 @@ def evaluate(
     """Figures of merit on held-back data, written into the run; and, for rf20, on tiles and on real recordings."""
     if data is None and tiles is None and manifest is None:
         raise ConfigurationError("evaluate", "--data, --tiles, --manifest", "none", "one or more")
+    if output is not None and tiles is None and manifest is None:
+        expected = "none with --data alone, whose figures go into evaluation.json of the run"
+        raise ConfigurationError("evaluate", "--output", output, expected)
     if data is not None:
         _evaluate_split(model, data, split, device)
     if tiles is None and manifest is None:

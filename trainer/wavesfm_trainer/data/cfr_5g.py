@@ -11,7 +11,7 @@ from wavesfm_core.errors import InputError
 
 from ..tasks import Task
 from .matlab import read_variable
-from .raw import Array, OneShape, Raw, files_below
+from .raw import Array, OneShape, Raw, files_below, require_options
 
 
 def read_cfr(path: Path, channels: int, same: OneShape) -> Array:
@@ -29,6 +29,7 @@ class CfrReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples without target."""
+        require_options(task)
         same = OneShape("cfr")
         for path in files_below(root, (".mat",), "one .mat file per location with the variable cfr"):
             yield Raw(partial(read_cfr, path, task.channels, same), None, str(path), group=path.stem)

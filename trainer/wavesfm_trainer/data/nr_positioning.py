@@ -13,7 +13,7 @@ from wavesfm_core.errors import InputError
 
 from ..tasks import Task
 from .hdf5_rows import Rows
-from .raw import Array, Raw, files_below
+from .raw import Array, Raw, files_below, require_options
 
 _NAME = re.compile(r"SNR(-?\d+)_(outdoor|indoor)", re.IGNORECASE)
 
@@ -29,6 +29,7 @@ class PositioningReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples of every SNR's file of the scene."""
+        require_options(task, "scene")
         scene = task.options.get("scene", "outdoor")
         paths = files_below(root, (".mat",), "dataset_SNR<dB>_<scene>.mat files")
         named = [(path, found) for path in paths if (found := _NAME.search(path.name))]

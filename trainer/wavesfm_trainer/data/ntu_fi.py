@@ -11,7 +11,7 @@ from wavesfm_core.errors import InputError
 
 from ..tasks import Task
 from .matlab import read_variable
-from .raw import Array, OneShape, Raw, files_below, generator_note, label_index, published_split
+from .raw import Array, OneShape, Raw, files_below, generator_note, label_index, published_split, require_options
 
 SUBCARRIERS = 114
 _LABEL = re.compile(r"([A-Za-z]+)")
@@ -40,7 +40,9 @@ class ActivityReader:
         """Examples with published splits. Group: the person where a generator's note says who it was; the published
         files do not say, and have none.
         """
+        require_options(task)
         folder, note = generator_note(root)
+        require_options(task)
         same = OneShape("CSIamp")
         for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HAR"):
             letters = _LABEL.match(path.stem)
@@ -66,6 +68,7 @@ class PersonReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples; files outside a person's folder (as the authors flattened them) have no group."""
+        require_options(task)
         same = OneShape("CSIamp")
         for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HumanID"):
             person = path.parent.name if path.parent.name.isdigit() else ""

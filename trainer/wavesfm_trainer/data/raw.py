@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.errors import InputError
+from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..tasks import Task
 
@@ -89,6 +89,14 @@ class Reader(Protocol):
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """All examples below `root`, in an order that does not depend on the file system."""
         ...
+
+
+def require_options(task: Task, *known: str) -> None:
+    """ConfigurationError for an option of the task that its reader does not have."""
+    for key in task.options:
+        if key not in known:
+            expected = f"one of {', '.join(known)}" if known else f"none with reader {task.reader}"
+            raise ConfigurationError(f"task {task.name}", f"options.{key}", "no such option", expected)
 
 
 def label_index(task: Task, label: str, source: object) -> int:

@@ -178,6 +178,8 @@ class _Loop:
             self.model.compile()
         self.wrapped = self.fabric.setup_module(_Step(self.objective))
         self.objective.prepare(self.loaders, self.fabric.autocast, self.fabric.device)
+        if args.compile and getattr(self.objective, "cached", False):  # then the model's own call is never made
+            self.model.from_prefix = torch.compile(self.model.from_prefix)
         groups = self.objective.parameter_groups(args.lr, args.weight_decay, args.layer_decay)
         self.optimizers = make_optimizers(self.model, groups, args, self.objective.betas)
         self.average = AveragedWeights(self.model, args.ema_decay) if args.ema_decay else None
@@ -276,7 +278,9 @@ class _Loop:
         self.epoch += 1
         seconds = time.monotonic() - self.epoch_started_s
         row: dict[str, float] = {"step": self.step, "epoch": self.epoch, "train_loss": self._mean_loss()}
-        row["lr"] = self.optimizers[0].param_groups[0]["lr"]
+        # of the last step, before layer decay
+        factor = lr_factor(self.step - 1, self.warmup_steps, self.total_steps, self.args.min_lr / self.args.lr)
+        row["lr"] = self.args.lr * factor
         last = self.epoch == self.args.epochs
         due = self.epoch % self.args.validate_every == 0 or last
         with self.average.swapped() if self.average is not None else nullcontext():
