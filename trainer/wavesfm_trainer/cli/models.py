@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from wavesfm_core.errors import ConfigurationError
 
 console = Console()
 
@@ -18,11 +19,22 @@ def import_weights(
     heads: Annotated[int, typer.Option(help="Attention heads of the encoder; 0: as published for its size.")] = 0,
     pooling: Annotated[str, typer.Option(help="Of a fine-tuned head: token or avg.")] = "token",
     lora_alpha: Annotated[float, typer.Option(help="Factor on the adapters of a fine-tuned checkpoint.")] = 0.0,
+    squash: Annotated[bool, typer.Option("--squash", help="A fine-tuned position ends in tanh.")] = False,
+    grid: Annotated[
+        str, typer.Option(help="Antennas, symbols, subcarriers of a channel estimation head.")
+    ] = "16,14,48",
+    decoder_heads: Annotated[int, typer.Option(help="Attention heads of the decoder, or of a block head.")] = 16,
+    mask_ratio: Annotated[float, typer.Option(help="Of further pre-training.")] = 0.75,
+    image: Annotated[int, typer.Option(help="Side of the tile where no table of positions tells.")] = 224,
 ) -> None:
     """Read a checkpoint of the paper's authors into a weights file, and say what became of every key."""
     from ..import_authors import ImportOptions, import_checkpoint
 
-    options = ImportOptions(heads=heads, pooling=pooling, lora_alpha=lora_alpha)
+    try:
+        sizes = tuple(int(size) for size in grid.split(","))
+    except ValueError:
+        raise ConfigurationError("import", "--grid", grid, "antennas,symbols,subcarriers") from None
+    options = ImportOptions(heads, decoder_heads, image, mask_ratio, pooling, squash, lora_alpha, sizes)
     for line in import_checkpoint(checkpoint, out, options).lines():
         console.print(line, highlight=False, soft_wrap=True)
 
