@@ -190,6 +190,8 @@ def test_options_out_of_range_are_refused(made, capsys):
         ("--count", "tiles", made / "x"),
         ("--seed", "data", "generate", "cfr_5g", made / "x", "--count", 3),
         ("--seed", "data", "prepare", "positioning", made, made / "x"),
+        ("--seed", "data", "channels", made / "x", "--count", 3),
+        ("--seed", "tiles", made / "x", "--count", 3),
     ):
         assert call(*arguments, name, -1) == 2
         assert name in capsys.readouterr().err

@@ -13,7 +13,7 @@ from wavesfm_core.spec import HeadSpec
 from wavesfm_trainer.draws import Draws
 from wavesfm_trainer.loop import Augmentation, DeviceExamples, FinetuneArgs, FinetuneObjective, Loaders, fit
 from wavesfm_trainer.loop.augment import FREQUENCY_ROLL_PX, crop_and_flip, mirror_and_roll
-from wavesfm_trainer.loop.batches import refuse_too_large
+from wavesfm_trainer.loop.batches import move, refuse_too_large
 from wavesfm_trainer.loop.features import FEATURE_DTYPES, cache_prefix, prefix_bytes
 from wavesfm_trainer.loop.objectives import Named
 
@@ -152,6 +152,26 @@ def test_memory_that_does_not_suffice_is_refused_by_name():
     data = DeviceExamples(examples(10), "toy")
     assert data.bytes_on_device() == 10 * (SIDE * SIDE * 2 + 8 + 4 + 4)
     assert data.bytes_on_device(without_images=True) == 10 * 16
+
+
+def test_images_that_do_not_fit_a_device_stay_on_the_host(monkeypatch, caplog):
+    """On torch's device without memory, which a test has everywhere."""
+    device, index = torch.device("meta"), torch.tensor([7, 2])
+    here, there, data, alone = (DeviceExamples(examples(10), "toy") for _ in range(4))
+    free = 2 * data.bytes_on_device()
+    monkeypatch.setattr("wavesfm_trainer.loop.batches.free_memory", lambda _: free)
+    move([there], device)
+    assert {tensor.device for tensor in there.tensors.values()} == {device} and not caplog.text
+    free = data.bytes_on_device() // 2
+    move([data], device)
+    assert data.tensors["image"] is data.host["image"] and data.tensors["target"].device == device
+    assert data.batch(index)["tile"].device == device
+    assert "images go to meta batch by batch: toy (0.00 GB): memory on meta" in caplog.text
+    free = 10
+    with pytest.raises(ConfigurationError, match=r"toy .*: memory on meta"):
+        move([data], device)
+    here.to(CPU, images_on_host=True)
+    assert torch.equal(here.batch(index)["tile"], alone.batch(index)["tile"])
 
 
 @pytest.mark.parametrize("trainable", ["probe", "last"])

@@ -124,7 +124,7 @@ def compare_channels(
         Path | None, typer.Option(help="Of `data covariances`; left out: those of the first model that has any.")
     ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Slots of each pool; all when left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Of data and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of data and noise.")] = 0,
     device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "auto",
 ) -> None:
     """NMSE over SNR of least squares, LMMSE and models, on the same slots."""
