@@ -76,7 +76,8 @@ class RunDirectory:
         now = json.loads(json.dumps(self.config))
         for part in COMPARED:
             if part == "pretrained_sha256" and part not in before:  # a run of an earlier version
-                log.warning("%s: does not say which weights it started from, so that these are not compared", path)
+                if now[part]:
+                    log.warning("%s: does not say which weights it started from, so that these are not compared", path)
                 continue
             old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
             for name in {**new, **old}:  # in the config's order: what was asked for before what follows from it
