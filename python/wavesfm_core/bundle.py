@@ -121,7 +121,7 @@ def write_bundle(
     that is already at `directory` is replaced; anything else there is refused. Raises BundleError.
     """
     target = Path(directory)
-    if target.exists() and not (target / SPEC).is_file() and any(target.iterdir()):
+    if target.exists() and not (target / SPEC).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise BundleError(target, "directory", "other files", "a new directory or a bundle to replace")
     extra = b"" if covariances is None else covariances.to_bytes()
     hashed = hashlib.sha256(extra).hexdigest() if extra else ""

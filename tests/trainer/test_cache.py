@@ -127,28 +127,6 @@ def test_range_and_decibels(path: Path) -> None:
     assert -130 < train.spec.low < train.spec.high < 20
 
 
-def test_class_weights_are_of_the_very_examples(path: Path) -> None:
-    """Defect D1: the authors' weights sat on the data set and were lost in its subset. Here a subset has its own."""
-    raws = [Raw(array(i), int(i >= 30), f"file{i}") for i in range(40)]
-    write_cache(path, CLASSES, raws)
-    train = read_cache(path, "train")
-    counts = np.bincount(train.target)
-    np.testing.assert_array_equal(train.class_counts(), counts)
-    np.testing.assert_allclose(train.class_weights(), counts[::-1] / counts.sum(), rtol=1e-6)
-    rows = [*np.flatnonzero(train.target == 0)[:2], *np.flatnonzero(train.target == 1)[:6]]
-    part = train.subset(rows)
-    np.testing.assert_allclose(part.class_weights(), [0.75, 0.25])
-    assert part.source == tuple(train.source[i] for i in rows) and part.note is train.note
-    with pytest.raises(InputError, match="no example of b"):
-        train.subset(rows[:2]).class_weights()
-
-
-def test_class_weights_need_classes(path: Path) -> None:
-    write_cache(path, PLACES, whole_task(PLACES))
-    with pytest.raises(ConfigurationError, match="class_weights"):
-        read_cache(path).class_weights()
-
-
 def test_an_example_is_one_piece_of_the_file(path: Path) -> None:
     """Defect D11: chunks of 256 examples, compressed, cost 205 MB for each read."""
     write_cache(path, CLASSES, labelled())

@@ -41,6 +41,7 @@ def call(*arguments):
 def made(toy, tmp_path_factory):
     """A directory in which the verbs have been used once, one after the other."""
     root = tmp_path_factory.mktemp("cli")
+    (root / "afile").write_text("")
     data = root / "data"
     for part, seed in (("train", 4), ("validation", 5), ("test", 6)):
         assert call("tiles", data / "rf20" / part, "--count", 20, "--seed", seed) == 0
@@ -150,16 +151,26 @@ def test_evaluate_recordings(made, tmp_path, capsys):
         (("finetune", "rf20", "--data", "data", "--out", "out", "--devices", "x"), "--devices: value: found x"),
         (("evaluate", "none", "--data", "data"), "none: run: found nothing"),
         (("evaluate", "runs/rf20"), "evaluate: --data, --tiles, --manifest: found none"),
+        (
+            ("evaluate", "runs/rf20", "--data", "data", "--output", "out"),
+            "--output: found out, expected none with --data",
+        ),
         (("evaluate", "runs/rf20", "--tiles", "none"), "none/cache.json: file: found nothing"),
         (("evaluate", "runs/rf20", "--manifest", "none.csv"), "none.csv: file: found nothing"),
         (("evaluate", "runs/rf20", "--data", "data", "--split", "all"), "split"),
         (("export", "none", "out"), "none: file: found nothing"),
+        (("export", "runs/rf20", "afile"), "afile: directory: found other files, expected a new directory or a bundle"),
+        (("pretrain", "rf20-pretrain", "--data", "data", "--out", "out", "--accelerator", "foo"), "found foo ("),
         (("export", "runs/mwm", "out"), "expected a fine-tuned task"),
         (("import", "none.pth", "out"), "none.pth: file: found nothing"),
         (("report", "data"), "data"),
         (("data", "prepare", "positioning", "none", "out"), "none"),
         (("data", "prepare", "position", "none", "out"), "position: task: found nothing"),
         (("data", "generate", "nr", "out", "--count", "3"), "data generate: name: found 'nr'"),
+        (("data", "generate", "cfr_5g", "afile/x", "--count", "3"), "afile/x: directory: found Not a directory"),
+        (("data", "prepare", "positioning", "none", "afile/x.h5"), "afile: folder: found File exists"),
+        (("data", "info", "data"), "data: file: found nothing"),
+        (("evaluate", "runs/rf20", "--tiles", "data/rf20/test", "--output", "afile/x"), "afile/x: file: found Not a"),
         (("tiles", "data/rf20/train", "--seed", "6"), "data/rf20/train/cache.json: seed: found 4, expected 6"),
     ],
 )
@@ -175,6 +186,13 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(made, monkeypatch, capsys, 
 
 
 def test_options_out_of_range_are_refused(made, capsys):
-    assert call("tiles", made / "x", "--count", 0) == 2
-    assert "--count" in capsys.readouterr().err
+    for name, *arguments in (
+        ("--count", "tiles", made / "x"),
+        ("--seed", "data", "generate", "cfr_5g", made / "x", "--count", 3),
+        ("--seed", "data", "prepare", "positioning", made, made / "x"),
+        ("--seed", "data", "channels", made / "x", "--count", 3),
+        ("--seed", "tiles", made / "x", "--count", 3),
+    ):
+        assert call(*arguments, name, -1) == 2
+        assert name in capsys.readouterr().err
     assert not (made / "x").exists()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from itertools import pairwise
 
@@ -297,6 +300,28 @@ def test_positioning_layout(tmp_path):
             assert np.array_equal(file["features"][3], again)
     assert np.array_equal(positions[0], positions[1]) and np.array_equal(positions[0], positions[2])
     assert (positions[0] >= 0).all() and (positions[0] <= (80, 60, 40)).all()
+
+
+FILL_THE_DISK = """
+import resource, sys
+from wavesfm_trainer import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+sys.argv = ["wavesfm-train", "data", "generate", sys.argv[1], sys.argv[2], "--count", "12"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("name", "limit"), [("nr_positioning", 500_000), ("cfr_5g", 100_000)])
+def test_a_full_disk_while_generating_is_one_sentence(tmp_path, name, limit):
+    """See test_cache: a limit on the size of files, in a process of its own, fails a write as a full disk does."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FILL_THE_DISK, name, str(tmp_path / "d"), str(limit)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and "File too large" in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "d" / NOTE).exists()
+    if name == "nr_positioning":
+        assert not list((tmp_path / "d").iterdir())
 
 
 def test_positioning_indoor_has_five_stations_and_another_scene_is_refused(tmp_path):

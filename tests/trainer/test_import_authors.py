@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer import weights
+from wavesfm_trainer import cli, weights
 from wavesfm_trainer.import_authors import ImportOptions, import_checkpoint
 from wavesfm_trainer.vit import sincos_positions
 from wavesfm_trainer.weights import WeightsError
@@ -238,13 +239,24 @@ def test_a_fine_tuned_v1_model_with_adapters_and_channel_adapter(tmp_path):
     expected = F.linear(x, state["head.weight"], state["head.bias"]).tanh()
     model = weights.load(tmp_path / "w.safetensors")
     assert (model.task_args.lora_rank, model.task_args.lora_alpha) == (3, 2.0)
+    said = ("--heads", HEADS, "--image", 32, "--lora-alpha", 2.0, "--pooling", "avg", "--squash")
+    assert call(path, tmp_path / "cli.safetensors", *said) == 0
     with torch.no_grad():
         assert torch.allclose(model(tiles(4)), expected, atol=1e-4)
+        assert torch.equal(weights.load(tmp_path / "cli.safetensors")(tiles(4)), model(tiles(4)))
         model.merge()
         assert torch.allclose(model(tiles(4)), expected, atol=1e-4)
 
 
-def test_a_channel_estimation_head(tmp_path):
+def call(*arguments):
+    """Exit code of `wavesfm-train import`, run in this process."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["wavesfm-train", "import", *map(str, arguments)])
+        cli.main()
+    return ended.value.code or 0
+
+
+def test_a_channel_estimation_head(tmp_path, capsys):
     state = encoder({"patch_embed": 2})
     state["pos_embed"] = sincos_positions(WIDTH, 4, "code")
     state["decoder_pos_embed"] = sincos_positions(DECODER, 4, "code")
@@ -260,8 +272,14 @@ def test_a_channel_estimation_head(tmp_path):
     x = F.layer_norm(x, x.shape[-1:], state["decoder_norm.weight"], state["decoder_norm.bias"], 1e-6)
     x = F.linear(x, state["decoder_pred.weight"], state["decoder_pred.bias"])[:, 1:4]  # the first tokens after CLS
     expected = x.reshape(2, 1, 3, 8, 8, 2).permute(0, 5, 1, 3, 2, 4).reshape(2, 2, 8, 24)
+    said = ("--heads", HEADS, "--decoder-heads", HEADS, "--grid")
+    assert call(tmp_path / "ce.pth", tmp_path / "cli.safetensors", *said, "8,2,12") == 0
     with torch.no_grad():
-        assert torch.allclose(weights.load(tmp_path / "w.safetensors")(tiles(2)), expected, atol=1e-4)
+        for name in ("w", "cli"):
+            assert torch.allclose(weights.load(tmp_path / f"{name}.safetensors")(tiles(2)), expected, atol=1e-4)
+    for grid in ("8,2", "8x2x12", "4,2,12"):
+        assert call(tmp_path / "ce.pth", tmp_path / "x.safetensors", *said, grid) == 2
+        assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_published_sizes_need_no_heads(tmp_path):

@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import math
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,9 @@ def test_the_learning_rate_of_a_run_follows_the_schedule(tmp_path):
     fit(*finetuning(args), args, tmp_path / "run")
     found = [float(row["lr"]) for row in rows(tmp_path / "run")]
     assert found == pytest.approx([1e-2 * lr_factor(step, 3, 9, 1e-2) for step in (2, 5, 8)])
+    decayed = loop_args(epochs=3, lr=1e-2, min_lr=1e-4, warmup_epochs=1, layer_decay=0.5)
+    fit(*finetuning(decayed), decayed, tmp_path / "decayed")
+    assert [float(row["lr"]) for row in rows(tmp_path / "decayed")] == found  # of no single group
 
 
 def test_layer_decay_scales_groups_and_the_schedule_keeps_their_ratio():
@@ -243,6 +248,38 @@ def test_compile_is_asked_of_the_model(tmp_path, monkeypatch):
         args = loop_args(compile=compiled)
         found.append(fit(*pretraining(args, {"one": (16, 1)}), args, tmp_path / name)["train_loss"])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_compile_reaches_what_is_run_on_cached_features(tmp_path, monkeypatch):
+    asked, real = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: asked.append(function) or real(function, backend="eager"))
+    found = []
+    for name, compiled in (("eager", False), ("compiled", True)):
+        args = loop_args(compile=compiled, epochs=1)
+        made = finetuning(args, trainable="last", cache_prefix="always")
+        found.append(fit(*made, args, tmp_path / name)["train_loss"])
+        assert [function.__name__ for function in asked[1:]] == ["from_prefix"] * compiled
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_the_commit_is_the_trainers_own(tmp_path, monkeypatch):
+    def git(*arguments):
+        options = ("-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "commit.gpgsign=false")
+        return subprocess.run(["git", *options, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    for name in ("tracked.py", "installed.py"):
+        (tmp_path / name).write_text("")
+    git("init")
+    git("add", "tracked.py")
+    git("commit", "-m", "x")
+    theirs = git("rev-parse", "HEAD").stdout.strip()
+    assert runs_module.git_commit(tmp_path / "tracked.py") == theirs
+    assert runs_module.git_commit(tmp_path / "installed.py") is None
+    monkeypatch.chdir(tmp_path)
+    args = loop_args(epochs=1)
+    fit(*finetuning(args), args, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["git_commit"] == runs_module.git_commit(Path(runs_module.__file__)) != theirs
 
 
 def test_several_data_sets_are_reported_each(tmp_path):

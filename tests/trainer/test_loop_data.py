@@ -13,7 +13,7 @@ from wavesfm_core.spec import HeadSpec
 from wavesfm_trainer.draws import Draws
 from wavesfm_trainer.loop import Augmentation, DeviceExamples, FinetuneArgs, FinetuneObjective, Loaders, fit
 from wavesfm_trainer.loop.augment import FREQUENCY_ROLL_PX, crop_and_flip, mirror_and_roll
-from wavesfm_trainer.loop.batches import refuse_too_large
+from wavesfm_trainer.loop.batches import move, refuse_too_large
 from wavesfm_trainer.loop.features import FEATURE_DTYPES, cache_prefix, prefix_bytes
 from wavesfm_trainer.loop.objectives import Named
 
@@ -154,6 +154,26 @@ def test_memory_that_does_not_suffice_is_refused_by_name():
     assert data.bytes_on_device(without_images=True) == 10 * 16
 
 
+def test_images_that_do_not_fit_a_device_stay_on_the_host(monkeypatch, caplog):
+    """On torch's device without memory, which a test has everywhere."""
+    device, index = torch.device("meta"), torch.tensor([7, 2])
+    here, there, data, alone = (DeviceExamples(examples(10), "toy") for _ in range(4))
+    free = 2 * data.bytes_on_device()
+    monkeypatch.setattr("wavesfm_trainer.loop.batches.free_memory", lambda _: free)
+    move([there], device)
+    assert {tensor.device for tensor in there.tensors.values()} == {device} and not caplog.text
+    free = data.bytes_on_device() // 2
+    move([data], device)
+    assert data.tensors["image"] is data.host["image"] and data.tensors["target"].device == device
+    assert data.batch(index)["tile"].device == device
+    assert "images go to meta batch by batch: toy (0.00 GB): memory on meta" in caplog.text
+    free = 10
+    with pytest.raises(ConfigurationError, match=r"toy .*: memory on meta"):
+        move([data], device)
+    here.to(CPU, images_on_host=True)
+    assert torch.equal(here.batch(index)["tile"], alone.batch(index)["tile"])
+
+
 @pytest.mark.parametrize("trainable", ["probe", "last"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 5e-3), ("bfloat16", 5e-2)])
 def test_cached_features_give_the_predictions_of_the_model(trainable, dtype, tolerance):
@@ -170,14 +190,14 @@ def test_cached_features_give_the_predictions_of_the_model(trainable, dtype, tol
 
 def test_features_are_made_once_and_a_run_on_them_ends_like_one_without(tmp_path, monkeypatch):
     ends = []
-    for name, cached in (("on", "on"), ("off", "off")):
+    for name, cached in (("on", "always"), ("off", "never")):
         args = loop_args(epochs=3)
         objective, loaders = finetuning(args, trainable="last", cache_prefix=cached, feature_dtype="float32")
         calls, real = [], objective.model.prefix
         monkeypatch.setattr(objective.model, "prefix", lambda *a, real=real, calls=calls: calls.append(1) or real(*a))
         result = fit(objective, loaders, args, tmp_path / name)
         assert len(calls) == (
-            3 if cached == "on" else 0
+            3 if cached == "always" else 0
         )  # the size of one, then one batch of each split; not per epoch
         ends.append((result["train_loss"], result["val_loss"], objective.model.head.weight.detach()))
     assert ends[0][:2] == pytest.approx(ends[1][:2], rel=1e-4)
@@ -190,14 +210,14 @@ def test_prefix_is_not_kept_where_it_would_be_wrong():
     assert not objective.cached and "tile" in loaders.training[0].batch(torch.arange(2))
     assert not prepared(*finetuning(loop_args(), trainable="all"))[0].cached
     assert not prepared(*finetuning(loop_args(), trainable="last", keep=((0.5, 0.5), (1.0, 1.0))))[0].cached
-    with pytest.raises(ConfigurationError, match="cache_prefix: found on with augmentation"):
-        prepared(*finetuning(loop_args(), cache_prefix="on", **augmented))
-    with pytest.raises(ConfigurationError, match="cache_prefix: found on with no frozen, deterministic block"):
-        prepared(*finetuning(loop_args(), cache_prefix="on", trainable="all"))
+    with pytest.raises(ConfigurationError, match="cache_prefix: found always with augmentation"):
+        prepared(*finetuning(loop_args(), cache_prefix="always", **augmented))
+    with pytest.raises(ConfigurationError, match="cache_prefix: found always with no frozen, deterministic block"):
+        prepared(*finetuning(loop_args(), cache_prefix="always", trainable="all"))
 
 
 def test_features_too_large_are_refused_or_made_at_each_step(monkeypatch, caplog):
-    objective, loaders = finetuning(loop_args(), trainable="last", cache_prefix="on")
+    objective, loaders = finetuning(loop_args(), trainable="last", cache_prefix="always")
     needed = prefix_bytes(objective.model, loaders.all, torch.float16)
     assert needed == (24 + 12) * 17 * 32 * 2
     monkeypatch.setattr("wavesfm_trainer.loop.batches.free_memory", lambda device: needed)
@@ -275,7 +295,7 @@ def test_validation_accuracy_is_the_mean_over_the_classes_that_are_there():
         ({"loss": "mse", "label_smoothing": 0.1}, "label_smoothing: found 0.1, expected none, or loss cross_entropy"),
         ({"label_smoothing": 1.0}, "label_smoothing: found 1.0"),
         ({"keep": ((0.5, 0.5),)}, r"keep: found \(\(0.5, 0.5\),\), expected stages in order that end at 1.0"),
-        ({"cache_prefix": "on", "keep": ((1.0, 0.5),)}, "cache_prefix: found on, expected off with keep"),
+        ({"cache_prefix": "always", "keep": ((1.0, 0.5),)}, "cache_prefix: found always, expected never with keep"),
         ({"feature_dtype": "int8"}, "feature_dtype: found int8"),
     ],
 )

@@ -181,6 +181,55 @@ def test_positioning(tmp_path: Path) -> None:
     assert len(raws) == 15 and raws[0].target.shape == (2,)
 
 
+@pytest.mark.parametrize(
+    ("reader", "expected"),
+    [
+        ("nr_positioning", "one of scene"),
+        ("sionna_grids", "one of pilot_symbols, numerology"),
+        ("rfs", "one of crop_s, keep"),
+        ("ntu_fi_har", "none with reader ntu_fi_har"),
+        ("ntu_fi_humanid", "none with reader ntu_fi_humanid"),
+        ("cfr_5g", "none with reader cfr_5g"),
+        ("rf_images", "none with reader rf_images"),
+    ],
+)
+def test_an_option_that_a_reader_does_not_have_is_refused(tmp_path: Path, reader: str, expected: str) -> None:
+    task = replace(read_task("channel-estimation"), reader=reader, options={"scne": "outdoor"})
+    with pytest.raises(ConfigurationError, match=f"options.scne: found no such option, expected {expected}"):
+        read(task, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "shapes"),
+    [
+        ("human-activity", "CSIamp", [(342, 20), (342, 33)]),
+        ("wifi-csi", "CSIamp", [(342, 20), (342, 33)]),
+        ("csi-5g", "cfr", [(8, 4, 9), (9, 4, 9)]),
+        ("csi-5g", "cfr", [(8, 4, 9), (8, 4, 10)]),
+    ],
+)
+def test_files_of_mixed_shapes_are_refused(tmp_path: Path, task: str, key: str, shapes: list) -> None:
+    for name, shape in zip(("box1", "box2"), shapes):
+        array = RNG.uniform(2, 55, shape) + (1j if key == "cfr" else 0)
+        scipy.io.savemat(tmp_path / f"{name}.mat", {key: array})
+    one, two = read(read_task(task), tmp_path)
+    channels = read_task(task).channels
+    assert one.load(channels).shape == one.load(channels).shape
+    with pytest.raises(InputError) as caught:
+        two.load(channels)
+    said = f"box2.mat: {key}: found shape {list(shapes[1])}, expected {list(shapes[0])}, as {tmp_path}/box1.mat has"
+    assert str(caught.value) == f"{tmp_path}/{said}"
+
+
+def test_positioning_files_of_mixed_shapes_are_refused(tmp_path: Path) -> None:
+    nr_files(tmp_path)
+    with h5py.File(tmp_path / "dataset_SNR50_outdoor.mat", "w") as file:
+        file["features"] = np.zeros((10, 4, 16, 190))
+        file["labels/position"] = positions(10)
+    with pytest.raises(InputError, match=r"SNR50_outdoor.mat: features: found shape \[10, 4, 16, 190\]"):
+        read(read_task("positioning"), tmp_path)
+
+
 def test_positions_never_leak_into_the_test(tmp_path: Path) -> None:
     """Defect D7: 3 x 3876 files of the same 3876 positions, split at random by the authors."""
     task = replace(read_task("positioning"), height=16, width=16)
@@ -303,6 +352,11 @@ def test_a_truncated_npz_is_refused(tmp_path: Path, length: int) -> None:
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(InputError, match=r"batch_0\.npz"):
         read(read_task("channel-estimation"), tmp_path)
+
+
+def test_grids_are_for_tasks_of_a_channel(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="task positioning: grid: found nothing, expected antennas, symbols"):
+        read(replace(read_task("positioning"), reader="sionna_grids"), tmp_path)
 
 
 def test_pilot_symbols_outside_the_grid(tmp_path: Path) -> None:

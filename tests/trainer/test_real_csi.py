@@ -385,6 +385,17 @@ def test_esp32_yields_windows_without_the_gain(tmp_path):
         list(esp32.READER.read(tmp_path, ACTIVITY))
 
 
+def test_esp32_files_are_prepared_for_a_task_of_one_channel(tmp_path):
+    """As docs/data.md has it: csi-motion with --reader esp32."""
+    (tmp_path / "raw").mkdir()
+    for label in read_task("csi-motion").labels:
+        for i in range(3):
+            lines = [csi_line(10_000 * k, scale=1 + k % 2) for k in range(450)]
+            (tmp_path / "raw" / f"{label}_{i}.csv").write_text(HEADER + "".join(lines))
+    note = prepare_dataset("csi-motion", tmp_path / "raw", tmp_path / "csi-motion.h5", reader="esp32")
+    assert note["reader"] == "esp32" and note["split"]["sizes"] == {"train": 4, "validation": 4, "test": 4}
+
+
 def test_esp32_refuses_other_tables(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time,csi\n1,2\n")

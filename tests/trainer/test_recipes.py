@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from wavesfm_trainer.data.cache import write_cache
 from wavesfm_trainer.data.raw import Raw
 from wavesfm_trainer.recipes import read_recipe, recipe_names, runs_of
 from wavesfm_trainer.signals.dataset import SignalDataset
-from wavesfm_trainer.tasks import read_task
+from wavesfm_trainer.tasks import TASKS, read_task
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
 TOY = {"size": "custom", "depth": 1, "width": 32, "heads": 2, "decoder_depth": 1, "decoder_width": 16}
@@ -29,6 +30,11 @@ def call(*arguments):
         patch.setattr(sys, "argv", ["wavesfm-train", *map(str, arguments)])
         cli.main()
     return ended.value.code or 0
+
+
+def said(capsys):
+    """What went to standard error, in one line."""
+    return " ".join(capsys.readouterr().err.split())
 
 
 def target_of(task, index, rng):
@@ -155,13 +161,23 @@ def test_changes_reach_the_recipe():
     [
         ("loop.epoch=3", "loop.epoch", "one of epochs"),
         ("loop.epochs=many", "loop.epochs", "int"),
-        ("loop.warmup_epochs=300", "warmup_epochs", "0 to below epochs"),
+        ("loop.warmup_epochs=300", "loop.warmup_epochs", "0 to below epochs"),
         ("method.trainable=some", "trainable", "one of probe"),
         ("pretrained=false", "method.trainable", "all, when not pretrained"),
         ("data={wifi-csi: {}}", "data", "none with command finetune"),
         ("model.size=nano", "model", "drop_path only"),
         ("task=''", "task", "the task to learn"),
         ("sweep={loop.x: [1]}", "loop.x", "SECTION.KEY"),
+        ("sweep={5: [1]}", "sweep", "SECTION.KEY: [values]"),
+        ("sweep={loop.lr: [abc]}", "loop.lr", "float"),
+        ("sweep={loop.lr: [1.0, -1.0]}", "loop.lr", "a positive number"),
+        ("sweep={loop.epochs: [200, 200]}", "sweep", "different values"),
+        ("sweep={method.lora_rank: [1, 2]}", "method.lora_rank", "none with method.trainable last"),
+        ("method.lora_rank=3", "method.lora_rank", "none with method.trainable last, which does not use it"),
+        ("method={trainable: probe, last_blocks: 1}", "method.last_blocks", "none with method.trainable probe"),
+        ("learning.loss=none", "learning.loss", "one of cross_entropy"),
+        ("augmentation.kind=x", "augmentation.kind", "one of none"),
+        ("model.drop_path=2.0", "model.drop_path", "0 or more, below 1"),
         ("seeds=[1, 1]", "seeds", "different whole numbers"),
         ("command=train", "command", "one of pretrain, finetune"),
         ("loop", "change", "SECTION.KEY=VALUE"),
@@ -175,6 +191,69 @@ def test_a_wrong_recipe_is_one_sentence(change, field, expected):
 
         TaskArgs(n_outputs=3, **{**vars(recipe.method), "pooling": "token"})
     assert field in str(caught.value) and expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pretraining_has_no_layer_decay():
+    with pytest.raises(ConfigurationError, match=r"vit-5g.yml: loop.layer_decay: found 0.75, expected 1 with command"):
+        read_recipe("vit-5g", ["loop.layer_decay=0.75"])
+
+
+def test_a_sweep_over_what_trains_may_set_what_some_of_it_uses():
+    recipe = read_recipe("positioning", ["sweep={method.trainable: [last, lora]}", "method.lora_rank=7"])
+    assert [one.method.lora_rank for _, one in runs_of(recipe)] == [7, 7] * len(recipe.seeds)
+
+
+def test_what_a_task_has_can_be_turned_off_and_features_kept_or_not(data, tmp_path):
+    learning = {"label_smoothing": 0.05, "class_weights": True, "cache_prefix": "auto"}
+    for changes, expected in (
+        ([], learning),
+        (["label_smoothing=0", "class_weights=false"], learning | {"label_smoothing": 0.0, "class_weights": False}),
+        (["label_smoothing=0.2", "cache_prefix=never"], learning | {"label_smoothing": 0.2, "cache_prefix": "never"}),
+    ):
+        run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        options = [part for change in changes for part in ("--set", f"learning.{change}")]
+        assert call("finetune", "rf-classification-sl", "--data", data, "--out", run, *toy(), *options) == 0
+        args = json.loads((run / "config.json").read_text())["objective"]["args"]
+        assert {name: args[name] for name in learning} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        (
+            "lora-grid",
+            "sweep={method.lora_rank: [2, 1000]}",
+            "lora-grid: method.lora_rank: found 1000, expected 1 to 32",
+        ),
+        ("positioning", "sweep={learning.loss: [mse, snr_mse]}", "positioning: learning.loss: found snr_mse"),
+        ("positioning", "method.last_blocks=2", "positioning: method.last_blocks: found 2, expected 1 to 1"),
+        ("positioning", "learning={loss: cross_entropy}", "positioning: learning.loss: found cross_entropy, expected"),
+    ],
+)
+def test_what_does_not_fit_model_or_task_is_named_before_the_first_run(
+    data, pretrained, tmp_path, capsys, name, change, says
+):
+    source = ("--pretrained", pretrained / "vit-5g", "--set", "method.last_blocks=1")
+    options = (*toy(model=False), *(source if name == "positioning" else source[:2]), "--set", change)
+    assert call("finetune", name, "--data", data, "--out", tmp_path / "run", *options) == 2
+    assert says in said(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_of_ones_own_is_evaluated(data, pretrained, tmp_path):
+    """By its file, whose name is in the recipe; its data lie under its own name."""
+    path = tmp_path / "mine.yml"
+    text = (TASKS / "positioning.yml").read_text().replace("name: positioning", "name: mypos")
+    path.write_text(text)
+    task = read_task(path)
+    write_cache(tmp_path / "mypos.h5", task, list(raws(task, 60)))
+    run = tmp_path / "run"
+    options = ("--set", f"task={path}", "--set", "method.last_blocks=1", "--pretrained", pretrained / "vit-5g")
+    assert call("finetune", "positioning", "--data", tmp_path, "--out", run, *toy(model=False), *options) == 0
+    config = json.loads((run / "config.json").read_text())
+    assert (config["task"], config["task_file"]) == ("mypos", str(path))
+    assert call("evaluate", run, "--data", tmp_path) == 0
+    assert json.loads((run / "evaluation.json").read_text())["task"] == "mypos"
 
 
 def test_a_file_that_is_no_recipe(tmp_path):
@@ -205,3 +284,32 @@ def test_weights_and_data_must_fit_the_recipe(data, pretrained, tmp_path, capsys
     assert "found classification, expected position" in capsys.readouterr().err
     assert call("pretrain", "positioning", "--data", data, "--out", run, *toy()) == 2
     assert not run.exists()
+
+
+def test_data_of_another_task_are_refused_by_every_recipe(data, tmp_path, capsys):
+    """A single file for --data would else be taken for each of a recipe's data sets."""
+    run = tmp_path / "run"
+    assert call("pretrain", "vit-all", "--data", data / "csi-5g.h5", "--out", run, *toy()) == 2
+    assert "csi-5g.h5: task: found csi-5g, expected rf-spectrograms, as the recipe has it" in said(capsys)
+    other = replace(read_task("positioning"), name="uwb-position")
+    write_cache(tmp_path / "places.h5", other, list(raws(other, 60)))
+    assert call("finetune", "positioning-sl", "--data", tmp_path / "places.h5", "--out", run, *toy()) == 2
+    assert "task: found uwb-position, expected positioning" in said(capsys)
+    assert not run.exists()
+
+
+def test_a_run_does_not_go_on_from_other_weights(data, pretrained, tmp_path, capsys, caplog):
+    again, run = tmp_path / "again", tmp_path / "run"
+    assert call("pretrain", "vit-5g", "--data", data, "--out", again, *toy(), "--seed", 4) == 0
+    begin = ("finetune", "positioning", "--data", data, "--out", run, *toy(model=False))
+    begin += ("--set", "method.last_blocks=1", "--pretrained")
+    assert call(*begin, pretrained / "vit-5g") == 0
+    assert call(*begin, pretrained / "vit-5g") == 0  # the same again is the run that is there
+    capsys.readouterr()
+    assert call(*begin, again) == 2
+    assert "config.json: pretrained_sha256: found " in said(capsys)
+    config = json.loads((run / "config.json").read_text())
+    del config["pretrained_sha256"]  # as earlier versions left it
+    (run / "config.json").write_text(json.dumps(config))
+    assert call(*begin, again) == 0
+    assert "does not say which weights it started from" in caplog.text

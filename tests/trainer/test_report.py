@@ -401,6 +401,21 @@ def test_runs_that_are_not_evaluated_show_their_trends(tmp_path):
     assert "Over epochs" in text and "Not evaluated" in text
 
 
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    evaluate_classes(make_run(tmp_path, "one"), 9)
+    monkeypatch.setattr("wavesfm_trainer.runs_format.os.fsync", full)
+    with pytest.raises(InputError, match=r"predictions.npz: writing: found No space left on device, expected room"):
+        evaluate_classes(tmp_path / "one", 8)
+    monkeypatch.setattr("wavesfm_trainer.report.os.replace", full)
+    with pytest.raises(InputError, match=r"report.html: page: found .*No space left on device"):
+        write_report(tmp_path)
+    assert read_evaluation(tmp_path / "one").metrics["class_accuracy"] == pytest.approx(0.9)
+    assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "report.html").exists()
+
+
 def test_a_page_that_cannot_be_written_is_refused(tmp_path):
     make_run(tmp_path, "a")
     (tmp_path / "file").write_text("")

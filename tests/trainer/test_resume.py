@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import loop_toys
 import pytest
@@ -36,7 +37,7 @@ def rows(run):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
 
 
-def state(run):
+def state_of(run):
     values = json.loads((run / "state" / "state.json").read_text())
     return load_file(run / "state" / values["tensors"])
 
@@ -44,7 +45,7 @@ def state(run):
 def assert_same(one, other):
     assert rows(one) == rows(other)
     for a, b in (
-        (state(one), state(other)),
+        (state_of(one), state_of(other)),
         (load_file(one / "weights.safetensors"), load_file(other / "weights.safetensors")),
     ):
         assert a.keys() == b.keys()
@@ -168,6 +169,25 @@ def test_a_damaged_state_is_named(begun):
     (begun / "state" / "state.json").write_text("{")
     with pytest.raises(RunError, match=r"state.json: contents: found .*, expected JSON"):
         fit(*finetuning(args), args, begun)
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_first_step(begun, tmp_path, monkeypatch):
+    args = loop_args()
+    state = sum(tensor.nbytes for tensor in state_of(begun).values())  # weights, and two moments of each of them
+    needed = state + state // 3
+
+    def free(n_bytes):
+        usage = SimpleNamespace(free=n_bytes)
+        monkeypatch.setattr("wavesfm_trainer.loop.runs.shutil.disk_usage", lambda path: usage)
+
+    free(int(1.5 * needed))
+    with pytest.raises(RunError, match=r"new: disk: found .* MB free, expected .* MB, for weights and state"):
+        fit(*finetuning(args), args, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert fit(*finetuning(args), args, begun)["epochs"] == 2  # half of it is there already
+    free(needed // 2)
+    with pytest.raises(RunError, match="disk: found"):
+        fit(*finetuning(loop_args(seed=1)), loop_args(seed=1), tmp_path / "new")
 
 
 def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):

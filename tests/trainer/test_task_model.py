@@ -369,12 +369,19 @@ def test_training_goes_on_from_a_task_model_with_or_without_its_head(tmp_path, h
             assert torch.equal(model.state_dict()[name], tensor) is (head or name != "head.weight"), name
 
 
-def test_adapters_that_are_not_merged_are_no_start(tmp_path):
-    weights.save(tmp_path / "w.safetensors", toy(trainable="lora", lora_rank=2))
-    with pytest.raises(
-        WeightsError, match=r"\.lora_.*found a tensor, expected none: weights whose adapters are merged"
-    ):
-        toy().load_pretrained(weights.read(tmp_path / "w.safetensors"))
+def test_adapters_are_merged_where_a_start_is_made_from_them(tmp_path):
+    source = toy(trainable="lora", lora_rank=2)
+    with torch.no_grad():
+        for name, parameter in source.named_parameters():
+            if ".lora_" in name:
+                parameter.normal_(std=0.2)
+    weights.save(tmp_path / "w.safetensors", source)
+    for fields in ({}, {"trainable": "lora", "lora_rank": 3}):  # new adapters start at nothing
+        model = TaskModel(args(), task(**fields))
+        loaded = model.load_pretrained(weights.read(tmp_path / "w.safetensors"), head=True)
+        assert loaded.unused == () and all(".lora_" in name for name in loaded.new)
+        tile = tiles()
+        torch.testing.assert_close(model.eval()(tile), source.eval()(tile), rtol=1e-4, atol=1e-5)
 
 
 def rewrite(path, change_state=None, change_config=None, **note):

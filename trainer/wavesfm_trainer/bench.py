@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 # mode -> (what trains, whether features of the frozen part are kept); pre-training has neither
 MODES: dict[str, tuple[str, str]] = {
     "pretrain": ("", ""),
-    "probe-cached": ("probe", "on"),
-    "probe": ("probe", "off"),
-    "lora": ("lora", "off"),
-    "last-cached": ("last", "on"),
-    "all": ("all", "off"),
+    "probe-cached": ("probe", "always"),
+    "probe": ("probe", "never"),
+    "lora": ("lora", "never"),
+    "last-cached": ("last", "always"),
+    "all": ("all", "never"),
 }
 N_LABELS = 20
 MEAN, STD = 0.5, 0.25

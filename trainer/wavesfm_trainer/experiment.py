@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from wavesfm_core.channel.covariance import Covariances
@@ -24,13 +25,14 @@ from .loop.augment import Augmentation
 from .loop.batches import DeviceExamples, Loaders
 from .loop.channel_batches import ChannelExamples
 from .loop.channel_objective import ChannelObjective
-from .loop.objectives import FinetuneObjective, PretrainObjective
+from .loop.objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
 from .mae import MaskedAutoencoder
-from .recipes import Recipe
+from .recipes import Recipe, key_of
 from .task_model import TaskArgs, TaskModel
 from .tasks import Task, read_task
 from .trained import OUTPUTS, weights_file
 
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 COVARIANCE_BATCH = 128  # channels at a time
 
@@ -75,6 +77,22 @@ def cache_for(data: Path, run: Path) -> tuple[Path, str]:
     return cache_of(data, task), "test"
 
 
+def _by_key(run: Callable[..., Result]) -> Callable[..., Result]:
+    """`run` with the recipe's name and the key in a refusal of an option that shows only where it is used."""
+
+    @wraps(run)
+    def named(recipe: Recipe, *arguments: Any, **options: Any) -> Result:
+        try:
+            return run(recipe, *arguments, **options)
+        except ConfigurationError as error:
+            if (key := key_of(error)) is None:
+                raise
+            raise ConfigurationError(recipe.name, key, error.found, error.expected) from None
+
+    return named
+
+
+@_by_key
 def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, resume: bool = True) -> dict[str, Any]:
     """Masked wireless modelling on all data sets of the recipe; see loop.fit for what is left and returned."""
     _refuse_command(recipe, "pretrain")
@@ -82,6 +100,8 @@ def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, 
     for name, use in recipe.data.items():
         cache = cache_of(data, name)
         examples = read_cache(cache, "train")
+        if examples.note["task"] != name:  # a single file for --data is taken for every data set
+            raise InputError(cache, "task", examples.note["task"], f"{name}, as the recipe has it")
         channels.append(examples.image.shape[1])
         training.append(DeviceExamples(examples, name, _rated(use.augmentation, examples), use.repeats))
         watched = _validation(cache)
@@ -91,9 +111,10 @@ def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, 
     args = replace(recipe.model, channels=tuple(sorted(set(channels))))
     model = MaskedAutoencoder(args, recipe.masking.ratio, recipe.masking.cls_in_pretraining)
     objective = PretrainObjective(model, recipe.loop.seed)
-    return _fit(recipe, objective, Loaders(training, validation), out, where, resume, method="", pretrained="")
+    return _fit(recipe, objective, Loaders(training, validation), out, where, resume)
 
 
+@_by_key
 def finetune(
     recipe: Recipe,
     data: Path,
@@ -117,21 +138,20 @@ def finetune(
     head = head_of(task, examples.note, cache)
     torch.manual_seed(recipe.loop.seed)
     model = _task_model(recipe, task, head, examples, pretrained)
-    learning = replace(
-        recipe.learning,
-        loss=recipe.learning.loss or task.loss,
-        label_smoothing=recipe.learning.label_smoothing or task.label_smoothing,
-        class_weights=recipe.learning.class_weights or task.class_weights,
-    )
-    objective = FinetuneObjective(model, head, learning)
+    objective = FinetuneObjective(model, head, _learning(recipe, task))
     loaders = Loaders(
         [DeviceExamples(examples, task.name, _rated(recipe.augmentation, examples))],
         [] if watched is None else [DeviceExamples(watched, task.name)],
     )
-    source = "" if pretrained is None else name_of(pretrained)
-    return _fit(recipe, objective, loaders, out, where, resume, method=recipe.method.trainable, pretrained=source)
+    said = {"task": task.name, "method": recipe.method.trainable}
+    if Path(recipe.task).suffix in (".yml", ".yaml"):
+        said["task_file"] = str(Path(recipe.task).resolve())
+    if pretrained is not None:
+        said |= {"pretrained": name_of(pretrained), "pretrained_sha256": _sha256(weights_file(pretrained))}
+    return _fit(recipe, objective, loaders, out, where, resume, **said)
 
 
+@_by_key
 def train_channels(
     recipe: Recipe,
     training: Sequence[Path],
@@ -158,7 +178,7 @@ def train_channels(
         known = Covariances.learn(pools[0].batches(COVARIANCE_BATCH))
     else:
         known = Covariances.load(covariances)
-        source = hashlib.sha256(covariances.read_bytes()).hexdigest()
+        source = _sha256(covariances)
     torch.manual_seed(recipe.loop.seed)
     objective = ChannelObjective(ChannelModel.of(recipe.modes, pools[0].spec, recipe.model, known), source)
     loaders = Loaders(
@@ -169,7 +189,7 @@ def train_channels(
             )
         ],
     )
-    return _fit(recipe, objective, loaders, out, where, resume, method="all", pretrained="")
+    return _fit(recipe, objective, loaders, out, where, resume, method="all")
 
 
 def head_of(task: Task, note: dict[str, Any], where: Path) -> HeadSpec:
@@ -180,6 +200,8 @@ def head_of(task: Task, note: dict[str, Any], where: Path) -> HeadSpec:
         if tuple(note["labels"]) != task.labels:
             raise InputError(where, "labels", note["labels"], f"{list(task.labels)}, those of task {task.name}")
         return HeadSpec("classification", labels=task.labels)
+    if note["task"] != task.name:  # where labels do not tell
+        raise InputError(where, "task", note["task"], f"{task.name}, as the recipe has it")
     if task.kind == "position":
         n = len(task.axes)
         low, high = tuple(note["target_low"][:n]), tuple(note["target_high"][:n])
@@ -201,11 +223,52 @@ def name_of(pretrained: Path) -> str:
     return pretrained.stem
 
 
-def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, pretrained: Path | None) -> TaskModel:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@_by_key
+def refuse_misfit(recipe: Recipe, pretrained: Path | None) -> None:
+    """Raise ConfigurationError where the recipe's method or loss is not for its model or task, with no data read.
+
+    For the runs of a sweep, of which the last should not be refused after the others were trained.
+    """
+    task = read_task(recipe.task)
+    n = len(task.axes)
+    note = {
+        "kind": task.kind,
+        "task": task.name,
+        "labels": task.labels,
+        "target_low": [0.0] * n,
+        "target_high": [1.0] * n,
+    }
+    head = head_of(task, note, Path(recipe.name))
+    encoder = recipe.model if pretrained is None else weights.encoder_args(weights.read(weights_file(pretrained)))
+    with torch.device("meta"):
+        FinetuneObjective(TaskModel(encoder, _task_args(recipe, task, head)), head, _learning(recipe, task))
+
+
+def _learning(recipe: Recipe, task: Task) -> FinetuneArgs:
+    """The recipe's, with the task's where it says nothing."""
+    given = recipe.learning
+    own = {
+        "loss": given.loss or task.loss,
+        "label_smoothing": task.label_smoothing if given.label_smoothing is None else given.label_smoothing,
+        "class_weights": task.class_weights if given.class_weights is None else given.class_weights,
+    }
+    return replace(given, **own)
+
+
+def _task_args(recipe: Recipe, task: Task, head: HeadSpec) -> TaskArgs:
     method = vars(recipe.method) | {"pooling": recipe.method.pooling or task.pooling}
     grid = task.grid if task.head == "block" else ()
     n_outputs = 0 if grid else int(head.output_shape[0])
-    args = TaskArgs(head=task.head, n_outputs=n_outputs, grid=grid, output=OUTPUTS[task.kind], **method)
+    return TaskArgs(head=task.head, n_outputs=n_outputs, grid=grid, output=OUTPUTS[task.kind], **method)
+
+
+def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, pretrained: Path | None) -> TaskModel:
+    args = _task_args(recipe, task, head)
     channels = (examples.image.shape[1],)
     if pretrained is None:
         return TaskModel(replace(recipe.model, channels=channels), args)

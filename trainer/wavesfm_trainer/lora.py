@@ -55,7 +55,7 @@ def attach(model: nn.Module, rank: int, alpha: float) -> int:
         if isinstance(module, LoRAQKV):
             raise ConfigurationError("lora", "model", "adapters", "a model without")
         if not 1 <= rank <= width:
-            raise ConfigurationError("lora", "rank", rank, f"1 to {width} (the width)")
+            raise ConfigurationError("lora", "lora_rank", rank, f"1 to {width} (the width)")
         module.qkv = LoRAQKV(module.qkv, rank, alpha)
     return len(attentions)
 

@@ -66,7 +66,7 @@ class Recipe:
         and `augmentation`; or "train-channels" with `modes` and `slots`.
     pretrained: a fine-tuning starts from pre-trained weights, which the command names (False: from scratch, ViT-SL).
     model: of a pre-training, or from scratch; fine-tuning from weights takes their encoder, and only drop_path is free.
-    learning: loss "", label_smoothing 0 and class_weights false are the task's own; turn one of a task off in the task.
+    learning: loss "", label_smoothing null and class_weights null are the task's own; 0 and false turn them off.
     loop: options of the loop. seeds: one run for each. sweep: "section.key" -> values, one run for each combination.
     """
 
@@ -98,6 +98,20 @@ SECTIONS: dict[str, type] = {
     "model": EncoderArgs,
     "loop": LoopArgs,
 }
+# Who refuses an option where it is used -> the section that it is set in, or its key.
+SECTION_OF = {cls.__name__: section for section, cls in SECTIONS.items()} | {
+    "TaskArgs": "method",
+    "lora": "method",
+    "ViTSize": "model",
+    "augmentation": "augmentation",
+}
+KEY_OF = {
+    "layer_decay": "loop.layer_decay",
+    "mask_ratio": "masking.ratio",
+    "cls_in_pretraining": "masking.cls_in_pretraining",
+}
+MODELS = ("MaskedAutoencoder", "TaskModel", "ChannelModel")
+USED_BY = {"last_blocks": "last", "lora_rank": "lora", "lora_alpha": "lora"}  # of Method -> trainable
 ONLY = {
     "pretrain": ("data", "masking"),
     "finetune": ("task", "pretrained", "method", "learning", "augmentation"),
@@ -140,8 +154,21 @@ def runs_of(values: Recipe, path: str = "recipe") -> list[tuple[str, Recipe]]:
         for seed in values.seeds:
             parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items()]
             parts += [f"seed-{seed}"] if len(values.seeds) > 1 or combination else []
-            runs.append(("_".join(parts), _with(values, {**chosen, "loop.seed": seed}, path)))
+            one = _with(values, {**chosen, "loop.seed": seed}, path)
+            _refuse_contradictions(one, path)
+            runs.append(("_".join(parts), one))
+    if len({suffix for suffix, _ in runs}) < len(runs):
+        raise ConfigurationError(path, "sweep", values.sweep, "different values, for a folder each")
     return runs
+
+
+def key_of(error: WavesfmError) -> str | None:
+    """SECTION.KEY of an option that was refused where it is used; None where it is no recipe's."""
+    if error.where in MODELS:
+        return KEY_OF.get(error.field)
+    section = SECTION_OF.get(error.where)
+    known = section and error.field.partition(",")[0] in {f.name for f in fields(SECTIONS[section])}
+    return f"{section}.{error.field}" if known else None
 
 
 def _with(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
@@ -151,8 +178,24 @@ def _with(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
         part = getattr(recipe, section, None)
         if section not in SECTIONS or name not in {f.name for f in fields(SECTIONS[section])}:
             raise ConfigurationError(where, key, "a key that is not known", f"SECTION.KEY of {', '.join(SECTIONS)}")
-        recipe = replace(recipe, **{section: replace(part, **{name: value})})
+        recipe = replace(recipe, **{section: _strictly(SECTIONS[section], {**vars(part), name: value}, where, section)})
     return recipe
+
+
+def _refuse_contradictions(recipe: Recipe, where: str) -> None:
+    """What one run's options must not say together."""
+    if not recipe.pretrained and recipe.method.trainable != "all":
+        raise ConfigurationError(where, "method.trainable", recipe.method.trainable, "all, when not pretrained")
+    if recipe.command != "finetune" and recipe.loop.layer_decay != 1:
+        expected = f"1 with command {recipe.command}: it is for fine-tuning"
+        raise ConfigurationError(where, "loop.layer_decay", recipe.loop.layer_decay, expected)
+    if "method.trainable" in recipe.sweep:
+        return  # some of its runs use what others do not
+    for name, kind in USED_BY.items():
+        given = getattr(recipe.method, name)
+        if recipe.method.trainable != kind and (given != getattr(Method, name) or f"method.{name}" in recipe.sweep):
+            expected = f"none with method.trainable {recipe.method.trainable}, which does not use it"
+            raise ConfigurationError(where, f"method.{name}", given, expected)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -202,7 +245,9 @@ def _build(values: dict[str, Any], where: str) -> Recipe:
     seeds, sweep = values.pop("seeds", [0]), values.pop("sweep", {})
     if not _are_seeds(seeds):
         raise ConfigurationError(where, "seeds", seeds, "one or more different whole numbers")
-    if not isinstance(sweep, dict) or not all(isinstance(v, list) and v for v in sweep.values()):
+    if not isinstance(sweep, dict) or not all(
+        isinstance(k, str) and isinstance(v, list) and v for k, v in sweep.items()
+    ):
         raise ConfigurationError(where, "sweep", sweep, "SECTION.KEY: [values]")
     data = values.pop("data", {})
     if not isinstance(data, dict):
@@ -214,8 +259,6 @@ def _build(values: dict[str, Any], where: str) -> Recipe:
         raise ConfigurationError(where, "data", "nothing", "one or more pre-training tasks")
     if command == "finetune" and not recipe.task:
         raise ConfigurationError(where, "task", "nothing", "the task to learn")
-    if not recipe.pretrained and recipe.method.trainable != "all":
-        raise ConfigurationError(where, "method.trainable", recipe.method.trainable, "all, when not pretrained")
     runs_of(recipe, where)  # what a sweep would run into is said before the first run
     return recipe
 
@@ -225,12 +268,13 @@ def _are_seeds(seeds: Any) -> bool:
     return whole and len(seeds) > 0 and len(set(seeds)) == len(seeds)
 
 
-def _strictly(cls: type[T], values: Any, where: str) -> T:
+def _strictly(cls: type[T], values: Any, where: str, section: str = "") -> T:
+    """`values` as a Recipe, as one section of it, or as a part of a recipe named in `where`."""
     try:
         return from_dict(cls, values, where)
     except WavesfmError as error:
-        expected = str(error).rpartition(", expected ")[2]
-        field_name = (
-            error.field if error.where == where else f"{str(error.where).removeprefix(where + ': ')}.{error.field}"
-        )
-        raise ConfigurationError(where, field_name, error.found, expected) from None
+        key = key_of(error)
+        if key is None:
+            within = section if error.where == where else error.where.removeprefix(f"{where}: ")
+            key = f"{within}.{error.field}" if within else error.field
+        raise ConfigurationError(where, key, error.found, error.expected) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -80,6 +81,8 @@ def write_report(directory: Path, page: Path | None = None, figures_dir: Path | 
         if figures_dir is not None:
             _save_figures(sections, figures_dir)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise InputError(page, "page", error, "a place that can be written") from None
     log.info("%s: %d runs in %d groups, %d refused", page, len(study.runs), len(study.groups), len(study.refused))
     return page

@@ -3,8 +3,8 @@
 `config.json` (by the loop): an object with
     name, command ("pretrain" | "finetune"), recipe, task, method ("probe" | "last" | "lora" | "all"), pretrained (name
     or run directory of what it started from, "" from scratch), seed (int), args (object: every option, by name),
-    trainable_parameters (int). Optional: watched and mode ("max" | "min"), the validation column of metrics.csv that
-    chose the weights. Anything else is carried along.
+    trainable_parameters (int). Optional: task_file, of a task that does not ship; watched and mode ("max" | "min"), the
+    validation column of metrics.csv that chose the weights. Anything else is carried along.
 
 `metrics.csv` (by the loop): one row per validation or log line; columns `step`, `epoch` and any number of named
     figures, empty where a row has none. `epoch` counts completed epochs: the row after the first epoch says 1.
@@ -32,6 +32,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -40,7 +41,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ def write_evaluation(
     """Compute the metrics of `arrays`, write predictions.npz and evaluation.json, each atomically, and return both.
 
     Arguments as the module says. Raises InputError for arrays that are missing, of another shape or dtype, not finite,
-    or contradict the labels or axes: nothing is written then.
+    or contradict the labels or axes: nothing is written then; and where there is no room.
     """
     path = run_dir / "predictions.npz"
     n = _check(path, kind, arrays, labels, axes)
@@ -131,17 +132,11 @@ def write_evaluation(
         arrays=dict(arrays),
     )
     _check_baselines(run_dir / "evaluation.json", made.baselines)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name("predictions.npz.partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    digest = _sha256(partial)
-    _move(partial, path)
+    _write(path, lambda file: np.savez_compressed(file, **arrays))
+    digest = _sha256(path)
     values = {k: v for k, v in asdict(made).items() if k != "arrays"}
     text = json.dumps(_plain({"format": FORMAT, **values, "predictions_sha256": digest}), indent=1, allow_nan=False)
-    partial = run_dir / "evaluation.json.partial"
-    partial.write_text(text + "\n")
-    _move(partial, run_dir / "evaluation.json")
+    _write(run_dir / "evaluation.json", lambda file: file.write(text.encode() + b"\n"))
     return made
 
 
@@ -319,10 +314,20 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _move(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """A whole file, or what was there before and InputError."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise InputError(path, "writing", error.strerror or error, "room on the disk and the right to write") from None
 
 
 def _numbers(values: list[Any]) -> list[float]:

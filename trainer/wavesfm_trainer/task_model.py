@@ -14,7 +14,7 @@ from wavesfm_core.errors import ConfigurationError
 from . import lora
 from .draws import Draws, set_draws
 from .vit import READINGS, Block, Encoder, EncoderArgs, initialise, parameter_groups, refuse, sincos_positions, take
-from .weights import Weights, WeightsError, config_of, encoder_args, read
+from .weights import Weights, WeightsError, config_of, encoder_args, load, read
 
 HEADS = ("linear", "block")
 POOLINGS = ("token", "avg")
@@ -260,8 +260,10 @@ class TaskModel(nn.Module):
         New may be only the head, adapters, a patch embedding for a channel count that the file lacks, and a CLS token
         that it was pre-trained without. decoder_into_head: a block head takes the decoder's embedding, first block and
         norm, as happens in the authors' code. head: a TaskModel's head is taken too, to go on with the same task.
+        Adapters in the file are merged first.
         """
         self._check_same_encoder(weights)
+        weights = _merged(weights)
         state, own = dict(weights.state), self.state_dict(keep_vars=True)
         if weights.kind == "task_model" and not head:
             state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
@@ -289,9 +291,6 @@ class TaskModel(nn.Module):
     def _check_same_encoder(self, weights: Weights) -> None:
         if weights.kind not in PRETRAINED:
             raise WeightsError(weights.where, "kind", weights.kind, f"{' or '.join(PRETRAINED)} (pre-trained weights)")
-        for name in weights.state:
-            if ".lora_" in name:
-                raise WeightsError(weights.where, name, "a tensor", "none: weights whose adapters are merged")
         theirs = encoder_args(weights)
         same = replace(theirs, channels=self.encoder_args.channels, drop_path=self.encoder_args.drop_path)
         for name, value in vars(same).items():
@@ -329,6 +328,15 @@ class TaskModel(nn.Module):
     def config(self) -> dict[str, Any]:
         """What `weights` needs to build this model again."""
         return {"task": config_of(self.task_args), "pretrained": self.pretrained, "new": list(self.new)}
+
+
+def _merged(weights: Weights) -> Weights:
+    """The same without adapters, which are folded into what they adapt."""
+    if not any(".lora_" in name for name in weights.state):
+        return weights
+    model = load(weights.where)
+    model.merge()
+    return replace(weights, state=model.state_dict())
 
 
 def _source(name: str, decoder_into_head: bool) -> str:

@@ -202,6 +202,11 @@ def task_spec(trained: TrainedTask, name: str) -> BundleSpec:
     )
 
 
+def task_in(config: Mapping[str, Any]) -> str:
+    """What `tasks.read_task` takes for the task of a run: a file of the user's own, else its name."""
+    return str(config.get("task_file") or config.get("task") or "")
+
+
 def pilot_grids(trained: TrainedTask) -> TrainedTask:
     """A channel estimator with the grid of a slot for its input, whatever it was trained on.
 
@@ -210,7 +215,7 @@ def pilot_grids(trained: TrainedTask) -> TrainedTask:
     """
     if trained.head.task != "channel" or not isinstance(trained.preprocess, ImageSpec):
         return trained
-    name = str(trained.config.get("task") or "")
+    name = task_in(trained.config)
     numerology = read_task(name).options.get("numerology") if name in task_names() or Path(name).is_file() else None
     if not numerology:
         return trained

@@ -37,3 +37,7 @@ def main() -> None:
     except WavesfmError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
+    except OSError as error:  # a disk that is full, a path that cannot be written, wherever it shows
+        found = WavesfmError(error.filename or "disk", "file", error.strerror or error, "room, and the right to it")
+        Console(stderr=True).print(f"error: {found}", style="red", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None

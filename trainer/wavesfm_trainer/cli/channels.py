@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 console = Console()
 Count = Annotated[int, typer.Option(min=1, help="Slots to make.")]
+Seed = Annotated[int, typer.Option(min=0)]
 Numerology = Annotated[str, typer.Option(help="A numerology's name (paper, nr106) or .yml file.")]
 Model = Annotated[str, typer.Option(help="umi, uma, rma, tdl-a to tdl-e, cdl-a to cdl-e.")]
 Speed = Annotated[float, typer.Option(help="Of the user, in m/s.")]
@@ -30,7 +31,7 @@ def _scenario(model: str, speed: float, delay_spread_ns: float | None) -> Scenar
 def channels(
     out: Annotated[Path, typer.Argument(help="The .h5 file to write.")],
     count: Count,
-    seed: int = 0,
+    seed: Seed = 0,
     numerology: Numerology = "paper",
     scenario: Model = "umi",
     speed: Speed = 3.0,
@@ -55,7 +56,7 @@ def channels(
 def grids(
     directory: Path,
     count: Count,
-    seed: int = 0,
+    seed: Seed = 0,
     numerology: Numerology = "paper",
     scenario: Model = "umi",
     speed: Speed = 3.0,
@@ -73,7 +74,7 @@ def grids(
 def walk(
     out: Annotated[Path, typer.Argument(help="The .npz file to write.")],
     slots: Annotated[int, typer.Option(min=1, help="Slots that follow one another.")],
-    seed: int = 0,
+    seed: Seed = 0,
     numerology: Numerology = "paper",
     scenario: Model = "umi",
     speed: Speed = 3.0,
@@ -108,7 +109,7 @@ def reference(
     learn: Annotated[Path, typer.Argument(help="A file of `data channels` to learn the covariances from.")],
     test: Annotated[Path, typer.Argument(help="Another one, to estimate.")],
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON too.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
 ) -> None:
     """NMSE over SNR of LS and LMMSE with ideal average covariances: what every estimator is measured against."""
     import dataclasses

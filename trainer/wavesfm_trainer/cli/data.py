@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from wavesfm_core.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, help="Generate, prepare and look at data sets.")
 console = Console()
@@ -19,7 +20,7 @@ def generate(
     name: Annotated[str, typer.Argument(help="A layout, as `data layouts` lists them.")],
     directory: Path,
     count: Annotated[int, typer.Option(min=1, help="Examples to make.")],
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Write generated examples in the raw layout of a published data set."""
     from ..data.generators import generator
@@ -48,14 +49,17 @@ def prepare(
     root: Annotated[Path, typer.Argument(help="Folder of the raw files.")],
     out: Annotated[Path, typer.Argument(help="The cache to write, TASK.h5.")],
     split: Annotated[str | None, typer.Option(help="published, random or group; the task's when left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Take so many examples, evenly.")] = None,
     reader: Annotated[str | None, typer.Option(help="Another layout, e.g. authors_cache for the authors' .h5.")] = None,
 ) -> None:
     """Read a data set, split it, take statistics of the training part, and write one prepared file."""
     from ..data.prepare import prepare_dataset
 
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(out.parent, "folder", error.strerror or error, "one that can be made") from None
     with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:
         line = bar.add_task(task)
 

@@ -61,11 +61,15 @@ def finetune(
     fresh: Fresh = False,
 ) -> None:
     """Learn a task, as a recipe says: probe, last blocks, LoRA, all, or from scratch."""
-    from ..experiment import Where
+    from ..experiment import Where, refuse_misfit
     from ..experiment import finetune as run_finetuning
+    from ..recipes import runs_of
 
     where = Where(_devices(devices), accelerator)
     read = _recipe(recipe, size, epochs, seed, change)
+    if read.sweep and read.command == "finetune" and read.pretrained == (pretrained is not None):
+        for _, one in runs_of(read):
+            refuse_misfit(one, pretrained)
     _each(read, out, where, lambda one, folder: run_finetuning(one, data, folder, pretrained, where, not fresh))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from wavesfm_core.errors import ConfigurationError
 
 console = Console()
 
@@ -18,11 +19,22 @@ def import_weights(
     heads: Annotated[int, typer.Option(help="Attention heads of the encoder; 0: as published for its size.")] = 0,
     pooling: Annotated[str, typer.Option(help="Of a fine-tuned head: token or avg.")] = "token",
     lora_alpha: Annotated[float, typer.Option(help="Factor on the adapters of a fine-tuned checkpoint.")] = 0.0,
+    squash: Annotated[bool, typer.Option("--squash", help="A fine-tuned position ends in tanh.")] = False,
+    grid: Annotated[
+        str, typer.Option(help="Antennas, symbols, subcarriers of a channel estimation head.")
+    ] = "16,14,48",
+    decoder_heads: Annotated[int, typer.Option(help="Attention heads of the decoder, or of a block head.")] = 16,
+    mask_ratio: Annotated[float, typer.Option(help="Of further pre-training.")] = 0.75,
+    image: Annotated[int, typer.Option(help="Side of the tile where no table of positions tells.")] = 224,
 ) -> None:
     """Read a checkpoint of the paper's authors into a weights file, and say what became of every key."""
     from ..import_authors import ImportOptions, import_checkpoint
 
-    options = ImportOptions(heads=heads, pooling=pooling, lora_alpha=lora_alpha)
+    try:
+        sizes = tuple(int(size) for size in grid.split(","))
+    except ValueError:
+        raise ConfigurationError("import", "--grid", grid, "antennas,symbols,subcarriers") from None
+    options = ImportOptions(heads, decoder_heads, image, mask_ratio, pooling, squash, lora_alpha, sizes)
     for line in import_checkpoint(checkpoint, out, options).lines():
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -41,7 +53,7 @@ def export(
     from ..bundles import export_run, raw_arrays
     from ..model_card import pools_of
     from ..tasks import read_task
-    from ..trained import read_task_run
+    from ..trained import read_task_run, task_in
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     trained = read_task_run(run)
@@ -56,6 +68,6 @@ def export(
         licence=licence,
         training_data=training_data or data,
         half_weights=half_weights,
-        arrays=None if raw is None else raw_arrays(read_task(task), raw),
+        arrays=None if raw is None else raw_arrays(read_task(task_in(trained.config)), raw),
     )
     console.print(f"{made.id} in {made.path}", highlight=False, soft_wrap=True)

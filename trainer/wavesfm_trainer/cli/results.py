@@ -34,6 +34,9 @@ def evaluate(
     """Figures of merit on held-back data, written into the run; and, for rf20, on tiles and on real recordings."""
     if data is None and tiles is None and manifest is None:
         raise ConfigurationError("evaluate", "--data, --tiles, --manifest", "none", "one or more")
+    if output is not None and tiles is None and manifest is None:
+        expected = "none with --data alone, whose figures go into evaluation.json of the run"
+        raise ConfigurationError("evaluate", "--output", output, expected)
     if data is not None:
         _evaluate_split(model, data, split, device)
     if tiles is None and manifest is None:
@@ -121,7 +124,7 @@ def compare_channels(
         Path | None, typer.Option(help="Of `data covariances`; left out: those of the first model that has any.")
     ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Slots of each pool; all when left out.")] = None,
-    seed: Annotated[int, typer.Option(help="Of data and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of data and noise.")] = 0,
     device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "auto",
 ) -> None:
     """NMSE over SNR of least squares, LMMSE and models, on the same slots."""

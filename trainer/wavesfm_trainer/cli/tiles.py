@@ -18,7 +18,7 @@ console = Console()
 def tiles(
     directory: Path,
     count: Annotated[int, typer.Option(min=1, help="Tiles to make.")] = 20000,
-    seed: Annotated[int, typer.Option(help="Of the generator; train and test need different ones.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the generator; train and test need different ones.")] = 1,
     workers: Annotated[int, typer.Option(min=1)] = 1,
     first_shard: Annotated[int, typer.Option(min=0)] = 0,
     drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; all when empty.")] = "",
@@ -41,7 +41,7 @@ def geometry(
     train_count: Annotated[int, typer.Option(min=32, help="Recordings to learn from.")] = 2000,
     test_count: Annotated[int, typer.Option(min=1, help="Recordings held back.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1)] = 12,
-    seed: int = 11,
+    seed: Annotated[int, typer.Option(min=0)] = 11,
 ) -> None:
     """Compare tile geometries with a small network on the same recordings."""
     from ..geometry import compare

@@ -202,14 +202,15 @@ def _write_examples(
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, n_bytes: int) -> Iterator[Path]:
+def whole_file(path: Path, n_bytes: int, userblock: int = 0) -> Iterator[Path]:
     """An empty HDF5 file beside `path`; it becomes `path` when all went well, and is removed when not.
 
+    userblock: bytes before HDF5's own, for another header. Raises InputError where the disk has not n_bytes.
     Its bytes are reserved before HDF5 opens it: the library crashes where a disk fills up under it.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     empty = io.BytesIO()
-    h5py.File(empty, "w").close()
+    h5py.File(empty, "w", userblock_size=userblock).close()
     try:
         with partial.open("wb", buffering=0) as file:
             file.write(empty.getvalue())

@@ -11,15 +11,15 @@ from wavesfm_core.errors import InputError
 
 from ..tasks import Task
 from .matlab import read_variable
-from .raw import Array, Raw, files_below
+from .raw import Array, OneShape, Raw, files_below, require_options
 
 
-def read_cfr(path: Path, channels: int) -> Array:
-    """`cfr` complex (a, channels, b) -> magnitudes float32 [channels, a, b]."""
+def read_cfr(path: Path, channels: int, same: OneShape) -> Array:
+    """`cfr` complex (a, channels, b) -> magnitudes float32 [channels, a, b]; same: of all the files."""
     cfr = read_variable(path, "cfr", (None, channels, None))
     if cfr.dtype.kind != "c":
         raise InputError(path, "cfr", f"dtype {cfr.dtype}", "complex numbers")
-    return np.abs(cfr).astype(np.float32).transpose(1, 0, 2)
+    return np.abs(same(path, cfr)).astype(np.float32).transpose(1, 0, 2)
 
 
 class CfrReader:
@@ -29,8 +29,10 @@ class CfrReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples without target."""
+        require_options(task)
+        same = OneShape("cfr")
         for path in files_below(root, (".mat",), "one .mat file per location with the variable cfr"):
-            yield Raw(partial(read_cfr, path, task.channels), None, str(path), group=path.stem)
+            yield Raw(partial(read_cfr, path, task.channels, same), None, str(path), group=path.stem)
 
 
 READER = CfrReader()

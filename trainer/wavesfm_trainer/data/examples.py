@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.spec import ImageSpec, SpectrogramSpec
 
 FORMAT = 1  # of the note
@@ -43,31 +42,3 @@ class Examples:
             image /= 255
         mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (self.spec.mean, self.spec.std))
         return (image - mean) / std
-
-    def subset(self, rows: Sequence[int]) -> Examples:
-        """These examples, with everything that belongs to them."""
-        index = np.asarray(rows, np.int64)
-
-        def each(values):
-            return None if values is None else values[index]
-
-        def names(values):
-            return tuple(values[i] for i in index) if values else ()
-
-        return replace(self, image=self.image[index], target=each(self.target), log10_rate=each(self.log10_rate),
-                       snr_db=each(self.snr_db), source=names(self.source), group=names(self.group))  # fmt: skip
-
-    def class_counts(self) -> NDArray[np.int64]:
-        """Examples of every label, int64 [L], of these very examples; ConfigurationError without labels."""
-        if self.target is None or not self.note["labels"]:
-            raise ConfigurationError(self.note["task"], "class_weights", f"kind {self.note['kind']}", "classification")
-        return np.bincount(self.target, minlength=len(self.note["labels"]))
-
-    def class_weights(self) -> NDArray[np.float32]:
-        """One over each class's frequency here, scaled to sum 1, float32 [L]; InputError names a class without any."""
-        counts = self.class_counts()
-        if not counts.all():
-            names = ", ".join(self.note["labels"][i] for i in np.flatnonzero(counts == 0))
-            raise InputError(self.note["task"], "class_weights", f"no example of {names}", "every label")
-        weights = 1 / counts
-        return (weights / weights.sum()).astype(np.float32)

@@ -13,7 +13,7 @@ from wavesfm_core.errors import InputError
 
 from ..tasks import Task
 from .hdf5_rows import Rows
-from .raw import Array, Raw, files_below
+from .raw import Array, Raw, files_below, require_options
 
 _NAME = re.compile(r"SNR(-?\d+)_(outdoor|indoor)", re.IGNORECASE)
 
@@ -29,6 +29,7 @@ class PositioningReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples of every SNR's file of the scene."""
+        require_options(task, "scene")
         scene = task.options.get("scene", "outdoor")
         paths = files_below(root, (".mat",), "dataset_SNR<dB>_<scene>.mat files")
         named = [(path, found) for path in paths if (found := _NAME.search(path.name))]
@@ -36,12 +37,14 @@ class PositioningReader:
         if not chosen:
             names = ", ".join(path.name for path in paths[:3])
             raise InputError(root, "files", names, f"at least one dataset_SNR<dB>_{scene}*.mat")
+        size: tuple[int | None, ...] = (None, None)
         for path, found in chosen:
-            yield from _read_file(path, float(found.group(1)), task)
+            features = Rows(path, "features", (None, task.channels, *size))
+            size = features.shape[2:]  # every file's as the first one's
+            yield from _read_file(path, float(found.group(1)), task, features)
 
 
-def _read_file(path: Path, snr_db: float, task: Task) -> Iterator[Raw]:
-    features = Rows(path, "features", (None, task.channels, None, None))
+def _read_file(path: Path, snr_db: float, task: Task, features: Rows) -> Iterator[Raw]:
     positions = Rows(path, "labels/position", (len(features), None))
     if positions.shape[1] < len(task.axes):
         raise InputError(path, "labels/position", f"{positions.shape[1]} columns", f"at least {len(task.axes)}")

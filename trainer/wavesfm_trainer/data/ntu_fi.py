@@ -11,18 +11,21 @@ from wavesfm_core.errors import InputError
 
 from ..tasks import Task
 from .matlab import read_variable
-from .raw import Array, Raw, files_below, generator_note, label_index, published_split
+from .raw import Array, OneShape, Raw, files_below, generator_note, label_index, published_split, require_options
 
 SUBCARRIERS = 114
 _LABEL = re.compile(r"([A-Za-z]+)")
 
 
-def read_amplitudes(path: Path, antennas: int) -> Array:
-    """`CSIamp` (antennas * 114, packets) -> float32 [antennas, 114, packets], antenna after antenna."""
+def read_amplitudes(path: Path, antennas: int, same: OneShape) -> Array:
+    """`CSIamp` (antennas * 114, packets) -> float32 [antennas, 114, packets], antenna after antenna.
+
+    same: of the data set's files, which all have as many packets.
+    """
     amplitudes = read_variable(path, "CSIamp", (antennas * SUBCARRIERS, None))
     if amplitudes.dtype.kind == "c":
         raise InputError(path, "CSIamp", "complex numbers", "amplitudes")
-    return amplitudes.reshape(antennas, SUBCARRIERS, -1)
+    return same(path, amplitudes).reshape(antennas, SUBCARRIERS, -1)
 
 
 class ActivityReader:
@@ -37,7 +40,10 @@ class ActivityReader:
         """Examples with published splits. Group: the person where a generator's note says who it was; the published
         files do not say, and have none.
         """
+        require_options(task)
         folder, note = generator_note(root)
+        require_options(task)
+        same = OneShape("CSIamp")
         for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HAR"):
             letters = _LABEL.match(path.stem)
             if letters is None:
@@ -46,7 +52,7 @@ class ActivityReader:
             known = {text.casefold() for text in task.labels}
             if path.parent.name.casefold() in known and label_index(task, path.parent.name, path) != label:
                 raise InputError(path, "label", f"{letters.group()} in a folder {path.parent.name}", "one of the two")
-            array = partial(read_amplitudes, path, task.channels)
+            array = partial(read_amplitudes, path, task.channels, same)
             about = note.get("examples", {}).get(path.relative_to(folder).as_posix(), {}) if note else {}
             group = f"person {about['person']}" if "person" in about else ""
             yield Raw(array, label, str(path), group, published_split(path, root))
@@ -62,10 +68,12 @@ class PersonReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples; files outside a person's folder (as the authors flattened them) have no group."""
+        require_options(task)
+        same = OneShape("CSIamp")
         for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HumanID"):
             person = path.parent.name if path.parent.name.isdigit() else ""
             label = label_index(task, person, path) if task.labels else None
-            array = partial(read_amplitudes, path, task.channels)
+            array = partial(read_amplitudes, path, task.channels, same)
             yield Raw(array, label, str(path), person, published_split(path, root))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.errors import InputError
+from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..tasks import Task
 
@@ -66,6 +66,21 @@ class Raw:
             raise InputError(self.source, "file", error.strerror or error, "a file that can be read") from None
 
 
+class OneShape:
+    """Arrays of a layout that gives all of them one shape: InputError for one that has not that of the first loaded."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.first, self.shape = key, "", ()
+
+    def __call__(self, source: object, array: NDArray) -> NDArray:
+        """`array`, as it is."""
+        if not self.first:
+            self.first, self.shape = str(source), array.shape
+        if array.shape != self.shape:
+            raise InputError(source, self.key, f"shape {list(array.shape)}", f"{list(self.shape)}, as {self.first} has")
+        return array
+
+
 class Reader(Protocol):
     """A raw layout. `read` raises InputError (file, key, found, expected) for a file that is not of this layout."""
 
@@ -74,6 +89,14 @@ class Reader(Protocol):
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """All examples below `root`, in an order that does not depend on the file system."""
         ...
+
+
+def require_options(task: Task, *known: str) -> None:
+    """ConfigurationError for an option of the task that its reader does not have."""
+    for key in task.options:
+        if key not in known:
+            expected = f"one of {', '.join(known)}" if known else f"none with reader {task.reader}"
+            raise ConfigurationError(f"task {task.name}", f"options.{key}", "no such option", expected)
 
 
 def label_index(task: Task, label: str, source: object) -> int:

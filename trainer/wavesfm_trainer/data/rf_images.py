@@ -12,7 +12,7 @@ from PIL import Image
 from wavesfm_core.errors import InputError
 
 from ..tasks import Task
-from .raw import Array, Raw, files_below, label_index, published_split
+from .raw import Array, Raw, files_below, label_index, published_split, require_options
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -43,6 +43,7 @@ class PictureReader:
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples; the files do not say which pictures are of one capture, so there are no groups."""
+        require_options(task)
         folders = {label.casefold() for label in task.labels}
         for path in files_below(root, SUFFIXES, "pictures named <label>_<anything>.png"):
             own_folder = path.parent.name.casefold() in folders

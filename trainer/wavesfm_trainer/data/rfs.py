@@ -18,7 +18,7 @@ from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.iqfile import SAMPLE_BYTES, open_recording
 
 from ..tasks import Task
-from .raw import Array, Raw
+from .raw import Array, Raw, require_options
 from .rfs_npy import open_capture
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class SpectrogramReader:
 
 
 def _options(task: Task) -> tuple[float, dict[str, float]]:
+    require_options(task, "crop_s", "keep")
     crop_s, keep = task.options.get("crop_s", 0.016), task.options.get("keep", {})
     if not isinstance(crop_s, (int, float)) or not 0 < crop_s <= 10:
         raise ConfigurationError(f"task {task.name}", "options: crop_s", crop_s, "above 0 and up to 10 seconds")

@@ -12,7 +12,7 @@ from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..tasks import Task
 from .npz import npz_keys, read_npz
-from .raw import Raw, files_below, published_split
+from .raw import Raw, files_below, published_split, require_options
 
 BATCH_KEYS = ("x_rg", "y_rg", "h_freq", "snr_db")
 
@@ -36,13 +36,18 @@ class GridReader:
     """.npz files of batches (`x_rg` [B, S, F], `y_rg` and `h_freq` [B, A, S, F] complex, `snr_db` [B]) or of single
     prepared examples (`x` [2, 1 + A, P * F], `h` [2, A, S * F], `snr_db`).
 
-    options: pilot_symbols, by default [2, 11]. A folder whose name begins with train or test is a published split.
+    options: pilot_symbols, by default [2, 11]; numerology, which the export reads. A folder whose name begins with
+    train or test is a published split.
     """
 
     name = "sionna_grids"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
         """Examples of every file; a batch is loaded once and kept until the next."""
+        if not task.grid:
+            expected = "antennas, symbols, subcarriers: a task of kind channel"
+            raise ConfigurationError(f"task {task.name}", "grid", "nothing", expected)
+        require_options(task, "pilot_symbols", "numerology")
         symbols = task.options.get("pilot_symbols", [2, 11])
         if not symbols or not all(isinstance(s, int) and 0 <= s < task.grid[1] for s in symbols):
             found = repr(symbols)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from .augment import Augmentation
 if TYPE_CHECKING:
     from ..data.examples import Examples
 
+log = logging.getLogger(__name__)
 SHARE_OF_FREE_MEMORY = 0.8  # the rest is for the model, its gradients and its activations
 Batch = dict[str, Tensor]
 
@@ -75,11 +77,16 @@ class DeviceExamples:
         """What `to` takes of the device's memory."""
         return sum(t.nbytes for key, t in self.host.items() if not (without_images and key == "image"))
 
-    def to(self, device: torch.device, without_images: bool = False) -> None:
-        """Move to the device; on the CPU nothing is copied. Whether it fits is `refuse_too_large`'s question."""
+    def to(self, device: torch.device, without_images: bool = False, images_on_host: bool = False) -> None:
+        """Move to the device; on the CPU nothing is copied. Whether it fits is `refuse_too_large`'s question.
+
+        images_on_host: they stay where they are, and those of a batch are moved with it.
+        """
         self.device = device
         keys = [key for key in self.host if not (without_images and key == "image")]
-        self.tensors = {key: self.host[key].to(device) for key in keys}
+        self.tensors = {key: self.host[key].to(device) for key in keys if not (images_on_host and key == "image")}
+        if images_on_host:
+            self.tensors["image"] = self.host["image"]
         self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     def order(self, seed: int, epoch: int) -> Tensor:
@@ -102,11 +109,12 @@ class DeviceExamples:
         if self.features is not None:
             batch["features"] = self.features.index_select(0, at)
         else:
-            batch["tile"] = self._tile(at, draws)
+            batch["tile"] = self._tile(index, draws)
         return batch
 
-    def _tile(self, at: Tensor, draws: Draws | None) -> Tensor:
-        kept = self.tensors["image"].index_select(0, at)
+    def _tile(self, index: Tensor, draws: Draws | None) -> Tensor:
+        images = self.tensors["image"]
+        kept = images.index_select(0, index.to(images.device)).to(self.device)
         image = kept.float() / 255 if kept.dtype == torch.uint8 else kept.float()
         if draws is not None:
             image = self.augmentation.image(image, draws)
@@ -233,10 +241,19 @@ def free_memory(device: torch.device) -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def move(sets: list[DeviceExamples], device: torch.device, without_images: bool = False) -> None:
-    """Move all to the device, after asking whether they fit; on the CPU they are where they are."""
+def move(sets: list[DeviceExamples], device: torch.device) -> None:
+    """Move all to the device; images that do not fit stay on the host, and go there batch by batch.
+
+    On the CPU they are where they are. ConfigurationError where not even the rest fits.
+    """
+    where = {}
     if device.type != "cpu":
-        names = ", ".join(f"{e.name} ({e.bytes_on_device(without_images) / 1e9:.2f} GB)" for e in sets)
-        refuse_too_large(sum(e.bytes_on_device(without_images) for e in sets), device, names)
+        names = ", ".join(f"{e.name} ({e.bytes_on_device() / 1e9:.2f} GB)" for e in sets)
+        try:
+            refuse_too_large(sum(e.bytes_on_device() for e in sets), device, names)
+        except ConfigurationError as error:
+            refuse_too_large(sum(e.bytes_on_device(without_images=True) for e in sets), device, names)
+            log.warning("images go to %s batch by batch: %s", device, error)
+            where = {"images_on_host": True}
     for examples in sets:
-        examples.to(device, without_images)
+        examples.to(device, **where)

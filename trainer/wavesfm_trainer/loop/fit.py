@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
@@ -77,9 +78,13 @@ def make_fabric(args: LoopArgs, devices: int | str, accelerator: str, num_nodes:
         raise ConfigurationError("fit", "devices, num_nodes", (devices, num_nodes), "1 or more, or 'auto' devices")
     several = devices * num_nodes > 1
     strategy = DDPStrategy(find_unused_parameters=unused) if several else "auto"
-    return Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=args.precision
-    )
+    try:
+        return Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=args.precision
+        )
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        found = f"{accelerator} ({' '.join(str(error).split())[:120]})"
+        raise ConfigurationError("fit", "accelerator", found, "auto, cpu, or one that is there") from None
 
 
 def _has_unused_parameters(objective: Objective) -> bool:
@@ -142,6 +147,7 @@ class _Loop:
         kept = self.directory.resumed
         if kept is not None and kept[0]["finished"]:
             return kept[0]["result"]
+        self._require_room(kept is not None)
         self._set_up()
         if kept is not None:
             self._restore(*kept)
@@ -158,6 +164,13 @@ class _Loop:
         self.fabric.barrier()
         return self._result()
 
+    def _require_room(self, resumed: bool) -> None:
+        """Weights and state are written beside the former ones, which a resumed run already has."""
+        weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        moments = 2 * sum(p.nbytes for p in self.model.parameters() if p.requires_grad)
+        once = weights + moments + weights * (2 if self.args.ema_decay else 1)
+        self.directory.require_room(once if resumed else 2 * once, "weights and state, and their replacements")
+
     def _set_up(self) -> None:
         """Model on the device, then the data (so that what memory is left is known), then the optimisers."""
         args = self.args
@@ -165,6 +178,8 @@ class _Loop:
             self.model.compile()
         self.wrapped = self.fabric.setup_module(_Step(self.objective))
         self.objective.prepare(self.loaders, self.fabric.autocast, self.fabric.device)
+        if args.compile and getattr(self.objective, "cached", False):  # then the model's own call is never made
+            self.model.from_prefix = torch.compile(self.model.from_prefix)
         groups = self.objective.parameter_groups(args.lr, args.weight_decay, args.layer_decay)
         self.optimizers = make_optimizers(self.model, groups, args, self.objective.betas)
         self.average = AveragedWeights(self.model, args.ema_decay) if args.ema_decay else None
@@ -263,7 +278,9 @@ class _Loop:
         self.epoch += 1
         seconds = time.monotonic() - self.epoch_started_s
         row: dict[str, float] = {"step": self.step, "epoch": self.epoch, "train_loss": self._mean_loss()}
-        row["lr"] = self.optimizers[0].param_groups[0]["lr"]
+        # of the last step, before layer decay
+        factor = lr_factor(self.step - 1, self.warmup_steps, self.total_steps, self.args.min_lr / self.args.lr)
+        row["lr"] = self.args.lr * factor
         last = self.epoch == self.args.epochs
         due = self.epoch % self.args.validate_every == 0 or last
         with self.average.swapped() if self.average is not None else nullcontext():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -127,17 +127,18 @@ class FinetuneArgs:
     """How a task is learnt.
 
     loss: "cross_entropy" (eq. 17, 18), "mse" (eq. 19), "snr_mse" (eq. 20, 21); "": the head's usual one.
-    label_smoothing: theta of eq. 17; class_weights: beta of eq. 18, one over the share in the training split.
+    label_smoothing: theta of eq. 17; class_weights: beta of eq. 18, one over the share in the training split. None: in
+        a recipe the task's own; here off.
     elements: "sum" over coordinates or coefficients as eq. 19 and 21 print it, or their "mean".
     cache_prefix: what frozen, deterministic blocks make of the data is computed once and kept in feature_dtype (one
-        of FEATURE_DTYPES): "on", "off", or "auto", where that is possible (nothing augmented) and fits the memory.
+        of FEATURE_DTYPES): "always", "never", or "auto": where that is possible (nothing augmented) and it fits.
     keep: (share of the run, share of patches) stages that look at some patches only while training
         (vit.draw_patches), in order, the last until 1.0; empty: all patches always.
     """
 
     loss: str = ""
-    label_smoothing: float = 0.0
-    class_weights: bool = False
+    label_smoothing: float | None = None
+    class_weights: bool | None = None
     elements: str = "sum"
     cache_prefix: str = "auto"
     feature_dtype: str = "float16"
@@ -150,9 +151,9 @@ class FinetuneArgs:
         entropy = self.loss in ("", "cross_entropy")
         rules = {
             "loss": (self.loss in ("", *usual), f"one of {', '.join(sorted(usual))}"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, "0 to below 1"),
+            "label_smoothing": (0 <= (self.label_smoothing or 0) < 1, "0 to below 1"),
             "elements": (self.elements in losses.ELEMENTS, f"one of {', '.join(losses.ELEMENTS)}"),
-            "cache_prefix": (self.cache_prefix in ("auto", "on", "off"), "auto, on or off"),
+            "cache_prefix": (self.cache_prefix in ("auto", "always", "never"), "auto, always or never"),
             "feature_dtype": (self.feature_dtype in FEATURE_DTYPES, f"one of {', '.join(FEATURE_DTYPES)}"),
             "keep": (stages and all(0 < share <= 1 for _, share in self.keep), "stages in order that end at 1.0"),
         }
@@ -161,8 +162,8 @@ class FinetuneArgs:
             for name in ("label_smoothing", "class_weights")
             if rules.get(name, (True, ""))[0]
         }
-        if self.cache_prefix == "on" and self.keep:
-            rules["cache_prefix"] = (False, "off with keep, which looks at other patches in each step")
+        if self.cache_prefix == "always" and self.keep:
+            rules["cache_prefix"] = (False, "never with keep, which looks at other patches in each step")
         for name, (holds, expected) in rules.items():
             if not holds:
                 raise ConfigurationError("FinetuneArgs", name, getattr(self, name), expected)
@@ -178,7 +179,9 @@ class FinetuneObjective:
     betas = (0.9, 0.999)
 
     def __init__(self, model: TaskModel, head: HeadSpec, args: FinetuneArgs | None = None) -> None:
-        self.model, self.head, self.args = model, head, args or FinetuneArgs()
+        args = args or FinetuneArgs()
+        own = {"label_smoothing": args.label_smoothing or 0.0, "class_weights": bool(args.class_weights)}
+        self.model, self.head, self.args = model, head, replace(args, **own)
         self.loss_name = self.args.loss or LOSSES[head.task][0]
         if self.loss_name not in LOSSES[head.task]:
             expected = f"one of {', '.join(LOSSES[head.task])} for {head.task}"
@@ -218,15 +221,15 @@ class FinetuneObjective:
 
     def _may_cache(self, loaders: Loaders, device: torch.device) -> bool:
         reasons = {
-            "off": self.args.cache_prefix == "off",
+            "never": self.args.cache_prefix == "never",
             "no frozen, deterministic block": self.model.prefix_depth() == 0,
             "augmentation": any(e.augmentation.active for e in loaders.training),
             "keep": bool(self.args.keep),
         }
         reason = next((name for name, holds in reasons.items() if holds), None)
-        if reason and self.args.cache_prefix == "on":
-            raise ConfigurationError("FinetuneArgs", "cache_prefix", f"on with {reason}", "off, or that changed")
-        if reason or self.args.cache_prefix == "on":
+        if reason and self.args.cache_prefix == "always":
+            raise ConfigurationError("FinetuneArgs", "cache_prefix", f"always with {reason}", "never, or that changed")
+        if reason or self.args.cache_prefix == "always":
             return not reason
         try:
             needed = prefix_bytes(self.model, loaders.all, FEATURE_DTYPES[self.args.feature_dtype])

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from .batches import Loaders
 from .state import StateDirectory, write_json, write_tensors
 
 log = logging.getLogger(__name__)
-COMPARED = ("args", "objective", "data")
+COMPARED = ("args", "objective", "data", "pretrained_sha256")
 VERSIONS = ("torch", "lightning", "numpy", "wavesfm-trainer", "wavesfm-core")
 
 
@@ -60,6 +61,13 @@ class RunDirectory:
         else:
             self._rewind(int(self.resumed[0]["epoch"]))
 
+    def require_room(self, n_bytes: int, what: str) -> None:
+        """RunError unless the disk has so many bytes left."""
+        there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
+        free = shutil.disk_usage(there).free
+        if free < n_bytes:
+            raise RunError(self.path, "disk", f"{free / 1e6:.1f} MB free", f"{n_bytes / 1e6:.1f} MB, for {what}")
+
     def _compare(self, path: Path) -> None:
         try:
             before = json.loads(path.read_text())
@@ -67,6 +75,10 @@ class RunDirectory:
             raise RunError(path, "contents", error, "the config.json of the run to resume") from None
         now = json.loads(json.dumps(self.config))
         for part in COMPARED:
+            if part == "pretrained_sha256" and part not in before:  # a run of an earlier version
+                if now[part]:
+                    log.warning("%s: does not say which weights it started from, so that these are not compared", path)
+                continue
             old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
             for name in {**new, **old}:  # in the config's order: what was asked for before what follows from it
                 if name.removeprefix("args.") not in FREE_TO_CHANGE and old.get(name) != new.get(name):
@@ -147,7 +159,7 @@ def make_config(
     args: LoopArgs, objective: Mapping[str, Any], loaders: Loaders, more: Mapping[str, Any], processes: int
 ) -> dict[str, Any]:
     """config.json: what `runs_format` asks for; options, model and data, which resuming compares; commit; versions."""
-    usual = {"name": "", "command": "", "recipe": "", "task": "", "method": "", "pretrained": ""}
+    usual = dict.fromkeys(("name", "command", "recipe", "task", "method", "pretrained", "pretrained_sha256"), "")
     data = {
         "training": {e.name: e.describe() for e in loaders.training},
         "validation": {e.name: e.describe() for e in loaders.validation},
@@ -160,18 +172,25 @@ def make_config(
         "objective": dict(objective),
         "data": data,
         "processes": processes,
-        "git_commit": git_commit(Path.cwd()),
+        "git_commit": git_commit(Path(__file__)),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
     }
 
 
-def git_commit(directory: Path) -> str | None:
-    """Commit that is checked out where `directory` is, "-dirty" where files differ; None outside of a repository."""
-    command = ["git", "-C", str(directory), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+def git_commit(source: Path) -> str | None:
+    """Commit that `source` is checked out of, "-dirty" where files differ; None where no repository has that file."""
+    git = ["git", "-C", str(source.parent)]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        # An installed file may lie in somebody else's repository, under what that one ignores.
+        _run([*git, "ls-files", "--error-unmatch", source.name])
+        return _run([*git, *describe]).strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
 def _version(package: str) -> str | None:

@@ -3,8 +3,9 @@
 Layout: one MATLAB 5 file per location with `cfr` complex64 (a, 4, b): a repeats of the reference symbol, four channels
 of the pico cell, b subcarriers. The published set has 476 locations; a, b and its file names are not known here:
 64 repeats, 272 subcarriers (one per resource block of 100 MHz at 3.5 GHz) and `location_<n>.mat` are chosen. Places
-and headings are in the note. The channel is geometry (walls, floor and ceiling, pillars, parked cars); over the
-repeats the vehicle stands still or creeps, and the clock drifts.
+and headings are in the note. The channel is geometry (walls, floor and ceiling, pillars, parked cars) and not Sionna's
+models, which draw the surroundings anew for each stop (see nr_positioning); over the repeats the vehicle stands still
+or creeps, and the clock drifts.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ are at street height or on the floors of the buildings around. How the published
 
 from __future__ import annotations
 
+import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError
 
+from ..cache import SPARE_BYTES, whole_file
 from .geometry import Points, Scene, array_response, line_array, paths_from
 from .output import draws, finish, start
 
@@ -31,6 +34,7 @@ OFFSETS_HZ = (np.arange(SUBCARRIERS) - SUBCARRIERS // 2) * SPACING_HZ
 CENTRE, SPREAD = 0.46, 0.115  # mean and standard deviation of the published features
 OBSTACLE_LOSS = 10 ** (-15 / 20)
 FLOOR_M, USER_M = 3.0, 1.5
+HEADER_BYTES, CHUNK_BYTES = 512, 256  # of MATLAB, in front of HDF5; of HDF5's index for one chunk, at most
 _SCENE, _USERS, _NOISE = 1, 2, 3
 FILES = {
     "outdoor": {s: f"dataset_SNR{s}_outdoor.mat" for s in (10, 20, 50)},
@@ -119,7 +123,8 @@ def features(rng: np.random.Generator, response: NDArray[np.complex128], snr_db:
 def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> None:
     """Write the three SNR files of `count` positions (published: 3,876), about 99 kB a position and file.
 
-    ConfigurationError for another scene than "outdoor" and "indoor" or a directory that is not empty.
+    ConfigurationError for another scene than "outdoor" and "indoor" or a directory that is not empty; InputError where
+    the disk has not room for all three, before anything is made.
     """
     if scene not in FILES:
         raise ConfigurationError("nr_positioning", "scene", repr(scene), f"one of {', '.join(FILES)}")
@@ -127,15 +132,19 @@ def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> 
     site = draw_site(seed, scene)
     positions = np.array([draw_position(draws(seed, _USERS, i), scene) for i in range(count)])
     shape = (count, len(site.stations), ANTENNAS, SUBCARRIERS)
-    files = {snr_db: _create(directory / name, shape, positions) for snr_db, name in FILES[scene].items()}
-    try:
+    n_bytes = HEADER_BYTES + 8 * math.prod(shape) + positions.nbytes + CHUNK_BYTES * count + SPARE_BYTES
+    with ExitStack() as stack:
+        partials = [
+            stack.enter_context(whole_file(directory / name, n_bytes, HEADER_BYTES)) for name in FILES[scene].values()
+        ]
+        files = {
+            snr_db: stack.enter_context(_create(partial, shape, positions))
+            for snr_db, partial in zip(FILES[scene], partials)
+        }
         for index, position in enumerate(positions):
             response = channel(site, position)
             for snr_db, file in files.items():
                 file["features"][index] = features(draws(seed, _NOISE, index, snr_db), response, snr_db)
-    finally:
-        for file in files.values():
-            file.close()
     for name in FILES[scene].values():
         _matlab_header(directory / name)
     settings = {
@@ -146,7 +155,7 @@ def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> 
 
 
 def _create(path: Path, shape: tuple[int, ...], positions: Points) -> h5py.File:
-    file = h5py.File(path, "w", userblock_size=512)
+    file = h5py.File(path, "r+")
     feature_set = file.create_dataset("features", shape, "f8", chunks=(1, *shape[1:]))
     labels = file.create_group("labels")
     for item in (feature_set, labels.create_dataset("position", data=positions)):

@@ -18,13 +18,19 @@ T = TypeVar("T")
 
 
 def start(directory: Path, count: int, fewest: int = 1, why: str = "examples") -> Path:
-    """Make `directory` and return it; ConfigurationError when something lies in it or `count` is below `fewest`."""
+    """Make `directory` and return it.
+
+    ConfigurationError when something lies in it, when it cannot be made, or when `count` is below `fewest`.
+    """
     if count < fewest:
         raise ConfigurationError("data generate", "count", count, f"{fewest} or more ({why})")
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigurationError(directory, "directory", "something there already", "an empty or new directory")
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(directory, "directory", error.strerror or error, "one that can be made") from None
     return directory
 
 
