@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,6 @@ import pytest
 
 pytest.importorskip("gnuradio", reason="GNU Radio belongs to the other environment")
 sys.path.insert(0, str(Path(__file__).parent))
-
-
-@pytest.fixture(autouse=True)
-def flowgraphs_collected_here() -> Iterator[None]:
-    """An ended flowgraph is a cycle, which any thread may collect.
-
-    The heap is torn when a block's thread does that while this one builds the next flowgraph: seen in one run of the
-    suite in ten, and in five of eight under gdb.
-    """
-    gc.disable()
-    yield
-    gc.collect()
-    gc.enable()
 
 
 @pytest.fixture()

@@ -97,9 +97,9 @@ def test_snr_and_speed_while_running_and_a_limit_of_slots(channels_file):
     so_far = len(block.data())
     while len(block.data()) < so_far + 40 * N and time.monotonic() < began + 30:
         time.sleep(0.01)
-    passed_s = time.monotonic() - began
     top.stop()
     finish(top)
+    passed_s = time.monotonic() - began
     power = np.abs(np.array(block.data())) ** 2
     assert power[: 5 * N].mean() > 50
     assert power[-2 * N :].mean() < 3

@@ -14,6 +14,7 @@ from .base import RuntimeTensor, check_arrays, closed, match_tensors
 if TYPE_CHECKING:
     from ..bundle import Bundle
 
+FIRST_REFUSED = (2026, 0)  # from here on, up to 2026.4.1 at least, compiling some models writes past blocks of the heap
 BF16_RELATIVE_TOLERANCE = 0.05  # of the largest output: bf16 keeps 8 bits, and a dozen layers add up
 
 
@@ -25,6 +26,9 @@ class OpenVinoEngine:
             import openvino
         except ImportError as error:
             raise EngineError("engine openvino", "runtime", error, "pip install wavesfm-core[openvino]") from error
+        version = openvino.__version__.split("-")[0]
+        if tuple(map(int, version.split(".")[:2])) >= FIRST_REFUSED:
+            raise EngineError("engine openvino", "version", version, "one before 2026, which tear the heap")
         try:
             core = openvino.Core()
             native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -42,7 +46,6 @@ class OpenVinoEngine:
             ) from error
         self._spec = bundle.spec
         self.relative_tolerance = BF16_RELATIVE_TOLERANCE if precision == "bf16" else 0.0
-        version = openvino.__version__.split("-")[0]
         self.description = f"openvino {version}, CPU, {precision}, threads: {threads or 'all'}"
 
     @staticmethod
