@@ -60,9 +60,11 @@ def test_images_of_pilots(spec: OFDMSpec) -> None:
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_what_a_grid_holds(spec: OFDMSpec) -> None:
     grid = noise(*spec.grid_shape)
-    bad, power = check_grid(grid, spec.pilot_symbols, spec.pilot_subcarriers)
+    bad, power, silent = check_grid(grid, spec.pilot_symbols, spec.pilot_subcarriers)
     at_pilots = grid[:, list(spec.pilot_symbols)][:, :, spec.pilot_subcarriers].astype(np.complex128)
-    assert bad == 0 and power == pytest.approx(np.mean(np.abs(at_pilots) ** 2), rel=1e-12)
+    assert bad == silent == 0 and power == pytest.approx(np.mean(np.abs(at_pilots) ** 2), rel=1e-12)
+    grid[:, spec.pilot_symbols[-1]] = 0
+    assert check_grid(grid, spec.pilot_symbols, spec.pilot_subcarriers)[2] == 1
     grid[-1, -1, -1] = complex(0, np.nan)
     assert check_grid(grid, spec.pilot_symbols, spec.pilot_subcarriers)[0] == 1
 
