@@ -243,8 +243,10 @@ def test_whatever_the_bindings_raise_is_an_engine_error(
         raise TypeError("no such stream")
 
     monkeypatch.setattr(driver, "stream_handle", broken)
-    with pytest.raises(EngineError, match="TypeError: no such stream"):
+    with pytest.raises(EngineError, match="run: found TypeError: no such stream"):
         engine.run(inputs(bundle, 5))
+    with pytest.raises(EngineError, match="opening: found TypeError: no such stream"):
+        open_engine(bundle, driver, library, cache)
 
 
 def test_inputs_are_checked(bundle: Bundle, driver: FakeDriver, library: FakeLibrary, cache: PlanCache) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, EngineError
+from ..errors import ConfigurationError, EngineError, WavesfmError
 from ..plan_cache import PlanCache
 from ..types import Tensor
 from .base import closed
@@ -53,7 +53,8 @@ class TensorRTEngine:
             if precision == "auto":
                 precision = precision_for(bundle, driver.gpu)
             cache = PlanCache() if cache is None else cache
-            plan, session = _opened(bundle, precision, max_batch, library, driver, cache)
+            with _named("opening", "an engine"):
+                plan, session = _opened(bundle, precision, max_batch, library, driver, cache)
             stack.callback(session.close)
             self._stack = stack.pop_all()
         self._session: GpuSession | None = session
@@ -65,17 +66,24 @@ class TensorRTEngine:
         """See `Engine.run`; any batch, in whichever thread."""
         if self._session is None:
             raise closed(ENGINE)
-        try:
+        with _named("run", "outputs"):
             return self._session.run(inputs)
-        except EngineError:
-            raise
-        except Exception as error:  # of the library's bindings, which share no base
-            raise EngineError(ENGINE, "run", f"{type(error).__name__}: {error}"[:300], "outputs") from error
 
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
         self._stack.close()
+
+
+@contextlib.contextmanager
+def _named(field: str, expected: str) -> Iterator[None]:
+    """Whatever the library's bindings raise, which share no base, as an EngineError."""
+    try:
+        yield
+    except WavesfmError:
+        raise
+    except Exception as error:
+        raise EngineError(ENGINE, field, f"{type(error).__name__}: {error}"[:300], expected) from error
 
 
 def _opened(
