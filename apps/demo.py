@@ -33,13 +33,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from waterfall import Found, draw
-from wavesfm_core.bundle import Bundle
+from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.cli.parsing import hertz
 from wavesfm_core.cli.summary import Summary
 from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
-from wavesfm_core.iqfile import Recording, open_recording
-from wavesfm_core.sigmf_annotations import annotate
-from wavesfm_core.sigmf_meta import META, validate_meta
+from wavesfm_core.recordings.iqfile import Recording, open_recording
+from wavesfm_core.recordings.sigmf_annotations import annotate
+from wavesfm_core.recordings.sigmf_meta import META, validate_meta
 from wavesfm_core.types import NO_SIGNAL, UNKNOWN, Prediction, StreamTime
 from wavesfm_trainer.signals.scene import Scene, Span, labels_at, make_scene
 

@@ -36,9 +36,9 @@ from gpu_contenders import (  # noqa: E402
     missing_for_torch,
     product_rate,
 )
-from wavesfm_core.bundle import SPEC, Bundle, bundle_inputs  # noqa: E402
+from wavesfm_core.bundle.bundle import SPEC, Bundle, bundle_inputs  # noqa: E402
+from wavesfm_core.engines.availability import cuda_devices  # noqa: E402
 from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from wavesfm_core.engines.presence import cuda_devices  # noqa: E402
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PAPER_TILES = 64  # of the parity of the paper's size: the reference on the CPU takes 0.1 s for each
@@ -183,7 +183,14 @@ def run_tests(out: Path) -> Row:
     """The tests that need a GPU: how many passed, failed and were skipped."""
     report = out / "gpu-tests.xml"
     report.unlink(missing_ok=True)
-    installed = ["-P", "-m", "pytest", "-q", "-o", "pythonpath="]  # not the checkout, which has no compiled kernels
+    installed = [
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        "pythonpath=tests",
+    ]  # tests the installed package
     command = [sys.executable, *installed, "-m", "gpu", f"--junitxml={report}", str(GPU_TESTS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if not report.is_file():
@@ -233,7 +240,7 @@ def machine() -> Row:
 
 def synthetic_bundle(directory: Path, **size: int) -> Bundle:
     """A bundle of such a size with random weights, its golden outputs by onnxruntime on the CPU."""
-    from synthetic_vit import make_bundle
+    from support.synthetic_vit import make_bundle
 
     draft = make_bundle(directory / "draft", np.zeros((2, PAPER_OUTPUTS), np.float32), **size)
     golden = draft.golden()
@@ -243,7 +250,7 @@ def synthetic_bundle(directory: Path, **size: int) -> Bundle:
 
 def measured(models: Path, tiles: int, seconds: float, out: Path) -> dict[str, Any]:
     """The whole report."""
-    from synthetic_vit import PAPER
+    from support.synthetic_vit import PAPER
 
     everyone = contenders()
     report: dict[str, Any] = {"schema": 1, "machine": machine(), "tests": run_tests(out), "parity": []}

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from wavesfm_core.bundle import Bundle
-from wavesfm_core.engines.presence import (
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.engines.availability import (
     cuda_devices,
     missing_for_onnxruntime_cuda,
     missing_for_tensorrt,
     unloadable_for_tensorrt,
 )
-from wavesfm_core.engines.trt_library import LIBRARIES
+from wavesfm_core.engines.tensorrt.library import LIBRARIES
 from wavesfm_core.errors import EngineError
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -79,8 +79,8 @@ def _installed(package: str) -> bool:
 
 def _tensorrt(library: str, precision: str) -> Callable[[Bundle, int], Any]:
     def opened(bundle: Bundle, most: int) -> Any:
-        from wavesfm_core.engines.tensorrt import TensorRTEngine
-        from wavesfm_core.engines.trt_library import open_library
+        from wavesfm_core.engines.tensorrt.engine import TensorRTEngine
+        from wavesfm_core.engines.tensorrt.library import open_library
 
         return TensorRTEngine(bundle, precision, library=open_library(library), max_batch=most)
 
@@ -103,8 +103,8 @@ class TorchPeer:
 
     def __init__(self, compiled: bool) -> None:
         import torch
-        from wavesfm_trainer.task_model import TaskArgs, TaskModel
-        from wavesfm_trainer.vit import EncoderArgs
+        from wavesfm_trainer.models.task_model import TaskArgs, TaskModel
+        from wavesfm_trainer.models.vit import EncoderArgs
 
         self._torch = torch
         model = TaskModel(EncoderArgs(size="paper"), TaskArgs(n_outputs=PAPER_OUTPUTS))

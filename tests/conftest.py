@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).parent))  # tiny_onnx, whatever the import mode
-
-import tiny_onnx
+from support import tiny_onnx
 
 # A busy machine is no finding about the code: no deadlines, and no complaint that drawing took long.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,10 +38,10 @@ def make_bundle() -> Callable[..., Path]:
     The model (tiny_onnx, or other bytes) answers "left" for a carrier below the centre, "right" above, "quiet" for
     noise. A full tile has 2048 samples (fft_size 64, 32 rows of one frame), a partial one at least 256.
     """
-    from wavesfm_core.bundle import bundle_inputs, write_bundle
-    from wavesfm_core.golden import Golden
-    from wavesfm_core.preprocess import prepare
-    from wavesfm_core.spec import BundleSpec, HeadSpec, SpectrogramSpec, TensorSpec
+    from wavesfm_core.bundle.bundle import bundle_inputs, write_bundle
+    from wavesfm_core.bundle.golden import Golden
+    from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, SpectrogramSpec, TensorSpec
+    from wavesfm_core.preprocess.tile import prepare
 
     def make(
         directory: Path,

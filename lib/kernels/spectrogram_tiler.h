@@ -17,7 +17,7 @@
 
 namespace wavesfm {
 
-//! What a tile is; the fields mean what `wavesfm_core.spec.SpectrogramSpec` says of them.
+//! What a tile is; the fields mean what `wavesfm_core.bundle.spec.SpectrogramSpec` says of them.
 struct TilerSettings {
     std::size_t fft_size, hop_samples;
     std::string window; //!< hann, hamming, blackman (all periodic) or rectangular

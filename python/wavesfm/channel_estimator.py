@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pmt
 from gnuradio import gr
+from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.combining import combine, spread
-from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.engines import EngineChange
 from wavesfm_core.engines.standby import engine_failures

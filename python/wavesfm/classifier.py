@@ -12,8 +12,8 @@ from gnuradio import gr
 from wavesfm_core.engines import EngineChange
 from wavesfm_core.engines.standby import engine_failures
 from wavesfm_core.errors import WavesfmError
-from wavesfm_core.gate import DEFAULT_GATE_DB
 from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.preprocess.power_gate import DEFAULT_GATE_DB
 from wavesfm_core.types import Prediction
 
 from .messages import (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from wavesfm_core.bundle import Bundle
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import PilotGridSpec, from_dict
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import PilotGridSpec, from_dict
 
 BYTES_LIMIT = 1 << 24
 

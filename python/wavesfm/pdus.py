@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pmt
 from numpy.typing import NDArray
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.types import ChannelEstimate, Slot
 
 from .messages import dict_to_pmt, number_from_pmt, time_from_pmt

@@ -1,4 +1,4 @@
-"""Plays a recording of any format that `wavesfm_core.iqfile` reads."""
+"""Plays a recording of any format that `wavesfm_core.recordings.iqfile` reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.iqfile import Segment, open_recording
+from wavesfm_core.recordings.iqfile import Segment, open_recording
 
 from .messages import time_to_pmt
 from .stream_end import chunk_samples

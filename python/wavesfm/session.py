@@ -9,7 +9,7 @@ from typing import Any
 
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.preprocess import TileStream
+from wavesfm_core.preprocess.tile_stream import TileStream
 from wavesfm_core.types import Prediction, Samples, StreamTime, Tile
 from wavesfm_core.worker import Worker
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import SlotStream
 from wavesfm_core.errors import InputError
 from wavesfm_core.types import Samples, Slot, StreamTime

@@ -1,8 +1,18 @@
 """The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
 
+from .bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec, TensorSpec
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
-from .spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec, TensorSpec
-from .types import NO_SIGNAL, UNKNOWN, Accounts, ChannelEstimate, PositionEstimate, Prediction, Slot, StreamTime, Tile
+from .types import (
+    NO_SIGNAL,
+    UNKNOWN,
+    Accounts,
+    ChannelEstimate,
+    PositionEstimate,
+    Prediction,
+    Slot,
+    StreamTime,
+    Tile,
+)
 
 __version__ = "0.1.0"
 

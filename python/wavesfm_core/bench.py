@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .channel.numerology import OFDMSpec
+from .bundle.ofdm_spec import OFDMSpec
+from .bundle.spec import SpectrogramSpec
 from .channel.pipeline import ChannelPipeline
 from .channel.slots import SlotStream, make_demodulator
 from .channel.uplink import UplinkSource
-from .spec import SpectrogramSpec
-from .spectrogram import make_tiler
+from .preprocess.spectrogram import make_tiler
 from .types import Samples, Slot
 
 RUNS = 5

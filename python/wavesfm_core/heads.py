@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .bundle.spec import HeadSpec
 from .errors import ConfigurationError, EngineError
-from .spec import HeadSpec
 from .types import NO_SIGNAL, UNKNOWN, ChannelEstimate, PositionEstimate, Prediction, Tensor, Tile
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .bundle import Bundle, bundle_inputs, replay_golden
+from .bundle.bundle import Bundle, bundle_inputs
+from .bundle.spec import ImageSpec, SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
-from .errors import ConfigurationError, InputError, WavesfmError
-from .gate import DEFAULT_GATE_DB, PowerGate
+from .engines.verify import proven
+from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
-from .iqfile import Recording, check_rate
-from .preprocess import TileStream, prepare
-from .spec import ImageSpec, SpectrogramSpec
+from .preprocess.power_gate import DEFAULT_GATE_DB, PowerGate
+from .preprocess.tile import prepare
+from .preprocess.tile_stream import TileStream
+from .recordings.iqfile import Recording, check_rate
 from .types import Estimate, Prediction, Samples, Tensor, Tile
 
 log = logging.getLogger(__name__)
@@ -185,16 +187,6 @@ class Pipeline:
         if count == 0:
             least = self.stream_spec.min_samples
             raise InputError(where, "length", f"{n_samples} samples", f"at least {least}, this model's shortest tile")
-
-
-def proven(bundle: Bundle, engine: Engine) -> Engine:
-    """The engine, which gives the bundle's golden outputs; one that does not is closed. Raises as `replay_golden`."""
-    try:
-        replay_golden(bundle, engine)
-    except WavesfmError:
-        engine.close()
-        raise
-    return engine
 
 
 def _check_batch(batch_tiles: int) -> None:

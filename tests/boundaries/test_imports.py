@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from isolation import import_all, modules_on_disk, run_blocked
+from support.isolation import import_all, modules_on_disk, run_blocked
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("torch", "lightning", "pytorch_lightning", "onnx", "onnxscript", "safetensors")

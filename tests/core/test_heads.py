@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
+from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, EngineError
 from wavesfm_core.heads import ChannelHead, ClassificationHead, PositionHead, make_head, softmax
-from wavesfm_core.spec import HeadSpec
 from wavesfm_core.types import NO_SIGNAL, UNKNOWN, PositionEstimate, StreamTime, Tile
 
 SPEC = HeadSpec("classification", ("a", "b", "c"), 0.5)

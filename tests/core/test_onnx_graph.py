@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import synthetic_vit
-import tiny_onnx
 from hypothesis import given
 from hypothesis import strategies as st
+from support import synthetic_vit, tiny_onnx
 from wavesfm_core import protobuf_wire as wire
 from wavesfm_core.errors import BundleError
 from wavesfm_core.onnx_graph import BFLOAT16, FLOAT16, Graph, Initialiser, Node

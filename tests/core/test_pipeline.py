@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wavesfm_core.bundle import Bundle
+from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError
-from wavesfm_core.gate import PowerGate
 from wavesfm_core.heads import ClassificationHead
-from wavesfm_core.iqfile import open_recording
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.preprocess import TileStream
+from wavesfm_core.preprocess.power_gate import PowerGate
+from wavesfm_core.preprocess.tile_stream import TileStream
+from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_core.types import NO_SIGNAL, UNKNOWN, Prediction, Tile
 
 Tone = Callable[..., np.ndarray]
@@ -189,7 +189,7 @@ def test_a_failing_engine_is_an_engine_error(recorded: tuple[Pipeline, Recorder]
 
 
 def test_opening_replays_the_golden_tiles(fake_bundle: Path, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-    import tiny_onnx
+    from support import tiny_onnx
 
     other = tiny_onnx.model(3, scale=1.1)
     path = make_bundle(tmp_path / "other", model=other)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, EngineError, WavesfmError
 from wavesfm_core.heads import ClassificationHead
-from wavesfm_core.spec import HeadSpec
 from wavesfm_core.types import Prediction, Tile
 from wavesfm_core.worker import POLICIES, Worker
 

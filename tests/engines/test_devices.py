@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from wavesfm_core import engines
-from wavesfm_core.bundle import Bundle, bundle_inputs
-from wavesfm_core.engines import available_engines, open_engine, presence
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
+from wavesfm_core.engines import availability as presence
+from wavesfm_core.engines import available_engines, open_engine
 from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.engines.onnxruntime import CPU, CUDA, OnnxRuntimeEngine, cuda_providers
 from wavesfm_core.engines.standby import StandbyEngine
@@ -42,7 +43,7 @@ class Machine:
         self._patch.setattr(engines, "missing_for_onnxruntime_cuda", lambda: missing_cuda)
         self._patch.setattr(engines, "cuda_devices", lambda: gpus)
         self._patch.setitem(
-            sys.modules, "wavesfm_core.engines.tensorrt", SimpleNamespace(TensorRTEngine=self._open_tensorrt)
+            sys.modules, "wavesfm_core.engines.tensorrt.engine", SimpleNamespace(TensorRTEngine=self._open_tensorrt)
         )
         self._patch.setattr(OnnxRuntimeEngine, "__init__", self._onnxruntime(OnnxRuntimeEngine.__init__))
 

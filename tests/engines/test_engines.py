@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bundles
-import tiny_onnx
-from wavesfm_core.bundle import Bundle, bundle_inputs, replay_golden
+from support import tiny_bundles, tiny_onnx
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines import ENGINES, Engine, available_engines, open_engine
 from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.engines.timing import milliseconds_per_tile
+from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")

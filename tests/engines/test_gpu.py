@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle import SPEC, Bundle, bundle_inputs, replay_golden
+from wavesfm_core.bundle.bundle import SPEC, Bundle, bundle_inputs
 from wavesfm_core.engines import open_engine
+from wavesfm_core.engines.availability import (
+    missing_for_onnxruntime_cuda,
+    missing_for_tensorrt,
+    unloadable_for_tensorrt,
+)
 from wavesfm_core.engines.onnxruntime import CUDA, OnnxRuntimeEngine, cuda_providers
-from wavesfm_core.engines.presence import missing_for_onnxruntime_cuda, missing_for_tensorrt, unloadable_for_tensorrt
 from wavesfm_core.engines.standby import StandbyEngine
+from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import EngineError
 
 MISSING = missing_for_tensorrt() or unloadable_for_tensorrt()

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic_vit
-from known_engines import KnownEngine
-from wavesfm_core.bundle import Bundle, replay_golden
+from support import synthetic_vit
+from support.known_engines import KnownEngine
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.engines.availability import cuda_devices
 from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine
-from wavesfm_core.engines.presence import cuda_devices
+from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import EngineError
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,8 @@ def test_what_is_installed_and_cannot_be_loaded_is_not_available(
     gpu_check: ModuleType, fake_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import gpu_contenders
-    from wavesfm_core.engines import onnxruntime, presence
+    from wavesfm_core.engines import availability as presence
+    from wavesfm_core.engines import onnxruntime
 
     def find(name: str) -> object:
         return ModuleType(name)

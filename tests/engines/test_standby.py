@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from known_engines import KnownEngine
-from wavesfm_core.bundle import Bundle, bundle_inputs
+from support.known_engines import KnownEngine
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines.base import Engine
 from wavesfm_core.engines.standby import EngineChange, StandbyEngine
 from wavesfm_core.errors import EngineError

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic_vit
-from fake_cuda import FakeDriver, FakeLibrary, outputs_of
+from support import synthetic_vit
+from support.fake_cuda import FakeDriver, FakeLibrary, outputs_of
 from wavesfm_core import engines
-from wavesfm_core.bundle import Bundle, bundle_inputs
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines import open_engine
 from wavesfm_core.engines.standby import EngineChange, StandbyEngine
 from wavesfm_core.errors import ConfigurationError
@@ -34,8 +34,8 @@ def driver(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> F
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(engines, "missing_for_tensorrt", lambda: "")
     monkeypatch.setattr(engines, "missing_for_onnxruntime_cuda", lambda: "no onnxruntime-gpu")
-    monkeypatch.setattr("wavesfm_core.engines.tensorrt.PyCudaDriver", lambda device_id: driver)
-    monkeypatch.setattr("wavesfm_core.engines.tensorrt.open_library", lambda: FakeLibrary(bundle.spec, driver))
+    monkeypatch.setattr("wavesfm_core.engines.tensorrt.engine.PyCudaDriver", lambda device_id: driver)
+    monkeypatch.setattr("wavesfm_core.engines.tensorrt.engine.open_library", lambda: FakeLibrary(bundle.spec, driver))
     return driver
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("gnuradio", reason="GNU Radio belongs to the other environment")
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture()
@@ -26,7 +23,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             return opened[-1]
 
         monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
-        monkeypatch.setattr("wavesfm_core.pipeline.replay_golden", lambda bundle, engine: None)
+        monkeypatch.setattr("wavesfm_core.engines.verify.replay_golden", lambda bundle, engine: None)
         return opened
 
     return arrange
@@ -36,7 +33,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 def standby(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """standby(failures=(), refused=None, allow=None) -> list of the pairs (CPU's, GPU's) of engines that blocks opened
     from here on run. The GPU's is made, or refused with that error, once the event `allow` is set, at once without."""
-    from known_engines import KnownEngine
+    from support.known_engines import KnownEngine
     from wavesfm_core.engines.standby import StandbyEngine
 
     opened: list[Any] = []
@@ -57,7 +54,7 @@ def standby(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
         for module in ("wavesfm_core.pipeline", "wavesfm_core.channel.pipeline"):
             monkeypatch.setattr(f"{module}.open_engine", open_engine)
-        monkeypatch.setattr("wavesfm_core.pipeline.replay_golden", lambda bundle, engine: None)
+        monkeypatch.setattr("wavesfm_core.engines.verify.replay_golden", lambda bundle, engine: None)
         return opened
 
     return arrange

@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pmt
 import pytest
-from flowgraphs import finish
 from gnuradio import blocks, digital, wavesfm
 from gnuradio.wavesfm.pdus import slot_to_pmt
-from ofdm_graphs import Estimated, Sender, channels, numerology, paced, sent, slots, write_numerology
+from support.flowgraphs import finish
+from support.ofdm_graphs import Estimated, Sender, channels, numerology, paced, sent, slots, write_numerology
+from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.combining import combine, error_vector_magnitude, spread
-from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.errors import BundleError, ConfigurationError, InputError
 

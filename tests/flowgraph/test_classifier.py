@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pmt
 import pytest
-from flowgraphs import ChunkSource, Collector, accounts_close, finish, rx_time, vector_source
 from gnuradio import blocks, gr, gr_unittest, wavesfm
+from support.flowgraphs import ChunkSource, Collector, accounts_close, finish, rx_time, vector_source
 from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.preprocess import TileStream
+from wavesfm_core.preprocess.tile_stream import TileStream
 
 TILE = 2048
 

@@ -13,8 +13,8 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import gr, wavesfm
-from ofdm_graphs import channels, numerology, write_numerology
-from wavesfm_core.channel.covariance import Covariances
+from support.ofdm_graphs import channels, numerology, write_numerology
+from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.uplink import save_channels
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sigmf.validate
-from wavesfm_core.iqfile import open_recording
 from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.recordings.iqfile import open_recording
 
 APPS = Path(__file__).parents[2] / "apps"
 TILE = 2048
@@ -212,7 +212,7 @@ def waterfall(monkeypatch):
 
 @pytest.mark.parametrize("rows", [7, 100, 224, 1000])
 def test_the_picture_has_the_power_where_it_is(rows, waterfall, make_bundle, tone, tmp_path):
-    from wavesfm_core.bundle import Bundle
+    from wavesfm_core.bundle.bundle import Bundle
 
     spec = Bundle.open(make_bundle(tmp_path / "b", high_db=100.0)).spec.preprocess
     samples = np.concatenate([tone(-0.2, 8 * TILE, snr_db=50), tone(0.25, 8 * TILE, snr_db=51)])
@@ -228,7 +228,7 @@ def test_the_picture_has_the_power_where_it_is(rows, waterfall, make_bundle, ton
 
 
 def test_rows_without_a_tile_are_empty(waterfall, fake_bundle, tone, tmp_path):
-    from wavesfm_core.bundle import Bundle
+    from wavesfm_core.bundle.bundle import Bundle
 
     path = write(tmp_path / "r.cf32", tone(0.1, 2 * TILE + 200), "cf32")
     with open_recording(path) as recording:
@@ -248,7 +248,7 @@ def test_labels_are_never_over_each_other(seed, waterfall):
 
 
 def test_a_picture_of_very_many_runs(waterfall, fake_bundle, tone, tmp_path):
-    from wavesfm_core.bundle import Bundle
+    from wavesfm_core.bundle.bundle import Bundle
 
     path = write(tmp_path / "r.cf32", tone(0.1, 300 * TILE), "cf32")
     found = [waterfall.Found(f"label {i % 7}", 0.5, i * TILE, TILE, None, 1) for i in range(300)]

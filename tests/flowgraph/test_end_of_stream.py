@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pmt
 import pytest
-from flowgraphs import Collector, accounts_close, finish, run, vector_source
 from gnuradio import blocks, gr, wavesfm
+from support.flowgraphs import Collector, accounts_close, finish, run, vector_source
 
 TILE, PARTIAL = 2048, 300
 

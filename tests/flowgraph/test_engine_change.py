@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-import tiny_grids
-from flowgraphs import Collector, accounts_close, finish, vector_source
 from gnuradio import blocks, gr, wavesfm
 from gnuradio.wavesfm.pdus import slot_to_pmt
-from ofdm_graphs import Estimated
+from support import tiny_grids
+from support.flowgraphs import Collector, accounts_close, finish, vector_source
+from support.ofdm_graphs import Estimated
 from wavesfm_core.errors import ConfigurationError, EngineError
 from wavesfm_core.types import Slot
 

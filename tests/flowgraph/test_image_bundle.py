@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny_bundles
 from gnuradio import wavesfm
+from support import tiny_bundles
 from wavesfm_core.errors import ConfigurationError
 
 

@@ -11,7 +11,7 @@ from gnuradio.wavesfm import pdus
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from ofdm_graphs import numerology, slots
+from support.ofdm_graphs import numerology, slots
 from wavesfm_core.types import ChannelEstimate, StreamTime
 
 SPEC = numerology()

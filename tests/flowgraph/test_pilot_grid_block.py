@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pmt
 import pytest
-from flowgraphs import ChunkSource, finish, run, rx_time, vector_source
 from gnuradio import blocks, gr, wavesfm
-from ofdm_graphs import Ports, channels, numerology, write_numerology
+from support.flowgraphs import ChunkSource, finish, run, rx_time, vector_source
+from support.ofdm_graphs import Ports, channels, numerology, write_numerology
 from wavesfm_core.channel.slots import SlotStream
 from wavesfm_core.channel.uplink import UplinkSource
 from wavesfm_core.errors import ConfigurationError, InputError

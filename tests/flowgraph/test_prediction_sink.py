@@ -7,8 +7,8 @@ import os
 
 import pmt
 import pytest
-from flowgraphs import Collector, finish, run, vector_source
 from gnuradio import gr, wavesfm
+from support.flowgraphs import Collector, finish, run, vector_source
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.pipeline import Pipeline
 

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pmt
 import pytest
-from flowgraphs import Collector, finish, run
 from gnuradio import blocks, gr, wavesfm
+from support.flowgraphs import Collector, finish, run
 from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
-from wavesfm_core.iqfile import SAMPLE_BYTES, SIGMF_DATATYPES, open_recording
 from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.recordings.iqfile import SAMPLE_BYTES, SIGMF_DATATYPES, open_recording
 
 TILE = 2048
 N = 100_003

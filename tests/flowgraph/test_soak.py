@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flowgraphs import accounts_close
-from tiny_grids import SMALL, make_grid_bundle, paths
+from support.flowgraphs import accounts_close
+from support.tiny_grids import SMALL, make_grid_bundle, paths
 from wavesfm_core.channel.uplink import save_channels
 
 SOAK = Path(__file__).parents[2] / "apps" / "soak.py"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pmt
 import pytest
-from flowgraphs import ChunkSource, Collector, rx_time, vector_source
 from gnuradio import gr_unittest, wavesfm
-from wavesfm_core.bundle import Bundle
-from wavesfm_core.preprocess import TileStream
+from support.flowgraphs import ChunkSource, Collector, rx_time, vector_source
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.preprocess.tile_stream import TileStream
 
 TILE = 2048
 

@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pmt
 import pytest
-import tiny_grids
-from flowgraphs import finish, run
 from gnuradio import blocks, digital, gr, wavesfm
-from ofdm_graphs import Ports, channels, numerology, write_numerology
+from support import tiny_grids
+from support.flowgraphs import finish, run
+from support.ofdm_graphs import Ports, channels, numerology, write_numerology
 from wavesfm_core.channel.combining import error_vector_magnitude
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.channel.slots import SlotStream

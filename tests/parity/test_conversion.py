@@ -5,10 +5,10 @@ from __future__ import annotations
 import array
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import oracle
 from wavesfm_core._kernels import to_complex64
 
 BYTES = {"cu8": 2, "cs8": 2, "cs16": 4, "cf32": 8}

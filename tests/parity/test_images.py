@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import oracle
 from wavesfm_core import _kernels
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import ImageSpec
+from wavesfm_core.bundle.spec import ImageSpec
+from wavesfm_core.preprocess.tile import prepare
 
 SPEC = ImageSpec(2, low=-3.0, high=5.0, mean=(0.4, 0.5), std=(0.1, 0.25), height=30, width=20)
 SHAPES = [(1, 342, 2000), (4, 16, 193), (2, 17, 96), (3, 1, 1), (1, 224, 224), (2, 1016, 3)]

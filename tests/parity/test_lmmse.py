@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_grids import covariances, drawn, numerology, received
-from wavesfm_core.channel.covariance import Covariances
+from support.tiny_grids import covariances, drawn, numerology, received
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.estimators import LMMSE
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.channel.pilots import observe
+from wavesfm_core.preprocess.pilot_grid import observe
 
 TOLERANCE = 1e-3
 SPECS = {

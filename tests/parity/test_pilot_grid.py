@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-import ofdm_oracle as oracle
 import pytest
+from support import ofdm_oracle as oracle
 from wavesfm_core._kernels import (
     OFDMDemodulator,
     check_grid,
@@ -19,7 +19,7 @@ from wavesfm_core._kernels import (
     projected_power,
     waveform_correlation,
 )
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import make_demodulator
 
 SPECS = {

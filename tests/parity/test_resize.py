@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import oracle
 import pytest
-from wavesfm_core.spec import SpectrogramSpec
-from wavesfm_core.spectrogram import make_tiler
+from support import oracle
+from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.preprocess.spectrogram import make_tiler
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(512, 224), (448, 224), (1000, 224), (224, 224), (4, 224), (37, 100)])

@@ -6,13 +6,13 @@ import dataclasses
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import oracle
 from wavesfm_core import _kernels
-from wavesfm_core.spec import REFERENCES, WINDOWS, SpectrogramSpec
-from wavesfm_core.spectrogram import make_tiler
+from wavesfm_core.bundle.spec import REFERENCES, WINDOWS, SpectrogramSpec
+from wavesfm_core.preprocess.spectrogram import make_tiler
 
 # Width and height differ so that a swapped axis shows.
 SMALL = SpectrogramSpec(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
-from wavesfm_core.preprocess import TileStream, prepare
-from wavesfm_core.spec import SpectrogramSpec
+from wavesfm_core.preprocess.tile import prepare
+from wavesfm_core.preprocess.tile_stream import TileStream
 from wavesfm_core.types import StreamTime, Tile
 
 SPEC = SpectrogramSpec(

@@ -17,11 +17,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from wavesfm_core.bundle.spec import BundleSpec
 from wavesfm_core.engines.base import RuntimeTensor
-from wavesfm_core.engines.cuda_driver import GPU
-from wavesfm_core.engines.trt_library import Build, Profile, Progress
+from wavesfm_core.engines.tensorrt.cuda import GPU
+from wavesfm_core.engines.tensorrt.library import Build, Profile, Progress
 from wavesfm_core.errors import EngineError
-from wavesfm_core.spec import BundleSpec
 
 
 class Stream:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from wavesfm_core.bundle import Bundle
+from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.engines.fake import FakeEngine
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from wavesfm_core.spec import HeadSpec, ImageSpec
+from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
 from wavesfm_trainer.data.examples import Examples
-from wavesfm_trainer.loop import (
+from wavesfm_trainer.models.mae import MaskedAutoencoder
+from wavesfm_trainer.models.task_model import TaskArgs, TaskModel
+from wavesfm_trainer.models.vit import EncoderArgs
+from wavesfm_trainer.training import (
     Augmentation,
     DeviceExamples,
     FinetuneArgs,
@@ -23,9 +26,6 @@ from wavesfm_trainer.loop import (
     PretrainObjective,
     fit,
 )
-from wavesfm_trainer.mae import MaskedAutoencoder
-from wavesfm_trainer.task_model import TaskArgs, TaskModel
-from wavesfm_trainer.vit import EncoderArgs
 
 SIDE = 32
 LABELS = ("dark", "grey", "bright")
@@ -96,7 +96,7 @@ def loop_args(**options) -> LoopArgs:
 
 def kill_after(steps: int) -> None:
     """SIGKILL to this process after that many optimiser steps."""
-    from wavesfm_trainer.loop.fit import _Loop
+    from wavesfm_trainer.training.fit import _Loop
 
     real = _Loop._optimiser_step
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pmt
-from flowgraphs import WATCHDOG_S, run
 from gnuradio import blocks, gr
 from gnuradio.wavesfm.pdus import grid_from_pmt
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.spec import to_dict
+from support.flowgraphs import WATCHDOG_S, run
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import to_dict
 from wavesfm_core.types import Slot
 
 

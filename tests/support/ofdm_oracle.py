@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 
 
 def grid(samples: NDArray[np.complex64], spec: OFDMSpec) -> NDArray[np.complex128]:

@@ -15,7 +15,7 @@ Tolerances, each with its reason:
 from __future__ import annotations
 
 import numpy as np
-from wavesfm_core.spec import ImageSpec, SpectrogramSpec
+from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec
 
 ROWS_DB = 1e-3
 RESIZE_DB = 2e-4

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tiny_onnx
-from wavesfm_core.bundle import write_bundle
-from wavesfm_core.golden import Golden
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
+from support import tiny_onnx
+from wavesfm_core.bundle.bundle import write_bundle
+from wavesfm_core.bundle.golden import Golden
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
+from wavesfm_core.preprocess.tile import prepare
 
 HEADS = {
     "classification": HeadSpec("classification", labels=("run", "walk", "fall")),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tiny_onnx
-from wavesfm_core.bundle import bundle_inputs, write_bundle
-from wavesfm_core.channel.covariance import Covariances
+from support import tiny_onnx
+from wavesfm_core.bundle.bundle import bundle_inputs, write_bundle
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.golden import Golden
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, TensorSpec
 from wavesfm_core.channel.estimators import LeastSquares
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.channel.pilots import Observation
-from wavesfm_core.golden import Golden
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, TensorSpec
+from wavesfm_core.preprocess.pilot_grid import Observation
+from wavesfm_core.preprocess.tile import prepare
 
 SNR_WEIGHT = 0.01  # of the tiny model: what each dB adds to every output
 

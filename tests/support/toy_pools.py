@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.spec import to_dict
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import to_dict
 from wavesfm_trainer.data import channel_pool
 from wavesfm_trainer.data.generators.channels import Scenario
 

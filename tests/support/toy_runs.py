@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from loop_toys import ENCODER
-from wavesfm_core.spec import HeadSpec, ImageSpec, Preprocess, SpectrogramSpec, preprocess_from_dict, to_dict
-from wavesfm_trainer import weights
+from support.loop_toys import ENCODER
+from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, Preprocess, SpectrogramSpec, preprocess_from_dict, to_dict
 from wavesfm_trainer.data.cache import read_note, write_cache
-from wavesfm_trainer.data.raw import Raw
-from wavesfm_trainer.mae import MaskedAutoencoder
-from wavesfm_trainer.task_model import TaskArgs, TaskModel
-from wavesfm_trainer.tasks import Task
+from wavesfm_trainer.data.readers.base import Raw
+from wavesfm_trainer.data.tasks import Task
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.models.mae import MaskedAutoencoder
+from wavesfm_trainer.models.task_model import TaskArgs, TaskModel
 
 SIZE = {"height": 32, "width": 32, "shares": (0.4, 0.1, 0.5)}
 KINDS = ("classification", "position", "channel")
@@ -90,7 +90,7 @@ def make_run(directory: Path, preprocess: Preprocess, head: HeadSpec, **options:
     """A run directory with weights and config.json."""
     directory.mkdir(parents=True)
     model = make_model(head, preprocess.tile_shape[0], **options)
-    weights.save(directory / "weights.safetensors", model, {"head": to_dict(head), "preprocess": to_dict(preprocess)})
+    registry.save(directory / "weights.safetensors", model, {"head": to_dict(head), "preprocess": to_dict(preprocess)})
     config = {"task": f"toy {head.task}", "args": {"epochs": 3, "seed": 1}, "git_commit": "0123abc"}
     (directory / "config.json").write_text(json.dumps(config))
     return directory
@@ -115,7 +115,7 @@ def make_pretrained(directory: Path, specs: dict[str, Preprocess], **changes: An
     channels = tuple(sorted({spec.tile_shape[0] for spec in specs.values()}))
     model = MaskedAutoencoder(dataclasses.replace(ENCODER, channels=channels, **changes))
     data = {name: {"preprocess": to_dict(spec)} for name, spec in specs.items()}
-    weights.save(directory / "weights.safetensors", model, {"data": data})
+    registry.save(directory / "weights.safetensors", model, {"data": data})
     return directory
 
 

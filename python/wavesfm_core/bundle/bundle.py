@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .channel.covariance import FILE_LIMIT, Covariances
-from .errors import BundleError, ConfigurationError, InputError
+from ..errors import BundleError, ConfigurationError, InputError
+from .covariance import FILE_LIMIT, Covariances
 from .golden import GOLDEN_LIMIT, Golden
 from .spec import BundleSpec, PilotGridSpec, from_dict, to_dict
 
 if TYPE_CHECKING:
-    from .engines.base import Engine
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ SCHEMA_VERSION = 1
 MODEL, SPEC, GOLDEN, README = "model.onnx", "bundle.json", "golden.npz", "README.md"
 LIMITS = {MODEL: 2 << 30, SPEC: 1 << 20, GOLDEN: GOLDEN_LIMIT, README: 1 << 20}
 COVARIANCES = "covariances.npz"  # which not every bundle has
-PREPARE_TOLERANCE = 2e-2  # standardised units; covers FFTW's and numpy's different roundings near the dB floor
 
 
 @dataclass(frozen=True)
@@ -149,49 +148,6 @@ def write_bundle(
     return Bundle.open(target)
 
 
-@dataclass(frozen=True)
-class GoldenReport:
-    """The largest differences of a replay: of the prepared tiles, in standardised units, and of the outputs."""
-
-    engine: str
-    tiles: int
-    prepare_difference: float
-    prepare_tolerance: float
-    engine_difference: float
-    engine_tolerance: float
-
-
-def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
-    """Prepare the golden IQ, arrays or grids and run the golden tiles through `engine`.
-
-    Raises BundleError naming the stage that differs, `prepare` or `engine`, with the largest difference. The outputs
-    may differ by the bundle's tolerance, or by the engine's `relative_tolerance` times the largest golden output where
-    that is more (an engine of lower precision than float32).
-    """
-    from .preprocess import prepare  # here, so that reading a bundle needs no compiled kernels
-
-    golden = bundle.golden()
-    source = f"{bundle.path / GOLDEN}: input"
-    prepared = [prepare(a, bundle.spec.preprocess, f"{source} {i}") for i, a in enumerate(golden.inputs)]
-    apart = max((_largest(a, b) for a, b in zip(prepared, golden.tiles, strict=True)), default=0.0)
-    if not apart <= PREPARE_TOLERANCE:
-        raise BundleError(
-            bundle.path, "golden stage prepare", f"a difference of {apart:.3g}", f"at most {PREPARE_TOLERANCE:g}"
-        )
-    snr_db = golden.snr_db(bundle.spec)
-    outputs = engine.run(bundle_inputs(bundle.spec, np.stack(golden.tiles), golden.rate_hz, snr_db))
-    worst, allowed = 0.0, bundle.spec.tolerance
-    for name, expected in golden.outputs.items():
-        tolerance = max(bundle.spec.tolerance, engine.relative_tolerance * float(np.max(np.abs(expected))))
-        difference = _largest(outputs[name], expected)
-        if not difference <= tolerance:
-            stage = f"golden stage engine ({engine.description}), output {name}"
-            raise BundleError(bundle.path, stage, f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
-        if difference >= worst:
-            worst, allowed = difference, tolerance
-    return GoldenReport(engine.description, len(golden.tiles), apart, PREPARE_TOLERANCE, worst, allowed)
-
-
 def bundle_inputs(spec: BundleSpec, tiles: np.ndarray, rates_hz: Any, snr_db: Any = None) -> dict[str, np.ndarray]:
     """The model's inputs by name: tiles float32 [B, C, H, W] and, where asked for, what describes them as [B, 1].
 
@@ -206,13 +162,6 @@ def bundle_inputs(spec: BundleSpec, tiles: np.ndarray, rates_hz: Any, snr_db: An
     elif any(tensor.source == "snr_db" for tensor in spec.inputs):
         raise ConfigurationError(f"bundle {spec.name}", "snr_db", "nothing", "one number for each tile")
     return {tensor.name: sources[tensor.source] for tensor in spec.inputs}
-
-
-def _largest(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest absolute difference; infinite where shapes differ or a value is not finite."""
-    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return float("inf")
-    return float(np.max(np.abs(a.astype(np.float64) - b), initial=0.0))
 
 
 def _check_file(path: Path, limit: int) -> None:

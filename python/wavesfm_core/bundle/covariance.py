@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..npz import load_arrays
-from .numerology import OFDMSpec
+from .npz import load_arrays
+from .ofdm_spec import OFDMSpec
 
 FILE_LIMIT = 256 << 20  # bytes, of the file and of its arrays together
 TOLERANCE = 1e-4  # of the mean eigenvalue: how far from Hermitian, or below zero an eigenvalue, rounding may lead

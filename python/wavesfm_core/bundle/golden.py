@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BundleError
+from ..errors import BundleError
+from ..types import Samples, Tensor
 from .npz import load_arrays
 from .spec import BundleSpec, PilotGridSpec
-from .types import Samples, Tensor
 
 GOLDEN_LIMIT = 64 << 20  # bytes, of the file and of all its arrays together
 TILES_LIMIT = 1024
@@ -45,7 +45,7 @@ class Golden:
         """What the grids' pilots say, in dB, float64 [n]; None for other bundles. Raises InputError for bad grids."""
         if not isinstance(spec.preprocess, PilotGridSpec):
             return None
-        from .channel.pilots import observe  # here, so that reading a bundle needs no compiled kernels
+        from ..preprocess.pilot_grid import observe  # here, so that reading a bundle needs no compiled kernels
 
         return observe(np.stack(self.grids), spec.preprocess.numerology).snr_db
 

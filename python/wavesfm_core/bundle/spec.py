@@ -9,8 +9,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, final
 
-from .channel.numerology import OFDMSpec
-from .errors import BundleError
+from ..errors import BundleError
+from .ofdm_spec import OFDMSpec
 
 T = TypeVar("T")
 PreprocessT = TypeVar("PreprocessT", "SpectrogramSpec", "ImageSpec", "PilotGridSpec")

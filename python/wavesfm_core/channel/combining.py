@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .numerology import OFDMSpec
+from ..bundle.ofdm_spec import OFDMSpec
 
 Grid = NDArray[np.complex64]
 

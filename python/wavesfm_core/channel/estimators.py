@@ -7,15 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle, bundle_inputs
-from ..engines import Engine
+from ..bundle.covariance import Covariances
+from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import ConfigurationError
-from ..heads import ChannelHead
-from ..preprocess import prepare
-from ..spec import PilotGridSpec
-from .covariance import Covariances
-from .numerology import OFDMSpec
-from .pilots import Grid, Observation, least_squares_tiles, observe
+from ..preprocess.pilot_grid import Grid, Observation, observe
 
 INTERPOLATIONS = {"linear": "ls", "nearest": "ls-nearest"}
 CUT = 1e-7  # of the strongest mode of an axis: weaker ones are left out, covariances in single precision hold none
@@ -122,42 +117,6 @@ class LMMSE:
 
     def _gains(self, noise: NDArray[np.float64]) -> NDArray[np.float32]:
         return (self._power / (self._power + noise[:, None, None])).astype(np.float32)
-
-
-class ModelEstimator:
-    """A bundle's model: prepare, engine, head.
-
-    Layout "least_squares": the model is fed the least squares over the root of their mean power, and its answer is
-    multiplied by that root. Layout "image": the grid is brought to a signal power of 1, as in training, and the answer
-    brought back; the measured signal power is taken no lower than for an SNR of -10 dB. Raises ConfigurationError for a
-    bundle that is not for grids.
-    """
-
-    name = "model"
-
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        preprocess = bundle.spec.preprocess
-        if not isinstance(preprocess, PilotGridSpec):
-            expected = "one for pilot grids, since a channel is to be estimated"
-            raise ConfigurationError(bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
-        self.spec = preprocess.numerology
-        self.bundle_id = bundle.id
-        self._bundle, self._engine, self._preprocess = bundle, engine, preprocess
-        self._head = ChannelHead(bundle.spec.head, bundle.id)
-
-    def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
-        """See `Estimator.estimate`; raises EngineError too."""
-        seen = observation or observe(grids, self.spec)
-        tiles, roots = least_squares_tiles(seen.ls) if self._preprocess.image is None else self._images(grids, seen)
-        inputs = bundle_inputs(self._bundle.spec, tiles, np.zeros(len(tiles)), seen.snr_db)
-        channels = self._head.channels(self._engine.run(inputs)[self._bundle.spec.outputs[0].name])
-        channels *= roots[:, None, None, None]
-        return channels
-
-    def _images(self, grids: Grid, seen: Observation) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        roots = np.sqrt(np.maximum(seen.signal_power, LOWEST_SNR * seen.noise_power)).astype(np.float32)
-        scaled = grids / roots[:, None, None, None]
-        return np.stack([prepare(grid, self._preprocess, f"slot {i}") for i, grid in enumerate(scaled)]), roots
 
 
 Taps = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.npz import load_arrays
+from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import InputError
-from ..npz import load_arrays
-from .numerology import OFDMSpec
-from .pilots import Grid
+from ..preprocess.pilot_grid import Grid
 
 FILE_LIMIT = 8 << 30  # bytes, of the arrays together
 NAMES = ("y_rg", "h_freq", "x_rg")

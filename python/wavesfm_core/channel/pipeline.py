@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import lay_streams
-from ..bundle import Bundle
+from ..bundle.bundle import Bundle
+from ..bundle.covariance import Covariances
+from ..bundle.ofdm_spec import OFDMSpec
+from ..bundle.spec import PilotGridSpec
 from ..engines import Engine, EngineChange, open_engine
+from ..engines.verify import proven
 from ..errors import ConfigurationError, InputError, WavesfmError
-from ..pipeline import proven
-from ..spec import PilotGridSpec
+from ..preprocess.pilot_grid import Observation, check_grid, observe_checked, residuals
 from ..types import ChannelEstimate, Slot
 from .backoff import BackOff
-from .covariance import Covariances
-from .estimators import LMMSE, Estimator, LeastSquares, ModelEstimator
-from .numerology import OFDMSpec
-from .pilots import Observation, check_grid, observe_checked, residuals
+from .estimators import LMMSE, Estimator, LeastSquares
+from .model_estimator import ModelEstimator
 
 METHODS = ("model", "lmmse", "lmmse-tf", "ls", "ls-nearest")
 

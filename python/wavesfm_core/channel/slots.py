@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import OFDMDemodulator, lay_streams
+from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import ConfigurationError, InputError
 from ..types import Samples, Slot, StreamTime
-from .numerology import OFDMSpec
 from .synchronisation import CarrierOffset, PilotSearch, PilotTracker
 
 SYNCS = ("tag", "pilots")

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._kernels import waveform_correlation
+from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import ConfigurationError
 from ..types import Samples
-from .numerology import OFDMSpec
 
 SEARCH_FALSE_ALARM = 1e-12  # for each sample: at 1.44 MS/s of noise once in a week
 TRACK_FALSE_ALARM = 1e-3  # for each slot, where the place is known

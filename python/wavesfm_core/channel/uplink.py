@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.npz import load_arrays
+from ..bundle.ofdm_spec import QPSK, OFDMSpec
+from ..bundle.spec import from_dict
 from ..errors import BundleError, ConfigurationError, InputError
-from ..npz import load_arrays
-from ..spec import from_dict
 from ..types import Samples
-from .numerology import QPSK, OFDMSpec
 
 FILE_LIMIT = 2 << 30  # bytes, of the file and of its arrays
 

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..bundle import Bundle, replay_golden
+from ..bundle.bundle import Bundle
 from ..engines import available_engines, open_engine
+from ..engines.verify import replay_golden
 from ..errors import ConfigurationError, EngineError
-from ..gate import DEFAULT_GATE_DB
-from ..iqfile import Recording, open_recording
 from ..pipeline import Pipeline
+from ..preprocess.power_gate import DEFAULT_GATE_DB
+from ..recordings.iqfile import Recording, open_recording
 from ..types import Prediction
 from .benchmarks import PEER, bench_channel, bench_engines, bench_spectrogram
 from .compiling import cache_app, cached_plans, compile_command
@@ -143,7 +144,7 @@ def annotate(
     threshold: Threshold = None,
 ) -> None:
     """Write what was found as SigMF annotations next to the recording."""
-    from ..sigmf_annotations import annotate as write_annotations
+    from ..recordings.sigmf_annotations import annotate as write_annotations
 
     console = Console()
     with _open(recording, rate, sample_format, centre) as opened:
@@ -179,7 +180,7 @@ def estimate(
     ] = None,
 ) -> None:
     """Estimate the channels of the OFDM slots in a file, and how far off they are where the truth is there."""
-    from ..channel.covariance import Covariances
+    from ..bundle.covariance import Covariances
     from ..channel.grid_file import read_grids
     from ..channel.pipeline import ChannelPipeline
     from .estimating import back_off, run, save

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bench import chain_rate, demodulation_rate, estimation_rate, slot_rate, spectrogram_rate
-from ..bundle import Bundle
-from ..channel.numerology import OFDMSpec
+from ..bundle.bundle import Bundle
+from ..bundle.ofdm_spec import OFDMSpec
+from ..bundle.spec import PilotGridSpec, SpectrogramSpec
 from ..channel.pipeline import METHODS, ChannelPipeline
 from ..engines import ENGINES, available_engines, open_engine
 from ..engines.timing import milliseconds_per_tile
 from ..errors import ConfigurationError, EngineError
-from ..spec import PilotGridSpec, SpectrogramSpec
 
 log = logging.getLogger(__name__)
 

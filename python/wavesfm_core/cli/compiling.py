@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..bundle import Bundle
-from ..engines.calibration import read_tiles
-from ..engines.compiler import Plan, compile_bundle
-from ..plan_cache import PlanCache, PlanRecord, default_directory
+from ..bundle.bundle import Bundle
+from ..engines.tensorrt.calibration import read_tiles
+from ..engines.tensorrt.compiler import Plan, compile_bundle
+from ..engines.tensorrt.plan_cache import PlanCache, PlanRecord, default_directory
 
 cache_app = typer.Typer(help="Plans that were compiled and are kept.", no_args_is_help=True)
 

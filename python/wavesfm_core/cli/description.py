@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..spec import BundleSpec, HeadSpec, PilotGridSpec, SpectrogramSpec
+from ..bundle.spec import BundleSpec, HeadSpec, PilotGridSpec, SpectrogramSpec
 
 
 def head_rows(head: HeadSpec) -> dict[str, str]:

@@ -13,9 +13,9 @@ from rich.table import Table
 from ..channel.backoff import BackOff
 from ..channel.estimators import LeastSquares
 from ..channel.grid_file import GridFile
-from ..channel.pilots import Grid
 from ..channel.pipeline import ChannelPipeline
 from ..errors import ConfigurationError, InputError, WavesfmError
+from ..preprocess.pilot_grid import Grid
 from ..types import ChannelEstimate, Slot
 
 BATCH_SLOTS = 32

@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EngineError
+from .availability import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
 from .base import Engine
-from .presence import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
 from .standby import EngineChange, StandbyEngine
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
+    from ..bundle.bundle import Bundle
 
 __all__ = ["Engine", "EngineChange", "available_engines", "open_engine"]
 
@@ -134,7 +134,7 @@ def _open(name: str, bundle: Bundle, threads: int, precision: str) -> Engine:
 
 
 def _open_tensorrt(bundle: Bundle, precision: str, device_id: int) -> Engine:
-    from .tensorrt import TensorRTEngine
+    from .tensorrt.engine import TensorRTEngine
 
     return TensorRTEngine(bundle, "fp32" if precision == "f32" else precision, device_id)
 

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 
 from ..errors import EngineError
-from .trt_library import LIBRARIES, open_library
+from .tensorrt.library import LIBRARIES, open_library
 
 
 def cuda_devices() -> int:

@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ..bundle.spec import TensorSpec
 from ..errors import BundleError, EngineError
-from ..spec import TensorSpec
 from ..types import Tensor
 
 

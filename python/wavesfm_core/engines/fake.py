@@ -13,7 +13,7 @@ from ..types import Tensor
 from .base import check_arrays, closed
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
+    from ..bundle.bundle import Bundle
 
 
 class FakeEngine:

@@ -12,7 +12,7 @@ from ..types import Tensor
 from .base import RuntimeTensor, check_arrays, closed, match_tensors
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
+    from ..bundle.bundle import Bundle
 
 
 CPU = "CPUExecutionProvider"

@@ -12,7 +12,7 @@ from ..types import Tensor
 from .base import RuntimeTensor, check_arrays, closed, match_tensors
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
+    from ..bundle.bundle import Bundle
 
 FIRST_REFUSED = (2026, 0)  # from here on, up to 2026.4.1 at least, compiling some models writes past blocks of the heap
 BF16_RELATIVE_TOLERANCE = 0.05  # of the largest output: bf16 keeps 8 bits, and a dozen layers add up

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from ..bundle import Bundle, bundle_inputs
+from ..bundle.bundle import Bundle, bundle_inputs
 from .base import Engine
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _kernels
-from .errors import InputError
-from .spec import ImageSpec
-from .types import Tensor
+from .. import _kernels
+from ..bundle.spec import ImageSpec
+from ..errors import InputError
+from ..types import Tensor
 
 SIDE_LIMIT = 65536  # of an array that comes in
 VALUES_LIMIT = 1 << 28  # of all its channels: 1 GiB

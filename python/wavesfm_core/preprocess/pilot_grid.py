@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _kernels
+from ..bundle.ofdm_spec import OFDMSpec
+from ..bundle.spec import PilotGridSpec
 from ..errors import InputError
-from ..image import image_tile
-from ..spec import PilotGridSpec
 from ..types import Tensor
-from .numerology import OFDMSpec
+from .image import image_tile
 
 Grid = NDArray[np.complex64]
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ConfigurationError
-from .preprocess import TileStream
-from .spec import SpectrogramSpec
-from .types import Tile
+from ..bundle.spec import SpectrogramSpec
+from ..errors import ConfigurationError
+from ..types import Tile
+from .tile_stream import TileStream
 
 # With two frames to a row, noise alone peaks 4.5 dB over its median in a full tile and up to 7.5 dB in a short one; the
 # weakest of some fifty real recordings of signals peaks at 9.6 dB.

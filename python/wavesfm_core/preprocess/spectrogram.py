@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ._kernels import SpectrogramTiler
-from .spec import SpectrogramSpec
+from .._kernels import SpectrogramTiler
+from ..bundle.spec import SpectrogramSpec
 
 
 def make_tiler(spec: SpectrogramSpec) -> SpectrogramTiler:

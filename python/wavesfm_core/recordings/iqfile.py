@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _kernels
-from .errors import InputError
+from .. import _kernels
+from ..errors import InputError
+from ..types import Samples, StreamTime
 from .sigmf_meta import load_meta, meta_path_of
-from .types import Samples, StreamTime
 
 SAMPLE_BYTES = {"cu8": 2, "cs8": 2, "cs16": 4, "cf32": 8}  # little-endian, I before Q
 SIGMF_DATATYPES = {"cu8": "cu8", "ci8": "cs8", "ci16_le": "cs16", "cf32_le": "cf32"}

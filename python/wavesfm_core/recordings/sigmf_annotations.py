@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, InputError
+from ..errors import ConfigurationError, InputError
+from ..types import Prediction
 from .iqfile import SIGMF_DATATYPES, Recording
 from .sigmf_meta import META, load_meta, validate_meta
-from .types import Prediction
 
 
 def annotate(recording: Recording, predictions: Iterable[Prediction], path: Path | None = None) -> Path:

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, InputError
+from ..errors import ConfigurationError, InputError
 
 META, DATA = ".sigmf-meta", ".sigmf-data"
 META_LIMIT = 64 << 20  # bytes

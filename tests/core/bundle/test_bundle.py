@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_grids import SMALL, covariances, make_grid_bundle
-from wavesfm_core.bundle import Bundle, bundle_inputs, replay_golden, write_bundle
+from support.tiny_grids import SMALL, covariances, make_grid_bundle
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs, write_bundle
+from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.engines import open_engine
 from wavesfm_core.engines.fake import FakeEngine
+from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import BundleError, ConfigurationError
-from wavesfm_core.golden import Golden
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_grids import SMALL, covariances, drawn, numerology
-from wavesfm_core.channel.covariance import AXES, Covariances
+from support.tiny_grids import SMALL, covariances, drawn, numerology
+from wavesfm_core.bundle.covariance import AXES, Covariances
 from wavesfm_core.errors import InputError
 
 KNOWN = covariances(SMALL)

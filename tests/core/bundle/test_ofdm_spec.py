@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from wavesfm_core.channel.numerology import OFDMSpec, quadrants
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec, quadrants
+from wavesfm_core.bundle.spec import from_dict, to_dict
 from wavesfm_core.errors import BundleError, InputError
-from wavesfm_core.spec import from_dict, to_dict
 
 PAPER = OFDMSpec(16, 14, 48, 48, (6,) * 14, 30e3, (2, 11), "0123" * 24)
 NR = OFDMSpec(  # 106 resource blocks at 30 kHz: a slot is half a subframe, so its first prefix is the longer one

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_grids import COMB, PAPER
-from wavesfm_core.bundle import Bundle, read_spec
-from wavesfm_core.errors import BundleError
-from wavesfm_core.spec import (
+from support.tiny_grids import COMB, PAPER
+from wavesfm_core.bundle.bundle import Bundle, read_spec
+from wavesfm_core.bundle.spec import (
     HeadSpec,
     ImageSpec,
     PilotGridSpec,
@@ -21,9 +20,10 @@ from wavesfm_core.spec import (
     to_dict,
     unscaled,
 )
+from wavesfm_core.errors import BundleError
 
 IMAGE = ImageSpec(3, low=-0.1, high=50.0, mean=(0.5, 0.6, 0.7), std=(0.1, 0.2, 0.3))
-SHIPPED = Path(__file__).parents[2] / "models" / "rf20-nano"
+SHIPPED = Path(__file__).parents[3] / "models" / "rf20-nano"
 
 
 def through_json(values: object) -> Any:

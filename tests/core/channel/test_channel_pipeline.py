@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from known_engines import KnownEngine
-from tiny_grids import PAPER, SMALL, covariances, drawn, make_grid_bundle, nmse_db, paths, received
-from wavesfm_core.bundle import Bundle
+from support.known_engines import KnownEngine
+from support.tiny_grids import PAPER, SMALL, covariances, drawn, make_grid_bundle, nmse_db, paths, received
+from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
-from wavesfm_core.channel.pilots import observe
 from wavesfm_core.channel.pipeline import METHODS, ChannelPipeline
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.preprocess.pilot_grid import observe
 from wavesfm_core.types import ChannelEstimate, Slot, StreamTime
 from wavesfm_core.worker import Worker
 

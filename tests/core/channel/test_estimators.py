@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_grids import (
+from support.tiny_grids import (
     COMB,
     PAPER,
     SMALL,
@@ -17,12 +17,13 @@ from tiny_grids import (
     paths,
     received,
 )
-from wavesfm_core.bundle import Bundle
-from wavesfm_core.channel.covariance import Covariances
-from wavesfm_core.channel.estimators import LMMSE, LeastSquares, ModelEstimator
-from wavesfm_core.channel.pilots import at_pilots, observe, residuals
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.channel.estimators import LMMSE, LeastSquares
+from wavesfm_core.channel.model_estimator import ModelEstimator
 from wavesfm_core.engines import open_engine
 from wavesfm_core.errors import ConfigurationError, InputError
+from wavesfm_core.preprocess.pilot_grid import at_pilots, observe, residuals
 
 SPECS = {"paper": PAPER, "comb": COMB}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wavesfm_core.bench import demodulation_rate, slot_rate
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import MISSES_ALLOWED, SlotStream, make_demodulator
 from wavesfm_core.channel.synchronisation import PilotSearch, reach_samples, threshold_over_mean
 from wavesfm_core.channel.uplink import UplinkSource

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import make_demodulator
 from wavesfm_core.channel.uplink import UplinkSource, load_channels, save_channels
 from wavesfm_core.errors import ConfigurationError, InputError

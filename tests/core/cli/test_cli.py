@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_bundles
+from support import tiny_bundles
 from wavesfm_core import cli
-from wavesfm_core.bundle import Bundle
+from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.cli.parsing import gate_db, hertz
 from wavesfm_core.cli.summary import Summary
 from wavesfm_core.engines.fake import FakeEngine
@@ -156,7 +156,7 @@ def test_the_engine_is_closed_at_the_end(
         return opened[-1]
 
     monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
-    monkeypatch.setattr("wavesfm_core.pipeline.replay_golden", lambda *_: None)
+    monkeypatch.setattr("wavesfm_core.engines.verify.replay_golden", lambda *_: None)
     options = ("--device", "cpu", "--precision", "f32", "--device-id", 2, "--threads", 1)
     result = wavesfm(command, recording, "--model", fake_bundle, *options)
     assert result.code == 0
@@ -260,7 +260,7 @@ def test_broken_bundle(
 def test_a_model_that_is_not_what_the_bundle_says(
     wavesfm: Callable[..., Result], make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
-    import tiny_onnx
+    from support import tiny_onnx
 
     bundle = make_bundle(tmp_path / "b", model=tiny_onnx.model(3, logits="scores"))
     line = refused(wavesfm("check", bundle))

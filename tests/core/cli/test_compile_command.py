@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bundles
-from wavesfm_core.bundle import Bundle
-from wavesfm_core.engines.calibration import read_tiles
+from support import tiny_bundles
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.engines.tensorrt.calibration import read_tiles
 from wavesfm_core.errors import InputError
 
 pytest.importorskip("typer")

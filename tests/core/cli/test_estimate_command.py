@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_grids import SMALL, covariances, drawn, make_grid_bundle, numerology, received
+from support.tiny_grids import SMALL, covariances, drawn, make_grid_bundle, numerology, received
 from wavesfm_core import cli
 from wavesfm_core.channel.estimators import LMMSE
-from wavesfm_core.channel.pilots import observe
+from wavesfm_core.preprocess.pilot_grid import observe
 
 COVS = covariances(SMALL)
 CHANNELS = drawn(COVS, 40)

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bundles
-import tiny_onnx
-from wavesfm_core.bundle import Bundle, replay_golden
+from support import tiny_bundles, tiny_onnx
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.bundle.golden import Golden
+from wavesfm_core.bundle.spec import HeadSpec, TensorSpec
 from wavesfm_core.engines.fake import FakeEngine
+from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import BundleError, ConfigurationError, InputError
-from wavesfm_core.gate import PowerGate
-from wavesfm_core.golden import Golden
 from wavesfm_core.heads import make_head, softmax
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import HeadSpec, TensorSpec
+from wavesfm_core.preprocess.power_gate import PowerGate
+from wavesfm_core.preprocess.tile import prepare
 from wavesfm_core.types import ChannelEstimate, PositionEstimate, Prediction
 
 SPEC = tiny_bundles.SPEC

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_grids import COMB, PAPER, SMALL, gaussian, nmse_db, numerology, paths, received
-from wavesfm_core.channel.pilots import (
+from support.tiny_grids import COMB, PAPER, SMALL, gaussian, nmse_db, numerology, paths, received
+from wavesfm_core.bundle.spec import ImageSpec, PilotGridSpec
+from wavesfm_core.errors import InputError
+from wavesfm_core.preprocess.pilot_grid import (
     at_pilots,
     least_squares,
     least_squares_tiles,
@@ -13,9 +15,7 @@ from wavesfm_core.channel.pilots import (
     observe,
     residuals,
 )
-from wavesfm_core.errors import InputError
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import ImageSpec, PilotGridSpec
+from wavesfm_core.preprocess.tile import prepare
 
 SPECS = {"paper": PAPER, "comb": COMB}
 IMAGE = ImageSpec(2, -10.0, 10.0, (0.1, -0.1), (0.5, 0.6), -1.0, 1.0, height=64, width=96)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.gate import RISE_DB_PER_TILE, PowerGate
-from wavesfm_core.iqfile import open_recording
-from wavesfm_core.preprocess import TileStream
-from wavesfm_core.spec import SpectrogramSpec
+from wavesfm_core.preprocess.power_gate import RISE_DB_PER_TILE, PowerGate
+from wavesfm_core.preprocess.tile_stream import TileStream
+from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_core.types import Tile
 
 DATA = np.zeros((1, 1, 1), np.float32)

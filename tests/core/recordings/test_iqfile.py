@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wavesfm_core.errors import InputError
-from wavesfm_core.iqfile import SAMPLE_BYTES, Segment, open_recording
+from wavesfm_core.recordings.iqfile import SAMPLE_BYTES, Segment, open_recording
 from wavesfm_core.types import StreamTime
 
 # what a sample is, written again

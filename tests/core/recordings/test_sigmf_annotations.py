@@ -11,8 +11,8 @@ import pytest
 import sigmf
 import sigmf.validate
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.iqfile import open_recording
-from wavesfm_core.sigmf_annotations import annotate
+from wavesfm_core.recordings.iqfile import open_recording
+from wavesfm_core.recordings.sigmf_annotations import annotate
 from wavesfm_core.types import NO_SIGNAL, Prediction
 
 

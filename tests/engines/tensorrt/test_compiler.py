@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic_vit
-import tiny_bundles
-from fake_cuda import FakeDriver, FakeLibrary, outputs_of
-from wavesfm_core.bundle import Bundle, bundle_inputs
-from wavesfm_core.engines import trt_library
-from wavesfm_core.engines.compiler import NO_GPU, Plan, compared, compile_bundle, precision_for
-from wavesfm_core.engines.tensorrt import TensorRTEngine
-from wavesfm_core.engines.trt_library import Profile, capability_name, open_library, read_layers
-from wavesfm_core.engines.typed_onnx import typed
+from support import synthetic_vit, tiny_bundles
+from support.fake_cuda import FakeDriver, FakeLibrary, outputs_of
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
+from wavesfm_core.engines.tensorrt import library as trt_library
+from wavesfm_core.engines.tensorrt.compiler import NO_GPU, Plan, compared, compile_bundle, precision_for
+from wavesfm_core.engines.tensorrt.engine import TensorRTEngine
+from wavesfm_core.engines.tensorrt.library import Profile, capability_name, open_library, read_layers
+from wavesfm_core.engines.tensorrt.mixed_precision import typed
+from wavesfm_core.engines.tensorrt.plan_cache import PlanCache
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
-from wavesfm_core.plan_cache import PlanCache
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/bundle.json"))
 TARGETS = ("sm_86", "sm_120")
 needs_rtx = pytest.mark.skipif(

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic_vit
-from fake_cuda import FakeDriver, FakeLibrary, FakePycuda, outputs_of
-from wavesfm_core.bundle import Bundle, bundle_inputs
-from wavesfm_core.engines import cuda_driver
-from wavesfm_core.engines.compiler import compile_bundle
-from wavesfm_core.engines.cuda_driver import PyCudaDriver
-from wavesfm_core.engines.gpu_session import parts, profile_of
-from wavesfm_core.engines.tensorrt import TensorRTEngine
-from wavesfm_core.engines.trt_library import PlanRefused
+from support import synthetic_vit
+from support.fake_cuda import FakeDriver, FakeLibrary, FakePycuda, outputs_of
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
+from wavesfm_core.engines.tensorrt import cuda as cuda_driver
+from wavesfm_core.engines.tensorrt.compiler import compile_bundle
+from wavesfm_core.engines.tensorrt.cuda import PyCudaDriver
+from wavesfm_core.engines.tensorrt.engine import TensorRTEngine
+from wavesfm_core.engines.tensorrt.library import PlanRefused
+from wavesfm_core.engines.tensorrt.plan_cache import PlanCache
+from wavesfm_core.engines.tensorrt.session import parts, profile_of
 from wavesfm_core.errors import ConfigurationError, EngineError
-from wavesfm_core.plan_cache import PlanCache
 
 
 @pytest.fixture(scope="module")

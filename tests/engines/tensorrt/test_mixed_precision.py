@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic_vit
-import tiny_onnx
-from wavesfm_core.bundle import Bundle, bundle_inputs
-from wavesfm_core.engines.calibration import activation_ranges, digest
-from wavesfm_core.engines.compiler import RELATIVE_TOLERANCES
-from wavesfm_core.engines.typed_onnx import PRECISIONS, Products, activations, typed
+from support import synthetic_vit, tiny_onnx
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
+from wavesfm_core.engines.tensorrt.calibration import activation_ranges, digest
+from wavesfm_core.engines.tensorrt.compiler import RELATIVE_TOLERANCES
+from wavesfm_core.engines.tensorrt.mixed_precision import PRECISIONS, Products, activations, typed
 from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.onnx_graph import BFLOAT16, FLOAT, FLOAT16, INT8, Graph, Initialiser, Node
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/bundle.json"))
 MODEL = synthetic_vit.vit(**synthetic_vit.SMALL)
 TILES = np.random.default_rng(1).normal(size=(5, 2, 32, 32)).astype(np.float32)
@@ -117,7 +116,7 @@ def test_int8_quantises_the_products_with_weights_for_each_output() -> None:
 
 def test_bf16_rounds_to_the_nearest_even() -> None:
     tensor = Initialiser.of("x", np.array([1 + 2**-8, 1 + 3 * 2**-8, -1.0, 3e38], np.float32))
-    from wavesfm_core.engines.typed_onnx import _halved
+    from wavesfm_core.engines.tensorrt.mixed_precision import _halved
 
     np.testing.assert_array_equal(_halved(tensor, BFLOAT16, "y").values[:3], [1.0, 1 + 2**-6, -1.0])
     assert np.isfinite(_halved(tensor, BFLOAT16, "y").values).all()

@@ -12,8 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from wavesfm_core.engines.tensorrt.plan_cache import (
+    BATCHES,
+    CALIBRATION,
+    PlanCache,
+    PlanKey,
+    PlanRecord,
+    default_directory,
+)
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.plan_cache import BATCHES, CALIBRATION, PlanCache, PlanKey, PlanRecord, default_directory
 
 KEY = PlanKey("ab" * 32, "tensorrt_rtx", "1.7", "GPU A", ("sm_89",), "13000", "bf16", 8, 64, "1")
 PLAN = b"a plan" * 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from wavesfm_trainer import geometry
+from wavesfm_trainer.benchmarks import tile_geometry as geometry
 from wavesfm_trainer.cli import app
 
 

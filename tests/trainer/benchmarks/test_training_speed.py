@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch import nn
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer.bench import MODES, N_LABELS, as_json, format_rows, our_objective, peer_model, run_bench
-from wavesfm_trainer.vit import EncoderArgs
+from wavesfm_trainer.benchmarks.training_speed import (
+    MODES,
+    N_LABELS,
+    as_json,
+    format_rows,
+    our_objective,
+    peer_model,
+    run_bench,
+)
+from wavesfm_trainer.models.vit import EncoderArgs
 
 TOY = EncoderArgs(
     size="custom", depth=3, width=64, heads=2, decoder_depth=2, decoder_width=16, decoder_heads=2, image=32, patch=8

@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle import Bundle
-from wavesfm_core.spec import SpectrogramSpec
-from wavesfm_trainer import cli, tiles
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_trainer import cli
 from wavesfm_trainer.cli import tiles as tile_commands
+from wavesfm_trainer.data import tile_dataset as tiles
 from wavesfm_trainer.signals import LABELS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
@@ -112,7 +113,7 @@ def test_evaluate_tiles_by_run_and_by_bundle(made, tmp_path, capsys):
 
 
 def test_bench_writes_what_it_measured(tmp_path, monkeypatch):
-    from wavesfm_trainer import bench
+    from wavesfm_trainer.benchmarks import training_speed as bench
 
     rows = []
     monkeypatch.setattr(bench, "run_bench", lambda seconds, **options: rows.append((seconds, options)) or [])

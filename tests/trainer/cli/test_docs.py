@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_runs import make_pretrained
-from wavesfm_core.bundle import Bundle
+from support.toy_runs import make_pretrained
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.bundle.spec import ImageSpec
 from wavesfm_core.cli import main as wavesfm
-from wavesfm_core.spec import ImageSpec
 from wavesfm_trainer import cli
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FEWER = {"700": "40", "200": "30", "20": "1", "nano": "nano"}
 FEWER_SLOTS = {"40000": "64", "5120": "128", "10000": "8", "1024": "8", "512": "8", "24": "1"}
 SMALL = {

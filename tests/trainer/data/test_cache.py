@@ -14,14 +14,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import ImageSpec, SpectrogramSpec, to_dict
-from wavesfm_trainer import tiles
+from wavesfm_core.preprocess.tile import prepare
+from wavesfm_trainer.data import tile_dataset as tiles
 from wavesfm_trainer.data.cache import read_cache, read_note, write_cache
-from wavesfm_trainer.data.raw import Raw
+from wavesfm_trainer.data.readers.base import Raw
+from wavesfm_trainer.data.tasks import Task
 from wavesfm_trainer.signals import LABELS
-from wavesfm_trainer.tasks import Task
 
 SIZE = {"height": 16, "width": 16}
 CLASSES = Task("toy", "classification", "rf_images", 2, labels=("a", "b"), **SIZE)

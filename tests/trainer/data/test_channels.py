@@ -10,8 +10,8 @@ from itertools import islice
 import h5py
 import numpy as np
 import pytest
-from wavesfm_core.channel.covariance import Covariances
-from wavesfm_core.channel.numerology import OFDMSpec, quadrants
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec, quadrants
 from wavesfm_core.errors import BundleError, ConfigurationError, InputError
 from wavesfm_trainer import cli
 from wavesfm_trainer.data import channel_pool

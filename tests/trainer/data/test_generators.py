@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.iqfile import open_recording
+from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_trainer.data.generators import (
     GENERATORS,
     cfr_5g,
@@ -28,12 +28,12 @@ from wavesfm_trainer.data.generators import (
     rfs_captures,
     wifi_csi,
 )
-from wavesfm_trainer.data.generators.geometry import LIGHT_M_PER_S, Scene, array_response, line_array, paths_from
 from wavesfm_trainer.data.generators.kinematics import MOTIONS, PARTS, draw_person
 from wavesfm_trainer.data.generators.output import NOTE, draws
+from wavesfm_trainer.data.generators.propagation import LIGHT_M_PER_S, Scene, array_response, line_array, paths_from
 from wavesfm_trainer.data.generators.published_signals import SIGNALS
-from wavesfm_trainer.data.readers import open_reader
-from wavesfm_trainer.tasks import read_task
+from wavesfm_trainer.data.readers.registry import open_reader
+from wavesfm_trainer.data.tasks import read_task
 
 EMPTY = Scene((100.0, 100.0, 30.0), (0.0,) * 6, np.zeros((0, 3)), np.zeros(0))
 

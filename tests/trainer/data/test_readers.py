@@ -15,10 +15,10 @@ from PIL import Image
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_trainer.data.cache import read_cache
 from wavesfm_trainer.data.prepare import prepare_dataset
-from wavesfm_trainer.data.raw import Raw
-from wavesfm_trainer.data.readers import READERS, open_reader
-from wavesfm_trainer.data.rfs import power_spectrogram
-from wavesfm_trainer.tasks import Task, read_task
+from wavesfm_trainer.data.readers.base import Raw
+from wavesfm_trainer.data.readers.registry import READERS, open_reader
+from wavesfm_trainer.data.readers.rfs import power_spectrogram
+from wavesfm_trainer.data.tasks import Task, read_task
 
 RNG = np.random.default_rng(0)
 

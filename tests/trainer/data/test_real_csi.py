@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_trainer.data import esp32, espectre, intel5300
 from wavesfm_trainer.data.cache import read_cache
-from wavesfm_trainer.data.csi_windows import Windows, labelled, sessions, unwrap_us
 from wavesfm_trainer.data.prepare import prepare_dataset
-from wavesfm_trainer.data.readers import open_reader
+from wavesfm_trainer.data.readers import esp32, espectre, intel5300
+from wavesfm_trainer.data.readers.csi_windows import Windows, labelled, sessions, unwrap_us
+from wavesfm_trainer.data.readers.registry import open_reader
 from wavesfm_trainer.data.splits import groups_on_two_sides, split_examples
-from wavesfm_trainer.tasks import Task, read_task
+from wavesfm_trainer.data.tasks import Task, read_task
 
 
 @pytest.fixture

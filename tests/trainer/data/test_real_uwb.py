@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from wavesfm_core.errors import InputError
-from wavesfm_trainer.data import dw1000
-from wavesfm_trainer.data.dw1000_places import read_links
+from wavesfm_trainer.data.readers import dw1000
+from wavesfm_trainer.data.readers.dw1000_places import read_links
 from wavesfm_trainer.data.splits import groups_on_two_sides, split_examples
-from wavesfm_trainer.tasks import Task, read_task
+from wavesfm_trainer.data.tasks import Task, read_task
 
 PLACE = Task("t", "position", "dw1000", 1, axes=("x", "y"))
 

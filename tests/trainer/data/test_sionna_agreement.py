@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wavesfm_core.channel.covariance import Covariances
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.channel.pilots import at_pilots, observe
+from wavesfm_core.preprocess.pilot_grid import at_pilots, observe
 
 torch = pytest.importorskip("torch")
 ofdm = pytest.importorskip("sionna.phy.ofdm", reason="sionna-no-rt is not installed")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_trainer.data.raw import Raw
+from wavesfm_trainer.data.readers.base import Raw
 from wavesfm_trainer.data.splits import groups_on_two_sides, split_examples
-from wavesfm_trainer.tasks import Task
+from wavesfm_trainer.data.tasks import Task
 
 NOTHING = np.zeros((1, 2, 2), np.float32)
 CLASSES = Task("toy", "classification", "rf_images", 1, labels=("a", "b", "c"))

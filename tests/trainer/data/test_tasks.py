@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer.data.readers import READERS
+from wavesfm_trainer.data.readers.registry import READERS
+from wavesfm_trainer.data.tasks import read_task, task_names
 from wavesfm_trainer.signals import LABELS
-from wavesfm_trainer.tasks import read_task, task_names
 
 GOOD = {
     "name": "toy",

@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import SpectrogramSpec
-from wavesfm_trainer import tiles as tiles_module
+from wavesfm_core.preprocess.tile import prepare
+from wavesfm_trainer.data import tile_dataset as tiles_module
+from wavesfm_trainer.data.tile_dataset import make_shard, read_cache, read_note, statistics, unscaled, write_cache
 from wavesfm_trainer.signals.dataset import SignalDataset
-from wavesfm_trainer.tiles import make_shard, read_cache, read_note, statistics, unscaled, write_cache
 
 SPEC = SpectrogramSpec(fft_size=64, hop_samples=64, frames_averaged=1, rows_per_tile=64)
 LABELS = ("ook-ism", "noise", "lora")

@@ -11,7 +11,15 @@ import yaml
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.types import NO_SIGNAL
-from wavesfm_trainer.recordings import IQ_FORMATS, TASK_FILE, ManifestRow, Verdict, judge, read_manifest, score
+from wavesfm_trainer.evaluation.evaluate_recordings import (
+    IQ_FORMATS,
+    TASK_FILE,
+    ManifestRow,
+    Verdict,
+    judge,
+    read_manifest,
+    score,
+)
 from wavesfm_trainer.signals import LABELS
 
 MANIFEST = """file,label,sample_rate_hz,format,notes

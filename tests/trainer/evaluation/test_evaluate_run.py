@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from toy_runs import (
+from support.toy_runs import (
     KINDS,
     TILE_SPEC,
     head_of,
@@ -19,19 +19,20 @@ from toy_runs import (
     raws,
     spec_of,
 )
+from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import HeadSpec, ImageSpec
-from wavesfm_trainer import weights
+from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data.cache import read_cache
-from wavesfm_trainer.evaluator import Batches, evaluate_run
-from wavesfm_trainer.recordings import ManifestRow, judge
-from wavesfm_trainer.runs_format import read_evaluation
-from wavesfm_trainer.synthetic import synthetic_report, tile_report
-from wavesfm_trainer.tiles import Tiles
-from wavesfm_trainer.tiles import read_cache as read_tiles
-from wavesfm_trainer.trained import open_pipeline, read_run, run_pipeline
-from wavesfm_trainer.weights import WeightsError
+from wavesfm_trainer.data.tile_dataset import Tiles
+from wavesfm_trainer.data.tile_dataset import read_cache as read_tiles
+from wavesfm_trainer.evaluation.evaluate_recordings import ManifestRow, judge
+from wavesfm_trainer.evaluation.evaluate_run import Batches, evaluate_run
+from wavesfm_trainer.evaluation.evaluate_tiles import synthetic_report, tile_report
+from wavesfm_trainer.evaluation.run_files import read_evaluation
+from wavesfm_trainer.evaluation.torch_engine import open_pipeline, run_pipeline
+from wavesfm_trainer.evaluation.trained_run import read_run
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.models.weights import WeightsError
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def made(tmp_path_factory):
 def outputs_of(run, cache, split="test"):
     examples = read_cache(cache, split)
     with torch.no_grad():
-        return weights.load(run / "weights.safetensors")(torch.from_numpy(examples.standardised())).numpy(), examples
+        return registry.load(run / "weights.safetensors")(torch.from_numpy(examples.standardised())).numpy(), examples
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +163,7 @@ def test_what_is_no_run_is_refused(made, tmp_path):
     run, cache = made["classification"]
     with pytest.raises(WeightsError, match=r"weights\.safetensors: file: found nothing"):
         evaluate_run(tmp_path, cache)
-    weights.save(tmp_path / "bare.safetensors", weights.load(run / "weights.safetensors"))
+    registry.save(tmp_path / "bare.safetensors", registry.load(run / "weights.safetensors"))
     with pytest.raises(WeightsError, match="head: found nothing, expected what wavesfm-train finetune leaves"):
         evaluate_run(tmp_path / "bare.safetensors", cache)
     with pytest.raises(ConfigurationError, match="batch_size: found 0"):
@@ -173,10 +174,10 @@ def test_what_is_no_run_is_refused(made, tmp_path):
 
 def test_weights_and_head_that_contradict_are_refused(made, tmp_path):
     run, cache = made["classification"]
-    model = weights.load(run / "weights.safetensors")
-    extra = weights.read(run / "weights.safetensors").extra
+    model = registry.load(run / "weights.safetensors")
+    extra = registry.read(run / "weights.safetensors").extra
     extra["head"]["labels"] = ["a", "b"]
-    weights.save(tmp_path / "weights.safetensors", model, extra)
+    registry.save(tmp_path / "weights.safetensors", model, extra)
     with pytest.raises(WeightsError, match=r"head of classification: found \(2,\), expected \(3,\)"):
         evaluate_run(tmp_path, cache)
 
@@ -197,7 +198,7 @@ def test_the_loss_of_each_tile(spectra, tmp_path, reading):
     found = evaluate_run(run, spectra, batch_size=4)
     again = evaluate_run(run, spectra, batch_size=7)
     assert np.allclose(found.arrays["loss"], again.arrays["loss"], rtol=1e-6)
-    model, examples = weights.load(run / "weights.safetensors"), read_cache(spectra, "test")
+    model, examples = registry.load(run / "weights.safetensors"), read_cache(spectra, "test")
     losses = []
     for row in range(len(examples)):  # masks differ, but each is 12 of 16 patches of noise
         noise = torch.from_numpy(np.random.default_rng(row).uniform(size=(1, 16)).astype(np.float32))
@@ -207,10 +208,10 @@ def test_the_loss_of_each_tile(spectra, tmp_path, reading):
 
 
 def test_the_losses_are_what_the_models_own_is_the_mean_of(spectra, tmp_path):
-    from wavesfm_trainer.evaluator import tile_losses
+    from wavesfm_trainer.evaluation.evaluate_run import tile_losses
 
     run = make_pretrained(tmp_path / "run", {"a": spec_of(spectra)})
-    model, examples = weights.load(run / "weights.safetensors"), read_cache(spectra, "test")
+    model, examples = registry.load(run / "weights.safetensors"), read_cache(spectra, "test")
     noise = torch.rand(6, 16, generator=torch.Generator().manual_seed(0))
     tile = torch.from_numpy(examples.standardised(slice(0, 6)))
     with torch.no_grad():
@@ -265,7 +266,7 @@ def test_tile_shards_are_evaluated_with_their_rates(tile_run):
     found = evaluate_run(run, shards)
     tiles = read_tiles(shards / "test")
     tile = torch.from_numpy((tiles.picture[:, None].astype(np.float32) / 255 - 0.3) / 0.2)
-    model = weights.load(run / "weights.safetensors")
+    model = registry.load(run / "weights.safetensors")
     with torch.no_grad():
         logits = model(tile, torch.from_numpy(tiles.log10_rate[:, None])).numpy()
         blind = model(tile).numpy()
@@ -319,7 +320,7 @@ def test_a_pipeline_of_a_run_estimates_from_arrays(made):
     low, high = np.array(pipeline.bundle.spec.head.low_m), np.array(pipeline.bundle.spec.head.high_m)
     tile = prepare(raws("position")[0].array, spec_of(cache))
     with torch.no_grad():
-        output = weights.load(run / "weights.safetensors")(torch.from_numpy(tile[None])).numpy()[0]
+        output = registry.load(run / "weights.safetensors")(torch.from_numpy(tile[None])).numpy()[0]
     assert np.allclose(estimate.position_m, low + (output + 1) / 2 * (high - low), atol=1e-3)
     assert (
         head_of({"kind": "position", "axes": ["x", "y"], "target_low": [0, 0], "target_high": [1, 1]}).axes

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.stats
+from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import SpectrogramSpec
-from wavesfm_trainer import metrics
-from wavesfm_trainer.metrics import class_accuracy, confusion_matrix, format_confusion, mean_class_accuracy
-from wavesfm_trainer.synthetic import synthetic_report, tile_logits
-from wavesfm_trainer.tiles import Tiles
+from wavesfm_trainer.data.tile_dataset import Tiles
+from wavesfm_trainer.evaluation import metrics
+from wavesfm_trainer.evaluation.evaluate_tiles import synthetic_report, tile_logits
+from wavesfm_trainer.evaluation.metrics import class_accuracy, confusion_matrix, format_confusion, mean_class_accuracy
 
 LABEL = np.array([0, 0, 0, 0, 1, 1, 3])
 PREDICTED = np.array([0, 0, 0, 2, 1, 3, 0])

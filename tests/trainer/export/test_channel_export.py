@@ -11,19 +11,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from toy_pools import COMB, SPEC, channels, write
-from wavesfm_core.bundle import Bundle, replay_golden
-from wavesfm_core.channel.covariance import Covariances
+from support.toy_pools import COMB, SPEC, channels, write
+from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, PilotGridSpec, to_dict
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
-from wavesfm_core.channel.pilots import observe
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.engines import open_engine
+from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.spec import HeadSpec, ImageSpec, PilotGridSpec, to_dict
+from wavesfm_core.preprocess.pilot_grid import observe
 from wavesfm_core.types import Slot
-from wavesfm_trainer import cli, weights
-from wavesfm_trainer.bundles import export_run, made_grids
-from wavesfm_trainer.channel_comparison import (
+from wavesfm_trainer import cli
+from wavesfm_trainer.data.channel_pool import ChannelPool
+from wavesfm_trainer.data.numerologies import read_numerology
+from wavesfm_trainer.evaluation.compare_estimators import (
     BACKING_OFF,
     LINEAR,
     Curve,
@@ -32,17 +34,19 @@ from wavesfm_trainer.channel_comparison import (
     read_comparison,
     write_comparison,
 )
-from wavesfm_trainer.channel_model import ChannelModel, ModeArgs
-from wavesfm_trainer.data.channel_pool import ChannelPool
-from wavesfm_trainer.data.numerologies import read_numerology
-from wavesfm_trainer.evaluator import evaluate_run
-from wavesfm_trainer.model_card import pools_of
-from wavesfm_trainer.report import write_report
-from wavesfm_trainer.tables import channel_table
-from wavesfm_trainer.task_model import TaskArgs, TaskModel
-from wavesfm_trainer.trained import open_channel_pipeline, read_task_run, run_pipeline
-from wavesfm_trainer.vit import EncoderArgs
-from wavesfm_trainer.weights import WeightsError
+from wavesfm_trainer.evaluation.evaluate_run import evaluate_run
+from wavesfm_trainer.evaluation.torch_engine import open_channel_pipeline, run_pipeline
+from wavesfm_trainer.evaluation.trained_run import read_task_run
+from wavesfm_trainer.export.export_run import export_run
+from wavesfm_trainer.export.golden_inputs import made_grids
+from wavesfm_trainer.export.model_card import pools_of
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.models.channel_model import ChannelModel, ModeArgs
+from wavesfm_trainer.models.task_model import TaskArgs, TaskModel
+from wavesfm_trainer.models.vit import EncoderArgs
+from wavesfm_trainer.models.weights import WeightsError
+from wavesfm_trainer.report.html_report import write_report
+from wavesfm_trainer.report.tables import channel_table
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch says of its exporter
 SAID = {"licence": "CC0-1.0", "training_data": "made-up channels"}
@@ -57,7 +61,7 @@ def make_run(directory, spec, seed=0, spread=0.3):
     torch.nn.init.normal_(model.head.weight, std=spread)
     directory.mkdir()
     extra = {"head": to_dict(model.task_head), "preprocess": to_dict(model.preprocess)}
-    weights.save(directory / "weights.safetensors", model, extra)
+    registry.save(directory / "weights.safetensors", model, extra)
     scenario = {"model": "umi", "speed_m_per_s": 3.0, "delay_spread_s": None, "carrier_hz": 3.5e9}
     training = {"train": {"examples": 300, "scenario": scenario, "slots": {"snr_db": [-11.0, 21.0]}}}
     config = {
@@ -89,7 +93,7 @@ def paper_run(tmp_path_factory):
     model = TaskModel(encoder, TaskArgs(head="block", grid=PAPER.grid_shape, output="channel", trainable="all"))
     image = ImageSpec(2, -4.0, 5.0, (0.1, -0.1), (0.4, 0.5), -1.0, 1.0)
     extra = {"head": to_dict(HeadSpec("channel", grid=PAPER.grid_shape)), "preprocess": to_dict(image)}
-    weights.save(directory / "weights.safetensors", model, extra)
+    registry.save(directory / "weights.safetensors", model, extra)
     (directory / "config.json").write_text(json.dumps({"task": "channel-estimation", "command": "finetune"}))
     return directory
 
@@ -109,7 +113,7 @@ def test_a_bundle_gives_the_runs_channels_through_core(made, name):
     expected = estimates(open_channel_pipeline(run, "cpu"), given)
     found = estimates(ChannelPipeline.open(bundle.path, device="onnxruntime"), given)
     assert found == pytest.approx(expected, abs=(2e-2 if name == "comb" else 2e-4) * float(np.abs(expected).max()))
-    model, grids = weights.load(run / "weights.safetensors"), np.stack([slot.grid for slot in given])
+    model, grids = registry.load(run / "weights.safetensors"), np.stack([slot.grid for slot in given])
     linear = LMMSE(spec, model.covariances()).estimate(grids)
     assert np.abs(found - linear).max() > 0.05 * np.abs(linear).max()  # it is not LMMSE, and still
 
@@ -140,7 +144,7 @@ def test_lmmse_runs_beside_the_model(made):
 
 
 def test_half_weights_are_stored_so_and_refused_where_they_cost_too_much(made, tmp_path, monkeypatch):
-    from wavesfm_trainer import bundles
+    from wavesfm_trainer.export import export_run as bundles
 
     proto = onnx.load(made["comb"][2].model_path)
     assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in proto.graph.initializer)
@@ -189,7 +193,7 @@ def test_a_numerology_of_another_grid_is_refused(paper_run, tmp_path):
         "head": to_dict(HeadSpec("channel", grid=(2, 2, 8))),
         "preprocess": to_dict(ImageSpec(2, 0.0, 1.0, (0.0, 0.0), (1.0, 1.0))),
     }
-    weights.save(run / "weights.safetensors", model, extra)
+    registry.save(run / "weights.safetensors", model, extra)
     (run / "config.json").write_text(json.dumps({"task": "channel-estimation"}))
     with pytest.raises(WeightsError, match=r"head\.grid"):
         export_run(run, tmp_path / "b", "toy", **SAID)
@@ -201,9 +205,9 @@ def test_a_numerology_of_another_grid_is_refused(paper_run, tmp_path):
 
 def test_a_run_whose_weights_and_contract_differ_is_refused(made, tmp_path):
     run = make_run(tmp_path / "run", SPEC)
-    model = weights.load(run / "weights.safetensors")
+    model = registry.load(run / "weights.safetensors")
     extra = {"head": to_dict(model.task_head), "preprocess": to_dict(PilotGridSpec(COMB, "least_squares"))}
-    weights.save(run / "weights.safetensors", model, extra)
+    registry.save(run / "weights.safetensors", model, extra)
     with pytest.raises(WeightsError, match="another numerology"):
         read_task_run(run)
 

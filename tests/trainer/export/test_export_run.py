@@ -11,19 +11,31 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from toy_runs import KINDS, TASKS, TILE_SPEC, make_cached_run, make_model, make_pretrained, make_run, raws, spec_of
-from wavesfm_core.bundle import Bundle, bundle_inputs
+from support.toy_runs import (
+    KINDS,
+    TASKS,
+    TILE_SPEC,
+    make_cached_run,
+    make_model,
+    make_pretrained,
+    make_run,
+    raws,
+    spec_of,
+)
+from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
+from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
 from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import HeadSpec, ImageSpec
-from wavesfm_trainer import bundles, weights
-from wavesfm_trainer.bundles import export_run, made_arrays
-from wavesfm_trainer.evaluator import evaluate_run
-from wavesfm_trainer.onnx_model import halve_weights, to_onnx
-from wavesfm_trainer.precision import typed
-from wavesfm_trainer.trained import TrainedTask, read_run, task_spec
-from wavesfm_trainer.weights import WeightsError
+from wavesfm_core.preprocess.tile import prepare
+from wavesfm_trainer.evaluation.evaluate_run import evaluate_run
+from wavesfm_trainer.evaluation.trained_run import TrainedTask, read_run, task_spec
+from wavesfm_trainer.export import export_run as bundles
+from wavesfm_trainer.export.export_run import export_run
+from wavesfm_trainer.export.golden_inputs import made_arrays
+from wavesfm_trainer.export.onnx_model import halve_weights, to_onnx
+from wavesfm_trainer.export.precision import typed
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.models.weights import WeightsError
 
 warnings.filterwarnings("ignore", module="torch")
 pytestmark = [pytest.mark.filterwarnings("ignore:.*LeafSpec"), pytest.mark.filterwarnings("ignore:# The axis name")]
@@ -407,7 +419,7 @@ def test_a_bundle_of_spectrograms_has_the_rate_and_golden_iq(tmp_path, tone):
     assert all(TILE_SPEC.min_samples <= len(iq) <= 3 * TILE_SPEC.min_samples for iq in golden.iq)
     pipeline = Pipeline.open(bundle.path, device="onnxruntime", gate_db=None)
     samples = tone(0.2, 5000)
-    model = weights.load(run / "weights.safetensors")
+    model = registry.load(run / "weights.safetensors")
     tile = torch.from_numpy(prepare(samples[: TILE_SPEC.tile_samples], TILE_SPEC)[None])
     for rate in (1e6, 20e6):
         with torch.no_grad():

@@ -10,18 +10,18 @@ import pytest
 import safetensors
 import torch
 from safetensors.torch import save_file
-from toy_pools import COMB, SPEC, channels
-from wavesfm_core.channel.covariance import Covariances
+from support.toy_pools import COMB, SPEC, channels
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.estimators import LMMSE
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.channel.pilots import at_pilots, least_squares_tiles, observe
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_trainer import weights
-from wavesfm_trainer.channel_model import ChannelModel, ModeArgs, encoder_for
+from wavesfm_core.preprocess.pilot_grid import at_pilots, least_squares_tiles, observe
 from wavesfm_trainer.data.generators.sionna_grids import send
 from wavesfm_trainer.data.numerologies import read_numerology
-from wavesfm_trainer.vit import EncoderArgs
-from wavesfm_trainer.weights import WeightsError
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.models.channel_model import ChannelModel, ModeArgs, encoder_for
+from wavesfm_trainer.models.vit import EncoderArgs
+from wavesfm_trainer.models.weights import WeightsError
 
 ENCODER = EncoderArgs(
     size="custom", depth=2, width=32, heads=2, decoder_depth=1, decoder_width=16, decoder_heads=2
@@ -146,8 +146,8 @@ def test_a_slot_alone_is_the_same_as_in_a_batch():
 
 def test_a_file_brings_back_the_same_model_constants_and_all(tmp_path):
     model = make(COMB, random=True)
-    weights.save(tmp_path / "w.safetensors", model, {"a": 1})
-    back = weights.load(tmp_path / "w.safetensors")
+    registry.save(tmp_path / "w.safetensors", model, {"a": 1})
+    back = registry.load(tmp_path / "w.safetensors")
     assert isinstance(back, ChannelModel) and back.config() == model.config() and back.spec == COMB
     _, _, _, inputs, _ = received(COMB, 5.0)
     assert torch.equal(back(*inputs), model(*inputs))
@@ -179,10 +179,10 @@ def damage(path, **changes):
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused_by_name(tmp_path, changes, said):
-    weights.save(tmp_path / "w.safetensors", make())
+    registry.save(tmp_path / "w.safetensors", make())
     damage(tmp_path / "w.safetensors", **changes)
     with pytest.raises(WeightsError, match=said):
-        weights.load(tmp_path / "w.safetensors")
+        registry.load(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer import cli, weights
-from wavesfm_trainer.import_authors import ImportOptions, import_checkpoint
-from wavesfm_trainer.vit import sincos_positions
-from wavesfm_trainer.weights import WeightsError
+from wavesfm_trainer import cli
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.models.import_checkpoint import ImportOptions, import_checkpoint
+from wavesfm_trainer.models.vit import sincos_positions
+from wavesfm_trainer.models.weights import WeightsError
 
 WIDTH, DECODER, HEADS, PATCH, N = 32, 16, 4, 8, 16
 OPTIONS = ImportOptions(heads=HEADS, decoder_heads=HEADS, image=32)
@@ -176,7 +177,7 @@ def test_masked_autoencoders_reconstruct_the_same(tmp_path, state, layout, cases
     report = import_checkpoint(path, tmp_path / "ours.safetensors", OPTIONS)
     assert (report.layout, report.kind) == (layout, "masked autoencoder")
     assert set(report.mapped) | set(report.not_used) == set(state)
-    model = weights.load(tmp_path / "ours.safetensors")
+    model = registry.load(tmp_path / "ours.safetensors")
     assert (model.args.reading, model.args.film, model.args.channels) == ("code", film, tuple(cases))
     assert set(report.mapped.values()) == set(model.state_dict())
     visible = [1, 6, 7, 12]
@@ -201,13 +202,13 @@ def test_what_belongs_to_raw_iq_is_named(tmp_path):
     assert all("raw IQ" in report.not_used[name] for name in iq)
     assert all("equal to the computed" in report.not_used[name] for name in tables)
     assert "not used: iq_ant_embed.weight: of the raw IQ path, which this encoder does not have" in report.lines()
-    assert weights.read(tmp_path / "w.safetensors").extra["imported"] == "v1"
+    assert registry.read(tmp_path / "w.safetensors").extra["imported"] == "v1"
 
 
 def test_a_bare_state_is_read_too(tmp_path):
     torch.save(seed_mae(), tmp_path / "bare.pth")
     import_checkpoint(tmp_path / "bare.pth", tmp_path / "w.safetensors", OPTIONS)
-    assert weights.load(tmp_path / "w.safetensors").args.n_patches == N
+    assert registry.load(tmp_path / "w.safetensors").args.n_patches == N
 
 
 def test_a_fine_tuned_seed_model_gives_the_same_logits(tmp_path):
@@ -219,7 +220,7 @@ def test_a_fine_tuned_seed_model_gives_the_same_logits(tmp_path):
     expected = tokens(state, tiles(3), "patch_embed", state["pos_embed"], 1e-6)[:, 0]
     expected = F.linear(expected, state["head.weight"], state["head.bias"])
     with torch.no_grad():
-        assert torch.allclose(weights.load(tmp_path / "w.safetensors")(tiles(3)), expected, atol=1e-4)
+        assert torch.allclose(registry.load(tmp_path / "w.safetensors")(tiles(3)), expected, atol=1e-4)
 
 
 def test_a_fine_tuned_v1_model_with_adapters_and_channel_adapter(tmp_path):
@@ -237,13 +238,13 @@ def test_a_fine_tuned_v1_model_with_adapters_and_channel_adapter(tmp_path):
     positions = sincos_positions(WIDTH, 4, "code")
     x = tokens(state, one, "vis_patch_embed", positions, 1e-5, film=True, alpha=2.0)[:, 1:].mean(dim=1)
     expected = F.linear(x, state["head.weight"], state["head.bias"]).tanh()
-    model = weights.load(tmp_path / "w.safetensors")
+    model = registry.load(tmp_path / "w.safetensors")
     assert (model.task_args.lora_rank, model.task_args.lora_alpha) == (3, 2.0)
     said = ("--heads", HEADS, "--image", 32, "--lora-alpha", 2.0, "--pooling", "avg", "--squash")
     assert call(path, tmp_path / "cli.safetensors", *said) == 0
     with torch.no_grad():
         assert torch.allclose(model(tiles(4)), expected, atol=1e-4)
-        assert torch.equal(weights.load(tmp_path / "cli.safetensors")(tiles(4)), model(tiles(4)))
+        assert torch.equal(registry.load(tmp_path / "cli.safetensors")(tiles(4)), model(tiles(4)))
         model.merge()
         assert torch.allclose(model(tiles(4)), expected, atol=1e-4)
 
@@ -276,7 +277,7 @@ def test_a_channel_estimation_head(tmp_path, capsys):
     assert call(tmp_path / "ce.pth", tmp_path / "cli.safetensors", *said, "8,2,12") == 0
     with torch.no_grad():
         for name in ("w", "cli"):
-            assert torch.allclose(weights.load(tmp_path / f"{name}.safetensors")(tiles(2)), expected, atol=1e-4)
+            assert torch.allclose(registry.load(tmp_path / f"{name}.safetensors")(tiles(2)), expected, atol=1e-4)
     for grid in ("8,2", "8x2x12", "4,2,12"):
         assert call(tmp_path / "ce.pth", tmp_path / "x.safetensors", *said, grid) == 2
         assert capsys.readouterr().err.startswith("error: ")

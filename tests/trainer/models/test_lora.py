@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer import lora
-from wavesfm_trainer.vit import Encoder, EncoderArgs
+from wavesfm_trainer.models import lora
+from wavesfm_trainer.models.vit import Encoder, EncoderArgs
 
 TOY = {"size": "custom", "image": 32, "patch": 8, "depth": 2, "width": 32, "heads": 4}
 TOY |= {"decoder_depth": 1, "decoder_width": 16, "decoder_heads": 4}

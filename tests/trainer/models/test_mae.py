@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer.draws import Draws
-from wavesfm_trainer.mae import MaskedAutoencoder, n_masked
-from wavesfm_trainer.vit import EncoderArgs
+from wavesfm_trainer.models.mae import MaskedAutoencoder, n_masked
+from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.vit import EncoderArgs
 
 TOY = {"size": "custom", "image": 32, "patch": 8, "depth": 2, "width": 32, "heads": 4}
 TOY |= {"decoder_depth": 2, "decoder_width": 16, "decoder_heads": 4}

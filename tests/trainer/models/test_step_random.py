@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer.draws import Draws, needed, set_draws
+from wavesfm_trainer.models.step_random import Draws, needed, set_draws
 
 
 def test_a_step_draws_the_same_again_and_others_differ():

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer import weights
-from wavesfm_trainer.draws import Draws
-from wavesfm_trainer.mae import MaskedAutoencoder
-from wavesfm_trainer.task_model import BlockHead, TaskArgs, TaskModel
-from wavesfm_trainer.vit import EncoderArgs
-from wavesfm_trainer.weights import WeightsError
+from wavesfm_trainer.models import registry, weights
+from wavesfm_trainer.models.mae import MaskedAutoencoder
+from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.task_model import BlockHead, TaskArgs, TaskModel
+from wavesfm_trainer.models.vit import EncoderArgs
+from wavesfm_trainer.models.weights import WeightsError
 
 TOY = {"size": "custom", "image": 32, "patch": 8, "depth": 3, "width": 32, "heads": 4}
 TOY |= {"decoder_depth": 2, "decoder_width": 16, "decoder_heads": 4}
@@ -57,7 +57,7 @@ def count(model, *prefixes):
 @pytest.fixture
 def pretrained(tmp_path):
     torch.manual_seed(5)
-    weights.save(tmp_path / "mae.safetensors", MaskedAutoencoder(args(channels=(1, 3))))
+    registry.save(tmp_path / "mae.safetensors", MaskedAutoencoder(args(channels=(1, 3))))
     return tmp_path / "mae.safetensors"
 
 
@@ -261,18 +261,18 @@ def test_frozen_blocks_lose_their_stochastic_depth():
 @pytest.mark.parametrize("fields", [{}, LORA, GRID, {"trainable": "last", "last_blocks": 1, "pooling": "avg"}])
 def test_a_task_model_comes_back_from_its_file(tmp_path, fields):
     model = toy(args(rate_input=True), **fields).eval()
-    weights.save(tmp_path / "w.safetensors", model, extra={"labels": ["a", "b"]})
-    again = weights.load(tmp_path / "w.safetensors")
+    registry.save(tmp_path / "w.safetensors", model, extra={"labels": ["a", "b"]})
+    again = registry.load(tmp_path / "w.safetensors")
     assert isinstance(again, TaskModel)
     assert (again.encoder_args, again.task_args) == (model.encoder_args, model.task_args)
     assert torch.equal(again(tiles()), model(tiles()))
     assert trains(again) == trains(model)
-    assert weights.read(tmp_path / "w.safetensors").extra == {"labels": ["a", "b"]}
+    assert registry.read(tmp_path / "w.safetensors").extra == {"labels": ["a", "b"]}
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
 def test_a_masked_autoencoder_comes_back_from_its_file(pretrained):
-    model = weights.load(pretrained)
+    model = registry.load(pretrained)
     torch.manual_seed(5)
     same = MaskedAutoencoder(args(channels=(1, 3))).eval()
     noise = torch.rand(2, 16)
@@ -282,10 +282,10 @@ def test_a_masked_autoencoder_comes_back_from_its_file(pretrained):
 def test_averaged_weights_can_be_written_for_a_model(tmp_path):
     model = toy()
     average = {name: tensor * 0.5 for name, tensor in model.state_dict().items()}
-    weights.save(tmp_path / "w.safetensors", model, state=average)
-    assert torch.equal(weights.load(tmp_path / "w.safetensors").head.weight, model.head.weight * 0.5)
+    registry.save(tmp_path / "w.safetensors", model, state=average)
+    assert torch.equal(registry.load(tmp_path / "w.safetensors").head.weight, model.head.weight * 0.5)
     with pytest.raises(WeightsError, match=r"head\.weight: found nothing"):
-        weights.save(tmp_path / "w.safetensors", model, state={k: v for k, v in average.items() if k != "head.weight"})
+        registry.save(tmp_path / "w.safetensors", model, state={k: v for k, v in average.items() if k != "head.weight"})
 
 
 def test_the_encoder_is_taken_strictly_and_what_is_new_is_said(pretrained):
@@ -310,12 +310,12 @@ def test_a_patch_embedding_that_pretraining_never_saw_trains(pretrained, tmp_pat
     known, _ = TaskModel.from_pretrained(pretrained, task(), 3)
     assert trains(known) == {"head.weight", "head.bias"}
     assert known.prefix_depth() == 3
-    weights.save(tmp_path / "w.safetensors", model)  # and goes on training after a round trip
-    assert trains(weights.load(tmp_path / "w.safetensors")) == trains(model)
+    registry.save(tmp_path / "w.safetensors", model)  # and goes on training after a round trip
+    assert trains(registry.load(tmp_path / "w.safetensors")) == trains(model)
 
 
 def test_a_cls_token_that_pretraining_did_without_is_new(tmp_path):
-    weights.save(tmp_path / "mae.safetensors", MaskedAutoencoder(args(), cls_in_pretraining=False))
+    registry.save(tmp_path / "mae.safetensors", MaskedAutoencoder(args(), cls_in_pretraining=False))
     model, loaded = TaskModel.from_pretrained(tmp_path / "mae.safetensors", task(), 1)
     assert "encoder.cls" in loaded.new
     assert trains(model) == {"encoder.cls", "head.weight", "head.bias"}
@@ -332,14 +332,14 @@ def test_a_block_head_can_take_the_decoders_first_block(pretrained):
 
 
 def test_an_encoder_of_other_args_is_refused(pretrained):
-    loaded = weights.read(pretrained)
+    loaded = registry.read(pretrained)
     for fields, field in (({"width": 64}, "width"), ({"reading": "code"}, "reading"), ({"rate_input": True}, "rate")):
         with pytest.raises(WeightsError, match=rf"mae\.safetensors: encoder\.{field}"):
             TaskModel(args(**fields), task()).load_pretrained(loaded)
 
 
 def test_a_state_that_lacks_or_adds_is_refused(pretrained):
-    loaded = weights.read(pretrained)
+    loaded = registry.read(pretrained)
 
     def changed(**changes):
         state = {k: v for k, v in (dict(loaded.state) | changes).items() if v is not None}
@@ -359,9 +359,9 @@ def test_a_state_that_lacks_or_adds_is_refused(pretrained):
 def test_training_goes_on_from_a_task_model_with_or_without_its_head(tmp_path, head):
     source = toy()
     torch.nn.init.ones_(source.head.weight)
-    weights.save(tmp_path / "w.safetensors", source)
+    registry.save(tmp_path / "w.safetensors", source)
     model = toy()
-    loaded = model.load_pretrained(weights.read(tmp_path / "w.safetensors"), head=head)
+    loaded = model.load_pretrained(registry.read(tmp_path / "w.safetensors"), head=head)
     assert model.pretrained and model.new == ()
     assert loaded.new == (() if head else ("head.weight", "head.bias"))
     for name, tensor in source.state_dict().items():
@@ -375,10 +375,10 @@ def test_adapters_are_merged_where_a_start_is_made_from_them(tmp_path):
         for name, parameter in source.named_parameters():
             if ".lora_" in name:
                 parameter.normal_(std=0.2)
-    weights.save(tmp_path / "w.safetensors", source)
+    registry.save(tmp_path / "w.safetensors", source)
     for fields in ({}, {"trainable": "lora", "lora_rank": 3}):  # new adapters start at nothing
         model = TaskModel(args(), task(**fields))
-        loaded = model.load_pretrained(weights.read(tmp_path / "w.safetensors"), head=True)
+        loaded = model.load_pretrained(registry.read(tmp_path / "w.safetensors"), head=True)
         assert loaded.unused == () and all(".lora_" in name for name in loaded.new)
         tile = tiles()
         torch.testing.assert_close(model.eval()(tile), source.eval()(tile), rtol=1e-4, atol=1e-5)
@@ -418,28 +418,28 @@ def rewrite(path, change_state=None, change_config=None, **note):
 )
 def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, change, match):
     path = tmp_path / "w.safetensors"
-    weights.save(path, toy())
+    registry.save(path, toy())
     rewrite(path, **change)
     with pytest.raises(WeightsError, match=match) as refused:
-        weights.load(path)
+        registry.load(path)
     assert str(path) in str(refused.value)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_a_truncated_file_is_refused(tmp_path, share):
     path = tmp_path / "w.safetensors"
-    weights.save(path, toy())
+    registry.save(path, toy())
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(WeightsError, match=r"w\.safetensors: file: found truncated"):
-        weights.load(path)
+        registry.load(path)
 
 
 def test_no_file_and_no_place_to_write_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="file: found nothing"):
-        weights.load(tmp_path / "none.safetensors")
+        registry.load(tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match="file: found not written"):
-        weights.save(tmp_path / "none" / "w.safetensors", toy())
+        registry.save(tmp_path / "none" / "w.safetensors", toy())
 
 
 def test_merging_changes_neither_outputs_nor_labels(tmp_path):
@@ -447,8 +447,8 @@ def test_merging_changes_neither_outputs_nor_labels(tmp_path):
     expected = model(tiles())
     assert model.merge() == 3
     assert torch.allclose(model(tiles()), expected, atol=1e-5)
-    weights.save(tmp_path / "w.safetensors", model)
-    assert torch.equal(weights.load(tmp_path / "w.safetensors")(tiles()), model(tiles()))
+    registry.save(tmp_path / "w.safetensors", model)
+    assert torch.equal(registry.load(tmp_path / "w.safetensors")(tiles()), model(tiles()))
     assert model.merge() == 0
 
 

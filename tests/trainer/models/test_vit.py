@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer.draws import Draws
-from wavesfm_trainer.vit import (
+from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.vit import (
     Attention,
     Encoder,
     EncoderArgs,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer import figures
-from wavesfm_trainer.figures import Curve, Points
+from wavesfm_trainer.report import figures
+from wavesfm_trainer.report.figures import Curve, Points
 
 
 @pytest.fixture

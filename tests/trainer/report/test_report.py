@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_trainer.report import write_report
-from wavesfm_trainer.runs_format import read_evaluation, write_evaluation
-from wavesfm_trainer.study import SCRATCH, read_run, read_study, trend
-from wavesfm_trainer.tables import against_scratch, by_task, table_three
+from wavesfm_trainer.evaluation.run_files import read_evaluation, write_evaluation
+from wavesfm_trainer.report.html_report import write_report
+from wavesfm_trainer.report.study import SCRATCH, read_run, read_study, trend
+from wavesfm_trainer.report.tables import against_scratch, by_task, table_three
 
 LABELS = ("walk", "<b>run</b>", "fall")
 
@@ -406,10 +406,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     evaluate_classes(make_run(tmp_path, "one"), 9)
-    monkeypatch.setattr("wavesfm_trainer.runs_format.os.fsync", full)
+    monkeypatch.setattr("wavesfm_trainer.evaluation.run_files.os.fsync", full)
     with pytest.raises(InputError, match=r"predictions.npz: writing: found No space left on device, expected room"):
         evaluate_classes(tmp_path / "one", 8)
-    monkeypatch.setattr("wavesfm_trainer.report.os.replace", full)
+    monkeypatch.setattr("wavesfm_trainer.report.html_report.os.replace", full)
     with pytest.raises(InputError, match=r"report.html: page: found .*No space left on device"):
         write_report(tmp_path)
     assert read_evaluation(tmp_path / "one").metrics["class_accuracy"] == pytest.approx(0.9)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from wavesfm_core.spec import SpectrogramSpec
-from wavesfm_trainer import gallery
+from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_trainer.report import signal_gallery as gallery
 from wavesfm_trainer.signals import CLASSES, LABELS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 SIZE = (
     gallery.LEFT + 2 * gallery.PANEL + gallery.GAP + gallery.RIGHT,
     gallery.TOP + gallery.PANEL + gallery.BOTTOM,

@@ -6,7 +6,8 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from wavesfm_trainer.signals import lte, nr, ofdm, sidelink, wifi_frames
+from wavesfm_trainer.signals import ofdm
+from wavesfm_trainer.signals.classes import lte, nr, sidelink, wifi_frames
 
 MODULES = ("cellular", "wifi", "dab", "dvb_t")
 SEEDS = range(6)

@@ -11,24 +11,25 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_pools import COMB, SPEC, channels, write
-from wavesfm_core.channel.covariance import Covariances
+from support.toy_pools import COMB, SPEC, channels, write
+from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.estimators import LMMSE
-from wavesfm_core.channel.pilots import at_pilots, least_squares_tiles, observe
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_trainer import cli, weights
-from wavesfm_trainer.channel_model import ChannelModel, ModeArgs
+from wavesfm_core.preprocess.pilot_grid import at_pilots, least_squares_tiles, observe
+from wavesfm_trainer import cli
 from wavesfm_trainer.data.channel_pool import ChannelPool
 from wavesfm_trainer.data.numerologies import read_numerology
-from wavesfm_trainer.draws import Draws
-from wavesfm_trainer.experiment import train_channels
-from wavesfm_trainer.loop import Loaders, LoopArgs, RunError
-from wavesfm_trainer.loop.channel_batches import ChannelExamples, SlotArgs
-from wavesfm_trainer.loop.channel_objective import ChannelObjective
-from wavesfm_trainer.loop.objectives import Named
-from wavesfm_trainer.recipes import read_recipe, recipe_names
-from wavesfm_trainer.report import write_report
-from wavesfm_trainer.vit import EncoderArgs
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.models.channel_model import ChannelModel, ModeArgs
+from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.vit import EncoderArgs
+from wavesfm_trainer.report.html_report import write_report
+from wavesfm_trainer.training import Loaders, LoopArgs, RunError
+from wavesfm_trainer.training.channel_batches import ChannelExamples, SlotArgs
+from wavesfm_trainer.training.channel_objective import ChannelObjective
+from wavesfm_trainer.training.experiment import train_channels
+from wavesfm_trainer.training.objectives import Named
+from wavesfm_trainer.training.recipes import read_recipe, recipe_names
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
 ENCODER = EncoderArgs(size="custom", depth=2, width=32, heads=2, decoder_depth=1, decoder_width=16, decoder_heads=2)
@@ -170,7 +171,7 @@ def test_the_report_draws_decibels_on_a_linear_axis(pools, tmp_path, recwarn):
 
 
 def test_a_run_that_was_stopped_goes_on_exactly(pools, tmp_path, monkeypatch):
-    from wavesfm_trainer.loop import channel_objective
+    from wavesfm_trainer.training import channel_objective
 
     made = recipe(save_every=7)
     train(pools, tmp_path / "whole", made)
@@ -213,7 +214,7 @@ def test_recipes_run_with_the_numerology_that_they_are_for(name, tmp_path):
     options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
     data = ["--train", tmp_path / "train.h5", "--validation", tmp_path / "validation.h5"]
     assert call("train-channels", name, *data, "--out", tmp_path / "run", "--epochs", 1, *options) == 0
-    assert weights.load(tmp_path / "run" / "weights.safetensors").spec == spec
+    assert registry.load(tmp_path / "run" / "weights.safetensors").spec == spec
 
 
 def test_several_pools_take_turns_and_covariances_may_be_given(pools, tmp_path):
@@ -229,7 +230,7 @@ def test_several_pools_take_turns_and_covariances_may_be_given(pools, tmp_path):
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert set(config["data"]["training"]) == {"train", "other"} and len(config["objective"]["covariances"]) == 64
-    model = weights.load(tmp_path / "run" / "weights.safetensors")
+    model = registry.load(tmp_path / "run" / "weights.safetensors")
     assert model.covariances().frequency == pytest.approx(known.frequency, abs=1e-6)
 
 

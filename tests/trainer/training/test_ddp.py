@@ -8,13 +8,13 @@ import os
 import subprocess
 import sys
 
-import loop_toys
 import pytest
 import torch
-from loop_toys import loop_args, pretraining
 from safetensors.torch import load_file
+from support import loop_toys
+from support.loop_toys import loop_args, pretraining
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer.loop import fit
+from wavesfm_trainer.training import fit
 
 # Both modalities meet in one optimiser step: the last batch of the step does not use the other's patch embedding, whose
 # gradient must be exchanged all the same. 7 batches an epoch leave a group of one.

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loop_toys import LABELS, examples, finetuning, loop_args, pretraining
 from safetensors import safe_open
 from safetensors.torch import load_file
+from support.loop_toys import LABELS, examples, finetuning, loop_args, pretraining
 from torch import nn
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer import weights
-from wavesfm_trainer.loop import DeviceExamples, Loaders, RunError, fit
-from wavesfm_trainer.loop import runs as runs_module
-from wavesfm_trainer.loop.fit import _Loop
-from wavesfm_trainer.loop.schedule import AveragedWeights, lr_factor, make_optimizers
+from wavesfm_trainer.models import registry
+from wavesfm_trainer.training import DeviceExamples, Loaders, RunError, fit
+from wavesfm_trainer.training import run_directory as runs_module
+from wavesfm_trainer.training.fit import _Loop
+from wavesfm_trainer.training.schedule import AveragedWeights, lr_factor, make_optimizers
 
 
 def rows(run):
@@ -51,12 +51,12 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path):
     args = loop_args(epochs=4, lr=5e-3)
     objective, loaders = finetuning(args)
     result = fit(objective, loaders, args, tmp_path / "run")
-    model = weights.load(tmp_path / "run" / "weights.safetensors")
+    model = registry.load(tmp_path / "run" / "weights.safetensors")
     batch = loaders.validation[0].batch(torch.arange(12))
     with torch.no_grad():
         right = model(batch["tile"], batch["log10_rate"]).argmax(1) == batch["target"]
     assert np.mean([right[batch["target"] == c].float().mean() for c in range(3)]) == pytest.approx(result["best"])
-    extra = weights.read(tmp_path / "run" / "weights.safetensors").extra
+    extra = registry.read(tmp_path / "run" / "weights.safetensors").extra
     assert extra["row"]["epoch"] == result["best_epoch"]
     assert extra["head"]["labels"] == list(LABELS)
     assert extra["preprocess"]["mean"] == [0.3]
@@ -66,7 +66,7 @@ def test_the_last_weights_on_request(tmp_path):
     args = loop_args(epochs=3, keep="last", ema_decay=0.5)
     objective, loaders = finetuning(args)
     fit(objective, loaders, args, tmp_path / "run")
-    assert weights.read(tmp_path / "run" / "weights.safetensors").extra["row"]["epoch"] == 3
+    assert registry.read(tmp_path / "run" / "weights.safetensors").extra["row"]["epoch"] == 3
     state = load_file(next((tmp_path / "run" / "state").glob("*.safetensors")))
     kept = load_file(tmp_path / "run" / "weights.safetensors")
     assert torch.equal(kept["head.weight"], state["ema.head.weight"])  # the averages
@@ -184,7 +184,7 @@ def test_without_validation_the_last_weights_are_kept(tmp_path):
     args = loop_args()
     objective, loaders = finetuning(args)
     fit(objective, Loaders(loaders.training), args, tmp_path / "run")
-    assert weights.read(tmp_path / "run" / "weights.safetensors").extra["row"]["epoch"] == 2
+    assert registry.read(tmp_path / "run" / "weights.safetensors").extra["row"]["epoch"] == 2
     assert json.loads((tmp_path / "run" / "config.json").read_text())["watched"] is None
 
 
@@ -331,7 +331,7 @@ def test_progress_only_on_a_terminal(tmp_path, monkeypatch, capsys):
 
 def test_each_epoch_is_logged(tmp_path, caplog):
     args = loop_args(epochs=1)
-    with caplog.at_level(logging.INFO, "wavesfm_trainer.loop"):
+    with caplog.at_level(logging.INFO, "wavesfm_trainer.training"):
         fit(*finetuning(args), args, tmp_path / "run")
     assert any("epoch 1:" in m and "val_class_accuracy" in m for m in caplog.messages)
 

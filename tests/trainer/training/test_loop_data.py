@@ -7,15 +7,15 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from loop_toys import SIDE, examples, finetuning, head, loop_args
+from support.loop_toys import SIDE, examples, finetuning, head, loop_args
+from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.spec import HeadSpec
-from wavesfm_trainer.draws import Draws
-from wavesfm_trainer.loop import Augmentation, DeviceExamples, FinetuneArgs, FinetuneObjective, Loaders, fit
-from wavesfm_trainer.loop.augment import FREQUENCY_ROLL_PX, crop_and_flip, mirror_and_roll
-from wavesfm_trainer.loop.batches import move, refuse_too_large
-from wavesfm_trainer.loop.features import FEATURE_DTYPES, cache_prefix, prefix_bytes
-from wavesfm_trainer.loop.objectives import Named
+from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.training import Augmentation, DeviceExamples, FinetuneArgs, FinetuneObjective, Loaders, fit
+from wavesfm_trainer.training.augmentation import FREQUENCY_ROLL_PX, crop_and_flip, mirror_and_roll
+from wavesfm_trainer.training.batches import move, refuse_too_large
+from wavesfm_trainer.training.feature_cache import FEATURE_DTYPES, cache_prefix, prefix_bytes
+from wavesfm_trainer.training.objectives import Named
 
 CPU = torch.device("cpu")
 
@@ -159,7 +159,7 @@ def test_images_that_do_not_fit_a_device_stay_on_the_host(monkeypatch, caplog):
     device, index = torch.device("meta"), torch.tensor([7, 2])
     here, there, data, alone = (DeviceExamples(examples(10), "toy") for _ in range(4))
     free = 2 * data.bytes_on_device()
-    monkeypatch.setattr("wavesfm_trainer.loop.batches.free_memory", lambda _: free)
+    monkeypatch.setattr("wavesfm_trainer.training.batches.free_memory", lambda _: free)
     move([there], device)
     assert {tensor.device for tensor in there.tensors.values()} == {device} and not caplog.text
     free = data.bytes_on_device() // 2
@@ -220,7 +220,7 @@ def test_features_too_large_are_refused_or_made_at_each_step(monkeypatch, caplog
     objective, loaders = finetuning(loop_args(), trainable="last", cache_prefix="always")
     needed = prefix_bytes(objective.model, loaders.all, torch.float16)
     assert needed == (24 + 12) * 17 * 32 * 2
-    monkeypatch.setattr("wavesfm_trainer.loop.batches.free_memory", lambda device: needed)
+    monkeypatch.setattr("wavesfm_trainer.training.batches.free_memory", lambda device: needed)
     with pytest.raises(ConfigurationError, match="toy: features of the frozen blocks: memory on cpu"):
         prepared(objective, loaders)
     assert not prepared(*finetuning(loop_args(), trainable="last"))[0].cached

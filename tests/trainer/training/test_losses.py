@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from loop_toys import LABELS, examples, finetuning, loop_args
+from support.loop_toys import LABELS, examples, finetuning, loop_args
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_trainer.loop import DeviceExamples, Loaders, losses
+from wavesfm_trainer.training import DeviceExamples, Loaders, losses
 
 
 def softmax(logits):

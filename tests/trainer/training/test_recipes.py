@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import SpectrogramSpec
-from wavesfm_trainer import cli, tiles, weights
+from wavesfm_trainer import cli
+from wavesfm_trainer.data import tile_dataset as tiles
 from wavesfm_trainer.data.cache import write_cache
-from wavesfm_trainer.data.raw import Raw
-from wavesfm_trainer.recipes import read_recipe, recipe_names, runs_of
+from wavesfm_trainer.data.readers.base import Raw
+from wavesfm_trainer.data.tasks import TASKS, read_task
+from wavesfm_trainer.models import registry
 from wavesfm_trainer.signals.dataset import SignalDataset
-from wavesfm_trainer.tasks import TASKS, read_task
+from wavesfm_trainer.training.recipes import read_recipe, recipe_names, runs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
 TOY = {"size": "custom", "depth": 1, "width": 32, "heads": 2, "decoder_depth": 1, "decoder_width": 16}
@@ -98,7 +100,7 @@ def test_pretraining_recipes_run(pretrained, name):
     config = json.loads((pretrained / name / "config.json").read_text())
     assert (config["name"], config["command"], config["seed"]) == (name, "pretrain", 3)
     assert set(config["data"]["training"]) == set(read_recipe(name).data)
-    model = weights.load(pretrained / name / "weights.safetensors")
+    model = registry.load(pretrained / name / "weights.safetensors")
     channels = {read_task(task).channels for task in read_recipe(name).data}
     assert set(model.args.channels) == channels and model.args.rate_input == (name == "rf20-pretrain")
 
@@ -122,7 +124,7 @@ def test_finetuning_recipes_run(data, pretrained, tmp_path, name):
     assert config["pretrained"] == (
         "" if not recipe.pretrained else "rf20-pretrain" if name.startswith("rf20") else "vit-all"
     )
-    model = weights.load(made[0] / "weights.safetensors")
+    model = registry.load(made[0] / "weights.safetensors")
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained and (recipe.method.trainable == "all") == (trained == {n for n, _ in model.named_parameters()})
 
@@ -138,7 +140,7 @@ def test_refining_goes_on_from_a_run_with_its_head(data, pretrained, tmp_path, c
             ) == 0  # fmt: skip
     assert "new: none" in caplog.text
     assert json.loads((refined / "config.json").read_text())["pretrained"] == "rf20"
-    before, after = (weights.load(out / "weights.safetensors").head.weight for out in (begun, refined))
+    before, after = (registry.load(out / "weights.safetensors").head.weight for out in (begun, refined))
     assert torch.allclose(before, after, atol=1e-5) and before.abs().max() > 1e-3
 
 
@@ -187,7 +189,7 @@ def test_a_wrong_recipe_is_one_sentence(change, field, expected):
     with pytest.raises(ConfigurationError) as caught:
         recipe = read_recipe("positioning", [change])
         runs_of(recipe)
-        from wavesfm_trainer.task_model import TaskArgs
+        from wavesfm_trainer.models.task_model import TaskArgs
 
         TaskArgs(n_outputs=3, **{**vars(recipe.method), "pooling": "token"})
     assert field in str(caught.value) and expected in str(caught.value) and "\n" not in str(caught.value)

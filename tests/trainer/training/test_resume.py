@@ -10,14 +10,14 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import loop_toys
 import pytest
 import torch
-from loop_toys import finetuning, loop_args, pretraining
 from safetensors.torch import load_file
+from support import loop_toys
+from support.loop_toys import finetuning, loop_args, pretraining
 from wavesfm_core.errors import WavesfmError
-from wavesfm_trainer.loop import RunError, fit
-from wavesfm_trainer.loop.fit import _Loop
+from wavesfm_trainer.training import RunError, fit
+from wavesfm_trainer.training.fit import _Loop
 
 SETS = {"one": (20, 1), "three": (12, 3)}
 EVERYTHING = {"epochs": 3, "accumulate": 2, "save_every": 1, "ema_decay": 0.9, "optimizer": "muon", "clip": 1.0}
@@ -178,7 +178,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_first_step(begun, tmp_path,
 
     def free(n_bytes):
         usage = SimpleNamespace(free=n_bytes)
-        monkeypatch.setattr("wavesfm_trainer.loop.runs.shutil.disk_usage", lambda path: usage)
+        monkeypatch.setattr("wavesfm_trainer.training.run_directory.shutil.disk_usage", lambda path: usage)
 
     free(int(1.5 * needed))
     with pytest.raises(RunError, match=r"new: disk: found .* MB free, expected .* MB, for weights and state"):
@@ -194,7 +194,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wavesfm_trainer.loop.state.os.fsync", full)
+    monkeypatch.setattr("wavesfm_trainer.training.run_state.os.fsync", full)
     args = loop_args()
     with pytest.raises(WavesfmError, match=r"writing: found .*No space left on device.*, expected room on the disk"):
         fit(*finetuning(args), args, tmp_path / "run")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from .vit import EncoderArgs, ViTSize, sincos_positions
+from ..models.vit import EncoderArgs, ViTSize, sincos_positions
 
 LORA_RANK, LORA_ALPHA = 50, 8.0
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import SpectrogramSpec
+from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.preprocess.tile import prepare
 
-from .metrics import mean_class_accuracy
-from .signals import LABELS
-from .signals.dataset import SignalDataset
-from .tiles import unscaled
+from ..data.tile_dataset import unscaled
+from ..evaluation.metrics import mean_class_accuracy
+from ..signals import LABELS
+from ..signals.dataset import SignalDataset
 
 CANDIDATES: dict[str, dict[str, int]] = {
     "fft 256, mean of 4, 448 rows": {"fft_size": 256, "hop_samples": 256, "frames_averaged": 4, "rows_per_tile": 448},

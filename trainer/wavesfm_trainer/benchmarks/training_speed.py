@@ -21,19 +21,19 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import HeadSpec, ImageSpec
 
-from .bench_peer import LORA_ALPHA, LORA_RANK, HDF5Items, PeerLoop, PlainAutoencoder, PlainTask
-from .data.examples import Examples
-from .loop.args import PRECISIONS, LoopArgs
-from .loop.batches import DeviceExamples, Loaders
-from .loop.fit import _Loop, make_fabric
-from .loop.objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
-from .loop.runs import Points
-from .mae import MaskedAutoencoder
-from .task_model import TaskArgs, TaskModel
-from .vit import SIZES, EncoderArgs
+from ..data.examples import Examples
+from ..models.mae import MaskedAutoencoder
+from ..models.task_model import TaskArgs, TaskModel
+from ..models.vit import SIZES, EncoderArgs
+from ..training.batches import DeviceExamples, Loaders
+from ..training.fit import _Loop, make_fabric
+from ..training.loop_args import PRECISIONS, LoopArgs
+from ..training.objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
+from ..training.run_directory import Points
+from .plain_loop import LORA_ALPHA, LORA_RANK, HDF5Items, PeerLoop, PlainAutoencoder, PlainTask
 
 log = logging.getLogger(__name__)
 

@@ -97,8 +97,8 @@ def covariances(
     count: Annotated[int | None, typer.Option(min=1, help="Use the first so many channels only.")] = None,
 ) -> None:
     """Learn the covariances in space, time and frequency that LMMSE needs."""
-    from ..channel_reference import learn_covariances
     from ..data.channel_pool import ChannelPool
+    from ..evaluation.linear_baselines import learn_covariances
 
     channels = ChannelPool(pool)
     learn_covariances(channels, count).save(out)
@@ -115,8 +115,8 @@ def reference(
     import dataclasses
     import json
 
-    from ..channel_reference import reference_table
     from ..data.channel_pool import ChannelPool
+    from ..evaluation.linear_baselines import reference_table
 
     made = reference_table(ChannelPool(learn), ChannelPool(test), seed)
     table = Table("NMSE in dB at SNR", *(f"{snr_db:g}" for snr_db in made.snrs_db))

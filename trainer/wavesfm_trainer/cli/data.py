@@ -33,7 +33,7 @@ def generate(
 def layouts() -> None:
     """List the tasks, the layout that each reads, and what can be generated."""
     from ..data.generators import GENERATORS
-    from ..tasks import read_task, task_names
+    from ..data.tasks import read_task, task_names
 
     table = Table("task", "kind", "layout", "generated", "description")
     for name in task_names():

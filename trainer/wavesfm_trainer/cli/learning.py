@@ -39,8 +39,8 @@ def pretrain(
     fresh: Fresh = False,
 ) -> None:
     """Masked wireless modelling, as a recipe says; a run that was stopped goes on where it was."""
-    from ..experiment import Where
-    from ..experiment import pretrain as run_pretraining
+    from ..training.experiment import Where
+    from ..training.experiment import pretrain as run_pretraining
 
     where = Where(_devices(devices), accelerator)
     read = _recipe(recipe, size, epochs, seed, change)
@@ -61,9 +61,9 @@ def finetune(
     fresh: Fresh = False,
 ) -> None:
     """Learn a task, as a recipe says: probe, last blocks, LoRA, all, or from scratch."""
-    from ..experiment import Where, refuse_misfit
-    from ..experiment import finetune as run_finetuning
-    from ..recipes import runs_of
+    from ..training.experiment import Where, refuse_misfit
+    from ..training.experiment import finetune as run_finetuning
+    from ..training.recipes import runs_of
 
     where = Where(_devices(devices), accelerator)
     read = _recipe(recipe, size, epochs, seed, change)
@@ -90,8 +90,8 @@ def train_channels(
     fresh: Fresh = False,
 ) -> None:
     """Learn to estimate channels better than LMMSE, from which it starts; a run that was stopped goes on."""
-    from ..experiment import Where
-    from ..experiment import train_channels as run_training
+    from ..training.experiment import Where
+    from ..training.experiment import train_channels as run_training
 
     where = Where(_devices(devices), accelerator)
     read = _recipe(recipe, size, epochs, seed, change)
@@ -104,7 +104,7 @@ def train_channels(
 
 
 def _recipe(name: str, size: str | None, epochs: int | None, seed: int | None, changes: list[str] | None) -> Any:
-    from ..recipes import read_recipe
+    from ..training.recipes import read_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     changes = list(changes or [])
@@ -120,7 +120,7 @@ def _recipe(name: str, size: str | None, epochs: int | None, seed: int | None, c
 
 
 def _each(recipe: Any, out: Path, where: Any, run: Callable[[Any, Path], dict[str, Any]]) -> None:
-    from ..recipes import runs_of
+    from ..training.recipes import runs_of
 
     runs = runs_of(recipe)
     if len(runs) > 1 and where.devices != 1:

@@ -28,7 +28,7 @@ def import_weights(
     image: Annotated[int, typer.Option(help="Side of the tile where no table of positions tells.")] = 224,
 ) -> None:
     """Read a checkpoint of the paper's authors into a weights file, and say what became of every key."""
-    from ..import_authors import ImportOptions, import_checkpoint
+    from ..models.import_checkpoint import ImportOptions, import_checkpoint
 
     try:
         sizes = tuple(int(size) for size in grid.split(","))
@@ -50,10 +50,11 @@ def export(
     raw: Annotated[Path | None, typer.Option(help="Folder of raw files to take the golden arrays from.")] = None,
 ) -> None:
     """Write a bundle; refused unless ONNX equals torch, in every batch. LoRA adapters are merged."""
-    from ..bundles import export_run, raw_arrays
-    from ..model_card import pools_of
-    from ..tasks import read_task
-    from ..trained import read_task_run, task_in
+    from ..data.tasks import read_task
+    from ..evaluation.trained_run import read_task_run, task_in
+    from ..export.export_run import export_run
+    from ..export.golden_inputs import raw_arrays
+    from ..export.model_card import pools_of
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     trained = read_task_run(run)

@@ -41,7 +41,7 @@ def evaluate(
         _evaluate_split(model, data, split, device)
     if tiles is None and manifest is None:
         return
-    from ..trained import open_pipeline
+    from ..evaluation.torch_engine import open_pipeline
 
     pipeline = open_pipeline(model, device)
     report: dict[str, Any] = {"model": pipeline.bundle.id, "engine": pipeline.engine.description}
@@ -55,9 +55,9 @@ def evaluate(
 
 def _evaluate_split(run: Path, data: Path, split: str | None, device: str) -> None:
     """Every run below a folder of runs, or the one."""
-    from ..evaluator import evaluate_run
-    from ..experiment import cache_for
-    from ..trained import WEIGHTS
+    from ..evaluation.evaluate_run import evaluate_run
+    from ..evaluation.trained_run import WEIGHTS
+    from ..training.experiment import cache_for
 
     runs = [run] if run.is_file() or (run / WEIGHTS).is_file() else sorted(path.parent for path in run.rglob(WEIGHTS))
     if not runs:
@@ -74,8 +74,8 @@ def _evaluate_split(run: Path, data: Path, split: str | None, device: str) -> No
 
 
 def _evaluate_tiles(pipeline: Pipeline, directory: Path, max_tiles: int | None) -> dict[str, Any]:
-    from ..metrics import format_confusion
-    from ..synthetic import tile_report
+    from ..evaluation.evaluate_tiles import tile_report
+    from ..evaluation.metrics import format_confusion
 
     report = tile_report(pipeline, directory, max_tiles)
     console.print_json(json.dumps({name: value for name, value in report.items() if name != "confusion_10db"}))
@@ -86,8 +86,8 @@ def _evaluate_tiles(pipeline: Pipeline, directory: Path, max_tiles: int | None) 
 def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
     from wavesfm_core.types import NO_SIGNAL
 
-    from ..metrics import format_confusion
-    from ..recordings import judge, read_manifest, recordings_report
+    from ..evaluation.evaluate_recordings import judge, read_manifest, recordings_report
+    from ..evaluation.metrics import format_confusion
 
     labels = pipeline.bundle.spec.head.labels
     report = recordings_report([judge(pipeline, row) for row in read_manifest(manifest)], labels, manifest.parent)
@@ -111,7 +111,7 @@ def report(
     figures: Annotated[Path | None, typer.Option(help="Folder for every figure as PDF.")] = None,
 ) -> None:
     """Gather the runs below a folder into one page with tables and figures."""
-    from ..report import write_report
+    from ..report.html_report import write_report
 
     console.print(write_report(directory, page, figures), highlight=False, soft_wrap=True)
 
@@ -128,12 +128,13 @@ def compare_channels(
     device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "auto",
 ) -> None:
     """NMSE over SNR of least squares, LMMSE and models, on the same slots."""
-    from wavesfm_core.channel.covariance import Covariances
+    from wavesfm_core.bundle.covariance import Covariances
 
-    from ..channel_comparison import compare, write_comparison
     from ..data.channel_pool import ChannelPool
-    from ..tables import channel_table
-    from ..trained import covariances_of, open_channel_pipeline
+    from ..evaluation.compare_estimators import compare, write_comparison
+    from ..evaluation.torch_engine import open_channel_pipeline
+    from ..evaluation.trained_run import covariances_of
+    from ..report.tables import channel_table
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     paths = dict(_named(one) for one in model)
@@ -167,7 +168,7 @@ def bench(
     output: Annotated[Path | None, typer.Option(help="JSON file for all figures.")] = None,
 ) -> None:
     """Samples per second of pre-training and of each fine-tuning, against a plain loop measured in the same run."""
-    from ..bench import as_json, format_rows, run_bench
+    from ..benchmarks.training_speed import as_json, format_rows, run_bench
 
     rows = run_bench(seconds, size=size, batch=batch, device=device, repeats=repeats)
     _print_wide(format_rows(rows))

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
-from wavesfm_core.spec import SpectrogramSpec
 
 console = Console()
 
@@ -24,9 +24,9 @@ def tiles(
     drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; all when empty.")] = "",
 ) -> None:
     """Make prepared tiles of the signal generator and cache them; resumes."""
+    from ..data.tile_dataset import write_cache
     from ..signals import LABELS
     from ..signals.dataset import SignalDataset
-    from ..tiles import write_cache
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     spec = SpectrogramSpec()
@@ -44,7 +44,7 @@ def geometry(
     seed: Annotated[int, typer.Option(min=0)] = 11,
 ) -> None:
     """Compare tile geometries with a small network on the same recordings."""
-    from ..geometry import compare
+    from ..benchmarks.tile_geometry import compare
 
     table = Table("geometry", "mean class accuracy")
     for name, accuracy in compare(train_count, test_count, epochs, seed).items():

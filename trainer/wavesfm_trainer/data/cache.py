@@ -16,15 +16,15 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict, unscaled
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict, unscaled
+from wavesfm_core.preprocess.tile import prepare
 
-from ..tasks import Task
 from .examples import FORMAT, Examples
-from .hdf5_rows import open_hdf5
-from .raw import Raw
+from .formats.hdf5_rows import open_hdf5
+from .readers.base import Raw
 from .splits import SIDES, TRAIN, groups_on_two_sides, split_examples
+from .tasks import Task
 
 log = logging.getLogger(__name__)
 SPARE_BYTES = 1 << 20  # for HDF5's own structures

@@ -11,13 +11,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import from_dict, to_dict
 from wavesfm_core.errors import InputError, WavesfmError
-from wavesfm_core.spec import from_dict, to_dict
 
 from .cache import whole_file
+from .formats.hdf5_rows import open_hdf5
 from .generators.channels import Grid, Scenario, channel_batches
-from .hdf5_rows import open_hdf5
 
 FORMAT = 1
 KEY = "channels"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.spec import ImageSpec, SpectrogramSpec
+from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec
 
 FORMAT = 1  # of the note
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import from_dict
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import from_dict
 
 NUMEROLOGIES = Path(__file__).parent / "numerologies"
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from wavesfm_core.errors import ConfigurationError
 
-from ..tasks import Task, read_task
 from .cache import Progress, write_cache
-from .raw import Raw, generator_note
-from .readers import open_reader
+from .readers.base import Raw, generator_note
+from .readers.registry import open_reader
+from .tasks import Task, read_task
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..tasks import SPLITS, Task
-from .raw import Raw
+from .readers.base import Raw
+from .tasks import SPLITS, Task
 
 log = logging.getLogger(__name__)
 SIDES = ("train", "validation", "test")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from wavesfm_core.bundle.spec import from_dict
 from wavesfm_core.errors import ConfigurationError, WavesfmError
-from wavesfm_core.spec import from_dict
 
 TASKS = Path(__file__).parent / "tasks"
 KINDS = ("classification", "position", "channel", "pretraining")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.spec import SpectrogramSpec, to_dict
 from wavesfm_core.errors import InputError
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import SpectrogramSpec, to_dict
+from wavesfm_core.preprocess.tile import prepare
 
-from .signals.dataset import SignalDataset
+from ..signals.dataset import SignalDataset
 
 log = logging.getLogger(__name__)
 SHARD_TILES = 1000

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.spec import preprocess_from_dict, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.spec import preprocess_from_dict, to_dict
 
-from .. import tiles
+from . import tile_dataset as tiles
 from .examples import FORMAT, Examples
 from .splits import SIDES, TRAIN
 

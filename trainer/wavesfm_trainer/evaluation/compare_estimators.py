@@ -19,21 +19,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.backoff import BackOff
-from wavesfm_core.channel.covariance import Covariances
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
-from wavesfm_core.channel.pilots import observe
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.errors import InputError, WavesfmError
+from wavesfm_core.preprocess.pilot_grid import observe
 from wavesfm_core.types import Slot
 
-from . import figures
-from .channel_reference import SNRS_DB
-from .data.channel_pool import ChannelPool
-from .data.generators.channels import Grid
-from .data.generators.output import draws
-from .data.generators.sionna_grids import send
-from .runs_format import read_object
+from ..data.channel_pool import ChannelPool
+from ..data.generators.channels import Grid
+from ..data.generators.output import draws
+from ..data.generators.sionna_grids import send
+from ..report import figures
+from .linear_baselines import SNRS_DB
+from .run_files import read_object
 
 log = logging.getLogger(__name__)
 FORMAT, NAME = 1, "comparison.json"

@@ -14,14 +14,15 @@ import yaml
 from numpy.typing import NDArray
 from wavesfm_core.cli.summary import Summary
 from wavesfm_core.errors import InputError
-from wavesfm_core.iqfile import open_recording
 from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_core.types import NO_SIGNAL
 
+from ..data.tasks import TASKS
 from .metrics import confusion_matrix
 
 IQ_FORMATS = {"cu8": "cu8", "cs8": "cs8", "cs16_le": "cs16", "cf32_le": "cf32"}
-TASK_FILE = Path(__file__).parent / "tasks" / "rf20.yml"
+TASK_FILE = TASKS / "rf20.yml"
 
 
 @dataclass(frozen=True)

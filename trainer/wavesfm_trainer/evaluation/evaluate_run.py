@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, PilotGridSpec, Preprocess
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.heads import ChannelHead, PositionHead, make_head
-from wavesfm_core.spec import HeadSpec, ImageSpec, PilotGridSpec, Preprocess
 
-from .data.cache import read_cache
-from .data.examples import Examples
-from .data.splits import SIDES
-from .draws import Draws
-from .mae import MaskedAutoencoder
+from ..data.cache import read_cache
+from ..data.examples import Examples
+from ..data.splits import SIDES
+from ..models.mae import MaskedAutoencoder
+from ..models.step_random import Draws
 from .metrics import channel_errors
-from .runs_format import Curves, Evaluation, write_evaluation
-from .trained import TrainedEncoder, TrainedTask, open_device, read_run
+from .run_files import Curves, Evaluation, write_evaluation
+from .torch_engine import open_device
+from .trained_run import TrainedEncoder, TrainedTask, read_run
 
 STATISTICS = ("low", "high", "mean", "std")  # of a spec: measured on the training split, so the run's own are taken
 RATIOS = (0.7, 0.8, 0.9)  # of masked patches in the reconstructions that are kept (figure 5 of the paper)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.spec import SpectrogramSpec, from_dict
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.spec import SpectrogramSpec, from_dict
 
-from .evaluator import check_preprocess
+from ..data.tile_dataset import Tiles, read_cache, read_note
+from .evaluate_run import check_preprocess
 from .metrics import class_accuracy, confusion_matrix
-from .tiles import Tiles, read_cache, read_note
 
 
 def tile_report(pipeline: Pipeline, directory: Path, max_tiles: int | None = None, batch_tiles: int = 50) -> dict:

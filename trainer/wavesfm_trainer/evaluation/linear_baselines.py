@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.channel.covariance import Covariances
+from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
-from wavesfm_core.channel.pilots import Observation, at_pilots, mean_power, observe
 from wavesfm_core.errors import InputError
+from wavesfm_core.preprocess.pilot_grid import Observation, at_pilots, mean_power, observe
 
-from .data.channel_pool import ChannelPool
-from .data.generators.channels import Grid
-from .data.generators.output import draws
-from .data.generators.sionna_grids import send
+from ..data.channel_pool import ChannelPool
+from ..data.generators.channels import Grid
+from ..data.generators.output import draws
+from ..data.generators.sionna_grids import send
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 BATCH = 128

@@ -13,40 +13,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from wavesfm_core.bundle import README, Bundle, bundle_inputs, write_bundle
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.channel.pilots import observe
-from wavesfm_core.engines import Engine, open_engine
-from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
-from wavesfm_core.golden import Golden
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import BundleSpec, ImageSpec, PilotGridSpec, SpectrogramSpec
+from wavesfm_core.bundle.bundle import README, Bundle, bundle_inputs, write_bundle
+from wavesfm_core.bundle.spec import BundleSpec, SpectrogramSpec
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.preprocess.pilot_grid import observe
+from wavesfm_core.preprocess.tile import prepare
 
-from .channel_model import ChannelModel
-from .data.readers import open_reader
+from ..evaluation.run_files import read_evaluation
+from ..evaluation.torch_engine import TorchEngine
+from ..evaluation.trained_run import TrainedTask, pilot_grids, read_task_run, task_spec
+from ..models.channel_model import ChannelModel
+from ..models.task_model import TaskArgs
+from ..signals import CLASSES
+from .golden_inputs import MADE_UP, MADE_UP_SLOTS, made_grids, make_golden
 from .model_card import make_card
 from .onnx_model import halve_weights, to_onnx
+from .parity import TOLERANCES, check_parity, tolerance_of
 from .precision import HALF_TYPES, typed
-from .runs_format import read_evaluation
-from .signals import CLASSES
-from .signals.dataset import SignalDataset
-from .task_model import TaskArgs
-from .tasks import Task
-from .trained import TorchEngine, TrainedTask, pilot_grids, read_task_run, task_spec
 
 log = logging.getLogger(__name__)
 
-# How far outputs may be from torch's in float32, as a share of the largest; halves keep 11 and 8 bits.
-TOLERANCES = {"fp32": 2e-4, "fp16": 1e-2, "bf16": 5e-2}
-LEAST_OUTPUT = 0.1  # outputs smaller than this are held to this one's tolerance
-ENGINES = ("onnxruntime", "openvino")  # tried in this order for the parity check
-BATCHES = (1, 2, 7)  # no multiples of each other, so that a batch that was baked in shows
-GOLDEN_SEED = 977
-GOLDEN_IQ, GOLDEN_ARRAYS = 6, 3
-MADE_ROWS, MADE_COLUMNS = 56, 112  # of a generated golden array
-MADE_UP = "made-up arrays, which are no measurements"
-MADE_UP_SLOTS = "made-up slots, which are no measurements"
-MADE_PATHS = 5
 HALVES_COST_DB, HALVES_TRIED = 0.05, 16
 
 
@@ -97,7 +83,7 @@ def export_run(
     )
     spec = replace(spec, versions={**spec.versions, "onnx": version("onnx"), **_commit(trained)})
     golden = make_golden(trained, spec, arrays)
-    spec = replace(spec, tolerance=_tolerance(precision, golden.outputs[trained.output]))
+    spec = replace(spec, tolerance=tolerance_of(precision, golden.outputs[trained.output]))
     onnx = to_onnx(typed(model, precision) if precision in HALF_TYPES else model, spec, half_weights)
     with tempfile.TemporaryDirectory() as scratch:
         engine = check_parity(write_bundle(Path(scratch) / "bundle", spec, onnx, golden, "none"), trained, precision)
@@ -129,138 +115,6 @@ def _halve(trained: TrainedTask) -> None:
     if cost_db > HALVES_COST_DB:
         expected = f"at most {HALVES_COST_DB} dB: leave the weights in float32"
         raise ConfigurationError("export", "half_weights", f"{cost_db:.2g} dB more error at 20 dB", expected)
-
-
-def raw_arrays(task: Task, root: Path, count: int = GOLDEN_ARRAYS) -> list[NDArray[np.float32]]:
-    """Raw arrays of a data set in its published layout, evenly from its files: for golden tiles. Raises InputError."""
-    raws = list(open_reader(task.reader, f"task {task.name}").read(Path(root), task))
-    rows = np.unique(np.linspace(0, len(raws) - 1, count).round().astype(int))
-    return [raws[row].load(task.channels) for row in rows]
-
-
-def made_arrays(spec: ImageSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_SEED) -> list[NDArray[np.float32]]:
-    """Arrays float32 [channels, MADE_ROWS, MADE_COLUMNS] whose tiles have about mean 0 and deviation 1.
-
-    Smooth random fields, no signals: they show that a model computes what it did, not that it is any good.
-    """
-    rng = np.random.default_rng(seed)
-    coarse = (spec.channels, MADE_ROWS // 8, MADE_COLUMNS // 8)
-    mean, std = (np.reshape(v, (-1, 1, 1)) for v in (spec.mean, spec.std))
-    arrays = []
-    for _ in range(count):
-        field = np.kron(rng.normal(size=coarse), np.ones((1, 8, 8)))
-        field += 0.3 * rng.normal(size=field.shape)
-        shares = (mean + std * field - spec.range_low) / (spec.range_high - spec.range_low)
-        values = spec.low + np.clip(shares, 0, 1) * (spec.high - spec.low)
-        if spec.decibel_floor is not None:
-            values = np.maximum(10 ** (values / 10) - spec.decibel_floor, 0)
-        arrays.append(values.astype(np.float32))
-    return arrays
-
-
-def made_grids(
-    spec: OFDMSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_SEED, snrs_db: Sequence[float] = (0.0, 10.0, 20.0)
-) -> list[NDArray[np.complex64]]:
-    """Received slots complex64 [A, S, F] of power about 1: pilots alone, over a few paths within the prefix, in noise.
-
-    They show that a model computes what it did, not that it is any good. snrs_db: in turn.
-    """
-    rng = np.random.default_rng(seed)
-    grids = []
-    for i in range(count):
-        delays = rng.uniform(0, min(spec.prefix_samples) / spec.fft_size / 2, (MADE_PATHS, 1))
-        turns = rng.uniform(-1e-3, 1e-3, (MADE_PATHS, 1))
-        gains = rng.normal(size=(spec.antennas, MADE_PATHS, 2)) @ np.array([1, 1j]) / np.sqrt(2 * MADE_PATHS)
-        over_time = np.exp(2j * np.pi * turns * np.arange(spec.symbols))
-        channel = np.einsum("ap,ps,pf->asf", gains, over_time, np.exp(-2j * np.pi * delays * spec.frequencies))
-        noise = rng.normal(size=(*spec.grid_shape, 2)) @ np.array([1, 1j]) / np.sqrt(2)
-        sent = np.zeros(spec.grid_shape[1:], np.complex64)
-        sent[np.ix_(spec.pilot_symbols, spec.pilot_subcarriers)] = spec.pilots
-        grids.append((channel * sent + noise * 10 ** (-snrs_db[i % len(snrs_db)] / 20)).astype(np.complex64))
-    return grids
-
-
-def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray] | None = None) -> Golden:
-    """Inputs, what they are prepared to, and torch's outputs for them; IQ is of several classes and short."""
-    preprocess = trained.preprocess
-    engine = TorchEngine(trained.model, trained.output)
-    if isinstance(preprocess, PilotGridSpec):
-        if arrays is not None:
-            raise ConfigurationError("export", "arrays", "given", "none for slots, whose golden ones are made up")
-        grids = tuple(made_grids(preprocess.numerology))
-        tiles = tuple(prepare(grid, preprocess, f"golden slot {i}") for i, grid in enumerate(grids))
-        asked = Golden((), np.zeros(len(grids)), tiles, {}, (), grids)
-        return replace(asked, outputs=engine.run(_inputs(spec, asked, np.stack(tiles), range(len(grids)))))
-    if isinstance(preprocess, ImageSpec):
-        given = tuple(made_arrays(preprocess) if arrays is None else arrays)
-        if not given:
-            raise ConfigurationError("export", "arrays", "none", "at least one, or None for made-up ones")
-        tiles = tuple(prepare(array, preprocess, f"golden array {i}") for i, array in enumerate(given))
-        rates = np.zeros(len(given))
-        return Golden((), rates, tiles, engine.run(bundle_inputs(spec, np.stack(tiles), rates)), given)
-    if arrays is not None:
-        raise ConfigurationError("export", "arrays", "given", "none for spectrograms, whose golden tiles are of IQ")
-    shortest = preprocess.min_samples
-    dataset = SignalDataset(GOLDEN_SEED, shortest * 3, shortest, partial_share=1.0, snr_db=(10, 25))
-    step = max(1, len(dataset.labels) // GOLDEN_IQ)
-    examples = [dataset[i * step] for i in range(GOLDEN_IQ)]
-    tiles = tuple(prepare(example.iq, preprocess) for example in examples)
-    rates = np.array([example.rate_hz for example in examples])
-    outputs = engine.run(bundle_inputs(spec, np.stack(tiles), rates))
-    return Golden(tuple(example.iq for example in examples), rates, tiles, outputs)
-
-
-def check_parity(bundle: Bundle, trained: TrainedTask, precision: str) -> str:
-    """Description of the engine that gives torch's outputs for BATCHES and the same for each; BundleError if none."""
-    refusals = []
-    for name in ENGINES:
-        try:
-            engine = open_engine(bundle, name, precision="f32")
-            _check_batches(engine, bundle, trained)
-            return engine.description
-        except EngineError as error:  # missing, or it does not know an operator in this type
-            refusals.append(f"{name} ({error.found})")
-    what = f"a model in {precision} that no engine here runs: {'; '.join(refusals)}"
-    expected = (
-        "one that does (pip install openvino runs bf16), or another precision: what was not tried is not exported"
-    )
-    raise BundleError("export", f"precision {precision}", what, expected)
-
-
-def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None:
-    golden, spec = bundle.golden(), bundle.spec
-    count = max(BATCHES)
-    rows = np.arange(count) % len(golden.tiles)
-    tiles = np.stack([np.roll(golden.tiles[row], i, axis=-1) for i, row in enumerate(rows)])  # no two are the same
-    inputs = _inputs(spec, golden, tiles, rows)
-    expected = TorchEngine(trained.model, trained.output).run(inputs)
-    together = engine.run(inputs)
-    for name, values in together.items():
-        _refuse(values, expected[name], f"{name} of ONNX against torch", spec.tolerance)
-    for size in BATCHES[:-1]:
-        pieces = [
-            engine.run({key: value[first : first + size] for key, value in inputs.items()})
-            for first in range(0, count, size)
-        ]
-        for name, values in together.items():
-            single = np.concatenate([piece[name] for piece in pieces])
-            _refuse(single, values, f"{name} of batch {size} against batch {count}", spec.tolerance)
-
-
-def _inputs(spec: BundleSpec, golden: Golden, tiles: NDArray, rows: Sequence[int]) -> dict[str, NDArray]:
-    """Inputs of the model: these tiles, with what is beside the golden ones in these rows."""
-    snr_db = golden.snr_db(spec)
-    return bundle_inputs(spec, tiles, golden.rate_hz[list(rows)], None if snr_db is None else snr_db[list(rows)])
-
-
-def _refuse(a: NDArray, b: NDArray, what: str, tolerance: float) -> None:
-    difference = float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
-    if not difference <= tolerance:
-        raise BundleError("export", what, f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
-
-
-def _tolerance(precision: str, outputs: NDArray) -> float:
-    return TOLERANCES[precision] * max(LEAST_OUTPUT, float(np.abs(outputs).max()))
 
 
 def _check_options(precision: str, half_weights: bool, licence: str, training_data: str) -> None:

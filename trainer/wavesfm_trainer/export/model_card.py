@@ -7,14 +7,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from wavesfm_core.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec
 
-from .channel_comparison import NAME as COMPARISON
-from .channel_comparison import read_comparison
-from .runs_format import Evaluation
-from .tables import channel_table
-from .task_model import TaskArgs
-from .trained import TrainedTask
+from ..evaluation.compare_estimators import NAME as COMPARISON
+from ..evaluation.compare_estimators import read_comparison
+from ..evaluation.run_files import Evaluation
+from ..evaluation.trained_run import TrainedTask
+from ..models.task_model import TaskArgs
+from ..report.tables import channel_table
 
 WHAT = {
     "classification": "Names one of {n} classes, with probabilities.",

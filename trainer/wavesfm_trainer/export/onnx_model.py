@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
+from wavesfm_core.bundle.spec import BundleSpec
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import BundleSpec
 
-from .channel_model import ChannelModel
-from .task_model import TaskModel
+from ..models.channel_model import ChannelModel
+from ..models.task_model import TaskModel
 
 HALF_FROM = 1024  # elements; smaller tensors (biases, norms) stay in float32
 EXAMPLE_BATCH = 2  # to trace with; 1 would be taken for a constant

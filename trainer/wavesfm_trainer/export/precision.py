@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
-from .channel_model import ChannelModel
-from .lora import LoRAQKV
-from .task_model import BlockHead, TaskModel
-from .vit import Attention, Block
+from ..models.channel_model import ChannelModel
+from ..models.lora import LoRAQKV
+from ..models.task_model import BlockHead, TaskModel
+from ..models.vit import Attention, Block
 
 HALF_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 

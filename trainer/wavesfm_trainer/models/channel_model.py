@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from wavesfm_core.channel.covariance import Covariances
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import HeadSpec, PilotGridSpec, to_dict
 from wavesfm_core.channel.estimators import CUT
-from wavesfm_core.channel.numerology import OFDMSpec
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import HeadSpec, PilotGridSpec, to_dict
 
-from .draws import Draws, set_draws
+from .step_random import Draws, set_draws
 from .vit import Encoder, EncoderArgs, parameter_groups, refuse
 
 LEAST_POWER = 1e-12  # of a mode: no channel has it, and its logarithm stays finite

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from .mae import MaskedAutoencoder
+from .registry import save
 from .task_model import TaskArgs, TaskModel
 from .vit import EncoderArgs, sincos_positions
-from .weights import WeightsError, check_state, save
+from .weights import WeightsError, check_state
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class ImportReport:
 
 
 def import_checkpoint(path: str | Path, out: str | Path, options: ImportOptions | None = None) -> ImportReport:
-    """Read a published checkpoint, write a weights file that weights.load opens, and say what became of every key.
+    """Read a published checkpoint, write a weights file that registry.load opens, and say what became of every key.
 
     WeightsError names the first key that is missing, unknown, or of another shape, and refuses whatever would need
     pickle to run code.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
-from .draws import Draws, needed, set_draws
+from .step_random import Draws, needed, set_draws
 from .vit import Block, Encoder, EncoderArgs, initialise, parameter_groups, sincos_positions, take
 
 

@@ -12,9 +12,20 @@ from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
 from . import lora
-from .draws import Draws, set_draws
-from .vit import READINGS, Block, Encoder, EncoderArgs, initialise, parameter_groups, refuse, sincos_positions, take
-from .weights import Weights, WeightsError, config_of, encoder_args, load, read
+from .registry import load, read
+from .step_random import Draws, set_draws
+from .vit import (
+    READINGS,
+    Block,
+    Encoder,
+    EncoderArgs,
+    initialise,
+    parameter_groups,
+    refuse,
+    sincos_positions,
+    take,
+)
+from .weights import Weights, WeightsError, config_of, encoder_args
 
 HEADS = ("linear", "block")
 POOLINGS = ("token", "avg")
@@ -255,7 +266,7 @@ class TaskModel(nn.Module):
     # Weights
 
     def load_pretrained(self, weights: Weights, decoder_into_head: bool = False, head: bool = False) -> Loaded:
-        """Take the encoder of a MaskedAutoencoder's or a TaskModel's file (weights.read); WeightsError unless it fits.
+        """Take the encoder of a MaskedAutoencoder's or a TaskModel's file (registry.read); WeightsError unless it fits.
 
         New may be only the head, adapters, a patch embedding for a channel count that the file lacks, and a CLS token
         that it was pre-trained without. decoder_into_head: a block head takes the decoder's embedding, first block and

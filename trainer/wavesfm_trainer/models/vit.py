@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
-from .draws import Draws, needed, set_draws
+from .step_random import Draws, needed, set_draws
 
 READINGS = ("paper", "code")
 POSITIONS = ("fixed", "stored")

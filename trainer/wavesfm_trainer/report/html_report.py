@@ -16,11 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from wavesfm_core.errors import InputError
 
+from ..evaluation.compare_estimators import NAME as COMPARISON
+from ..evaluation.compare_estimators import draw, read_comparison
+from ..evaluation.metrics import SnrCurve, confusion_matrix, over_snr, position_errors
+from ..evaluation.run_files import BETTER, HEADLINES, Evaluation
 from . import figures
-from .channel_comparison import NAME as COMPARISON
-from .channel_comparison import draw, read_comparison
-from .metrics import SnrCurve, confusion_matrix, over_snr, position_errors
-from .runs_format import BETTER, HEADLINES, Evaluation
 from .study import SCRATCH, Group, Study, read_study, settings, trend
 from .tables import (
     Table,

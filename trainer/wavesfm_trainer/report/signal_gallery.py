@@ -1,4 +1,7 @@
-"""Pictures of every class for docs/signals.md: `python -m wavesfm_trainer.gallery docs/images/signals`."""
+"""Pictures of every class for docs/signals.md.
+
+Run `python -m wavesfm_trainer.report.signal_gallery docs/images/signals`.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import SpectrogramSpec
+from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.preprocess.tile import prepare
 
-from .signals import CLASSES
-from .signals.base import IQ, SignalClass, View
-from .signals.channel import Reception, receive
-from .tiles import unscaled
+from ..data.tile_dataset import unscaled
+from ..signals import CLASSES
+from ..signals.base import IQ, SignalClass, View
+from ..signals.channel import Reception, receive
 
 SNR_DB = 20.0
 EDGES_DB = np.arange(

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from .metrics import Interval, best_epoch, converged_epoch, seed_interval
-from .runs_format import Evaluation, read_evaluation, read_object
+from ..evaluation.metrics import Interval, best_epoch, converged_epoch, seed_interval
+from ..evaluation.run_files import Evaluation, read_evaluation, read_object
 
 log = logging.getLogger(__name__)
 

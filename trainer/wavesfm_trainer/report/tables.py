@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .channel_comparison import BACKING_OFF, LS, PoolCurves
-from .metrics import Interval, difference_interval
-from .runs_format import BETTER, HEADLINES
+from ..evaluation.compare_estimators import BACKING_OFF, LS, PoolCurves
+from ..evaluation.metrics import Interval, difference_interval
+from ..evaluation.run_files import BETTER, HEADLINES
 from .study import SCRATCH, Group, Run, Study
 
 NONE = "-"

@@ -11,7 +11,7 @@ MODULES = (
 
 CLASSES: dict[str, SignalClass] = {}
 for _name in MODULES:
-    _signal = import_module(f"{__name__}.{_name}").SIGNAL
+    _signal = import_module(f"{__name__}.classes.{_name}").SIGNAL
     CLASSES[_signal.label] = _signal
 LABELS: tuple[str, ...] = tuple(CLASSES)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .args import LoopArgs, RunError
-from .augment import Augmentation
+from .augmentation import Augmentation
 from .batches import DeviceExamples, Loaders
 from .fit import fit
+from .loop_args import LoopArgs, RunError
 from .objectives import FinetuneArgs, FinetuneObjective, Objective, PretrainObjective
 
 __all__ = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError
 
-from ..draws import Draws
+from ..models.step_random import Draws
 
 KINDS = ("none", "csi", "spectrogram")
 FREQUENCY_ROLL_PX = 12

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..draws import Draws
-from .augment import Augmentation
+from ..models.step_random import Draws
+from .augmentation import Augmentation
 
 if TYPE_CHECKING:
     from ..data.examples import Examples

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from wavesfm_core.channel.numerology import OFDMSpec
-from wavesfm_core.channel.pilots import SNR_LIMITS_DB, at_pilots, noise_modes
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import to_dict
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import to_dict
+from wavesfm_core.preprocess.pilot_grid import SNR_LIMITS_DB, at_pilots, noise_modes
 
 from ..data.channel_pool import ChannelPool
-from ..draws import Draws
+from ..models.step_random import Draws
 from .batches import Batch, shuffled
 
 READ_AT_ONCE = 256

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from wavesfm_core.bundle.spec import to_dict
 from wavesfm_core.errors import InputError
-from wavesfm_core.spec import to_dict
 
-from ..channel_model import ChannelModel
-from ..draws import Draws
+from ..models.channel_model import ChannelModel
+from ..models.step_random import Draws
 from .batches import Batch, Loaders, move
 from .objectives import Named, Reduce
 

@@ -11,26 +11,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from wavesfm_core.channel.covariance import Covariances
+from wavesfm_core.bundle.covariance import Covariances
+from wavesfm_core.bundle.spec import HeadSpec, from_dict
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.spec import HeadSpec, from_dict
 
-from . import weights
-from .channel_model import ChannelModel
-from .data.cache import read_cache
-from .data.channel_pool import ChannelPool
-from .data.examples import Examples
-from .loop import fit
-from .loop.augment import Augmentation
-from .loop.batches import DeviceExamples, Loaders
-from .loop.channel_batches import ChannelExamples
-from .loop.channel_objective import ChannelObjective
-from .loop.objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
-from .mae import MaskedAutoencoder
+from ..data.cache import read_cache
+from ..data.channel_pool import ChannelPool
+from ..data.examples import Examples
+from ..data.tasks import Task, read_task
+from ..evaluation.trained_run import OUTPUTS, weights_file
+from ..models import registry, weights
+from ..models.channel_model import ChannelModel
+from ..models.mae import MaskedAutoencoder
+from ..models.task_model import TaskArgs, TaskModel
+from . import fit
+from .augmentation import Augmentation
+from .batches import DeviceExamples, Loaders
+from .channel_batches import ChannelExamples
+from .channel_objective import ChannelObjective
+from .objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
 from .recipes import Recipe, key_of
-from .task_model import TaskArgs, TaskModel
-from .tasks import Task, read_task
-from .trained import OUTPUTS, weights_file
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def cache_for(data: Path, run: Path) -> tuple[Path, str]:
 
     Raises InputError as `cache_of`, and for a run whose config.json names neither.
     """
-    from .runs_format import read_object
+    from ..evaluation.run_files import read_object
 
     config = weights_file(run).with_name("config.json")
     made = read_object(config) if config.is_file() else {}
@@ -215,7 +215,7 @@ def name_of(pretrained: Path) -> str:
     """What the report calls pre-trained weights: the recipe that made them, or the file's name."""
     config = weights_file(pretrained).with_name("config.json")
     if config.is_file():
-        from .runs_format import read_object
+        from ..evaluation.run_files import read_object
 
         made = read_object(config)
         if made.get("name"):
@@ -244,7 +244,7 @@ def refuse_misfit(recipe: Recipe, pretrained: Path | None) -> None:
         "target_high": [1.0] * n,
     }
     head = head_of(task, note, Path(recipe.name))
-    encoder = recipe.model if pretrained is None else weights.encoder_args(weights.read(weights_file(pretrained)))
+    encoder = recipe.model if pretrained is None else weights.encoder_args(registry.read(weights_file(pretrained)))
     with torch.device("meta"):
         FinetuneObjective(TaskModel(encoder, _task_args(recipe, task, head)), head, _learning(recipe, task))
 
@@ -272,7 +272,7 @@ def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, 
     channels = (examples.image.shape[1],)
     if pretrained is None:
         return TaskModel(replace(recipe.model, channels=channels), args)
-    given = weights.read(weights_file(pretrained))
+    given = registry.read(weights_file(pretrained))
     encoder = replace(weights.encoder_args(given), channels=channels, drop_path=recipe.model.drop_path)
     model = TaskModel(encoder, args)
     loaded = model.load_pretrained(given, head=_head_in(given) == head)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..task_model import TaskModel
-from .args import RunError
+from ..models.task_model import TaskModel
 from .batches import DeviceExamples, refuse_too_large
+from .loop_args import RunError
 
 FEATURE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 

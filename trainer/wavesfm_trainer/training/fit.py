@@ -22,14 +22,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
-from .. import weights
-from ..draws import Draws
-from .args import LoopArgs, RunError
+from ..models import registry
+from ..models.step_random import Draws
 from .batches import Batch, Loaders, Part
+from .loop_args import LoopArgs, RunError
 from .objectives import Named, Objective
-from .runs import Points, RunDirectory, make_config, progress_bar
+from .run_directory import Points, RunDirectory, make_config, progress_bar
+from .run_state import pack, unpack
 from .schedule import AveragedWeights, lr_factor, make_optimizers, set_lr
-from .state import pack, unpack
 
 log = logging.getLogger(__name__)
 CHECK_EVERY = (
@@ -51,7 +51,7 @@ def fit(
 ) -> dict[str, Any]:
     """Train, or go on training, and return what came out: epochs, steps, best_epoch, best (of `watched`), last row.
 
-    run_dir: gets config.json, metrics.csv, split.json, tensorboard/, state/ and weights.safetensors (`weights.load`
+    run_dir: gets config.json, metrics.csv, split.json, tensorboard/, state/ and weights.safetensors (`registry.load`
         reads it).
     resume: go on where a run of the same options, model and data stopped; a finished one returns at once. False
         refuses a directory that holds a run.
@@ -340,7 +340,7 @@ class _Loop:
     def _write_weights(self, row: Mapping[str, float]) -> None:
         if self.rank == 0:
             extra = {**self.objective.extra(self.loaders), "row": dict(row)}
-            weights.save(self.directory.path / "weights.safetensors", self.model, extra)
+            registry.save(self.directory.path / "weights.safetensors", self.model, extra)
 
     # state
 

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from wavesfm_core.bundle.spec import HeadSpec, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.spec import HeadSpec, to_dict
 
-from ..draws import Draws
-from ..mae import MaskedAutoencoder
-from ..task_model import TaskModel
-from ..vit import draw_patches
+from ..models.mae import MaskedAutoencoder
+from ..models.step_random import Draws
+from ..models.task_model import TaskModel
+from ..models.vit import draw_patches
 from . import losses
 from .batches import Batch, DeviceExamples, Loaders, move, refuse_too_large
-from .features import FEATURE_DTYPES, cache_prefix, prefix_bytes
+from .feature_cache import FEATURE_DTYPES, cache_prefix, prefix_bytes
 
 log = logging.getLogger(__name__)
 VALIDATION_MASKS_STEP = 2**31  # a "step" that no training step reaches, so that the validation's masks are its own

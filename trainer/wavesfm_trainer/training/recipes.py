@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from wavesfm_core.bundle.spec import from_dict
 from wavesfm_core.errors import ConfigurationError, WavesfmError
-from wavesfm_core.spec import from_dict
 
-from .channel_model import ModeArgs
-from .loop.args import LoopArgs
-from .loop.augment import Augmentation
-from .loop.channel_batches import SlotArgs
-from .loop.objectives import FinetuneArgs
-from .vit import EncoderArgs
+from ..models.channel_model import ModeArgs
+from ..models.vit import EncoderArgs
+from .augmentation import Augmentation
+from .channel_batches import SlotArgs
+from .loop_args import LoopArgs
+from .objectives import FinetuneArgs
 
 T = TypeVar("T")
 RECIPES = Path(__file__).parent / "recipes"

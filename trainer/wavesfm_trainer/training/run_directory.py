@@ -20,9 +20,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .args import FREE_TO_CHANGE, LoopArgs, RunError
 from .batches import Loaders
-from .state import StateDirectory, write_json, write_tensors
+from .loop_args import FREE_TO_CHANGE, LoopArgs, RunError
+from .run_state import StateDirectory, write_json, write_tensors
 
 log = logging.getLogger(__name__)
 COMPARED = ("args", "objective", "data", "pretrained_sha256")

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .args import RunError
+from .loop_args import RunError
 
 FORMAT = 1
 

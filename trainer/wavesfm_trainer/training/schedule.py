@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
-from .args import LoopArgs
+from .loop_args import LoopArgs
 
 _BLOCK_MATRIX = re.compile(r"(^|\.)\w*blocks\.\d+\.(?!.*lora)")
 

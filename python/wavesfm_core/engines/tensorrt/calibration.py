@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import bundle_inputs
-from ..errors import EngineError, InputError
-from ..npz import load_arrays
-from ..spec import BundleSpec
-from ..types import Tensor
-from .typed_onnx import activations, exposing
+from ...bundle.bundle import bundle_inputs
+from ...bundle.npz import load_arrays
+from ...bundle.spec import BundleSpec
+from ...errors import EngineError, InputError
+from ...types import Tensor
+from .mixed_precision import activations, exposing
 
 TILES_LIMIT = 1 << 30  # bytes
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle import bundle_inputs
-from ..errors import BundleError, ConfigurationError, EngineError
-from ..plan_cache import AHEAD, BATCHES, CALIBRATION, PlanCache, PlanKey, PlanRecord
-from ..types import Tensor
+from ...bundle.bundle import bundle_inputs
+from ...errors import BundleError, ConfigurationError, EngineError
+from ...types import Tensor
 from .calibration import activation_ranges, digest
-from .cuda_driver import GPU, CudaDriver, PyCudaDriver
-from .gpu_session import GpuSession, profile_of
-from .trt_library import Build, Library, Profile, Progress, capability_name, open_library
-from .typed_onnx import PRECISIONS, activations, typed
+from .cuda import GPU, CudaDriver, PyCudaDriver
+from .library import Build, Library, Profile, Progress, capability_name, open_library
+from .mixed_precision import PRECISIONS, activations, typed
+from .plan_cache import AHEAD, BATCHES, CALIBRATION, PlanCache, PlanKey, PlanRecord
+from .session import GpuSession, profile_of
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
+    from ...bundle.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
@@ -285,7 +285,7 @@ class _Job:
         golden = self.bundle.golden()
         pairs = [(session.run(self._golden_inputs()), golden.outputs)]
         if self.calibration is not None:
-            from .onnxruntime import OnnxRuntimeEngine
+            from ..onnxruntime import OnnxRuntimeEngine
 
             reference = OnnxRuntimeEngine(self.bundle)
             pairs.append((session.run(self.calibration), reference.run(self.calibration)))

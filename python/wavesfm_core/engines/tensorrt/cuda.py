@@ -18,8 +18,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from ..errors import EngineError
-from ..types import Tensor
+from ...errors import EngineError
+from ...types import Tensor
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -6,18 +6,18 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError, EngineError, WavesfmError
-from ..plan_cache import PlanCache
-from ..types import Tensor
-from .base import closed
+from ...errors import ConfigurationError, EngineError, WavesfmError
+from ...types import Tensor
+from ..base import closed
 from .compiler import RELATIVE_TOLERANCES, Plan, compile_bundle, precision_for
-from .cuda_driver import CudaDriver, PyCudaDriver
-from .gpu_session import ENGINE, GpuSession
-from .trt_library import Library, PlanRefused, open_library
-from .typed_onnx import PRECISIONS
+from .cuda import CudaDriver, PyCudaDriver
+from .library import Library, PlanRefused, open_library
+from .mixed_precision import PRECISIONS
+from .plan_cache import PlanCache
+from .session import ENGINE, GpuSession
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
+    from ...bundle.bundle import Bundle
 
 
 class TensorRTEngine:

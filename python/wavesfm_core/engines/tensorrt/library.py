@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..errors import ConfigurationError, EngineError
-from .base import RuntimeTensor
+from ...errors import ConfigurationError, EngineError
+from ..base import RuntimeTensor
 
 log = logging.getLogger(__name__)
 

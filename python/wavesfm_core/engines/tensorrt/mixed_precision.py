@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..errors import BundleError, ConfigurationError
-from ..onnx_graph import BFLOAT16, FLOAT, FLOAT16, Graph, Initialiser, Node
+from ...errors import BundleError, ConfigurationError
+from ...onnx_graph import BFLOAT16, FLOAT, FLOAT16, Graph, Initialiser, Node
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 _HALF = {"bf16": BFLOAT16, "fp16": FLOAT16, "int8": FLOAT16}  # int8: what is not quantised, and the scales

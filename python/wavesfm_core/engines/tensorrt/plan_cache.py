@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, WavesfmError
-from .spec import from_dict
+from ...bundle.spec import from_dict
+from ...errors import ConfigurationError, WavesfmError
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineError
-from ..spec import BundleSpec, TensorSpec
-from ..types import Tensor
-from .base import check_arrays, closed, match_tensors
-from .cuda_driver import CudaDriver
-from .trt_library import Library, Profile
+from ...bundle.spec import BundleSpec, TensorSpec
+from ...errors import EngineError
+from ...types import Tensor
+from ..base import check_arrays, closed, match_tensors
+from .cuda import CudaDriver
+from .library import Library, Profile
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from .geometry import Points, Scene, array_response, line_array, paths_from
 from .output import draws, finish, for_each, start
+from .propagation import Points, Scene, array_response, line_array, paths_from
 
 CARRIER_HZ, SPACING_HZ = 3.5e9, 360e3
 CHANNELS, REPEATS, SUBCARRIERS = 4, 64, 272

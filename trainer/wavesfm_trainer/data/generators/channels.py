@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.errors import ConfigurationError
 
 from .output import draws

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError
 
 from ..cache import SPARE_BYTES, whole_file
-from .geometry import Points, Scene, array_response, line_array, paths_from
 from .output import draws, finish, start
+from .propagation import Points, Scene, array_response, line_array, paths_from
 
 CARRIER_HZ, SPACING_HZ = 3.5e9, 510e3
 ANTENNAS, SUBCARRIERS = 16, 193

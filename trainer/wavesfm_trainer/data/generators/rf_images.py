@@ -15,8 +15,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from PIL import Image
-from wavesfm_core.preprocess import prepare
-from wavesfm_core.spec import SpectrogramSpec
+from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.preprocess.tile import prepare
 
 from ...signals.dataset import make_example
 from .output import draws, finish, for_each, start

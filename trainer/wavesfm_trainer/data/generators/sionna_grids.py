@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.channel.numerology import OFDMSpec
+from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.bundle.spec import to_dict
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.spec import to_dict
 
 from ..numerologies import read_numerology
 from .channels import BATCH, ChannelSimulator, Grid, Scenario

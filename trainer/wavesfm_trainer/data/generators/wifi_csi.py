@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import LIGHT_M_PER_S, Points, Scene, array_response, line_array, paths_from
 from .kinematics import REFLECTS, Person, Track
+from .propagation import LIGHT_M_PER_S, Points, Scene, array_response, line_array, paths_from
 
 CARRIER_HZ, PACKETS_HZ, N_PACKETS = 5.19e9, 500.0, 2000
 ANTENNAS, SUBCARRIERS = 3, 114

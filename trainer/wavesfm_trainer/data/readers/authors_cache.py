@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import InputError
 
+from ..formats.hdf5_rows import Rows, open_hdf5
 from ..tasks import Task
-from .hdf5_rows import Rows, open_hdf5
-from .raw import Raw, files_below, label_index, published_split
+from .base import Raw, files_below, label_index, published_split
 
 ARRAYS = ("csi", "image", "sample", "features")
 _LABEL = re.compile(r"([A-Za-z]+)")

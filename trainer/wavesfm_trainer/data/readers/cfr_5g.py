@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from wavesfm_core.errors import InputError
 
+from ..formats.matlab import read_variable
 from ..tasks import Task
-from .matlab import read_variable
-from .raw import Array, OneShape, Raw, files_below, require_options
+from .base import Array, OneShape, Raw, files_below, require_options
 
 
 def read_cfr(path: Path, channels: int, same: OneShape) -> Array:

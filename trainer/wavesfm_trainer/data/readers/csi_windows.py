@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from .raw import files_below
+from .base import files_below
 
 if TYPE_CHECKING:
     from ..tasks import Task

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import InputError
 
+from .base import Raw, label_index
 from .csi_windows import name_below, recordings, with_options
 from .dw1000_places import Place, read_links
-from .raw import Raw, label_index
 
 if TYPE_CHECKING:
     from ..tasks import Task

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import InputError
 
+from ..formats.npz import read_npz
+from .base import Raw, label_index
 from .csi_windows import Windows, name_below, recordings, unit_power, with_options
-from .npz import read_npz
-from .raw import Raw, label_index
 
 if TYPE_CHECKING:
     from ..tasks import Task

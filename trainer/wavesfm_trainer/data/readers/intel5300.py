@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import InputError
 
+from .base import Raw
 from .csi_windows import Windows, labelled, name_below, recordings, sessions, unwrap_us, with_options
-from .raw import Raw
 
 if TYPE_CHECKING:
     from ..tasks import Task

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import InputError
 
+from ..formats.hdf5_rows import Rows
 from ..tasks import Task
-from .hdf5_rows import Rows
-from .raw import Array, Raw, files_below, require_options
+from .base import Array, Raw, files_below, require_options
 
 _NAME = re.compile(r"SNR(-?\d+)_(outdoor|indoor)", re.IGNORECASE)
 

@@ -9,9 +9,18 @@ from pathlib import Path
 
 from wavesfm_core.errors import InputError
 
+from ..formats.matlab import read_variable
 from ..tasks import Task
-from .matlab import read_variable
-from .raw import Array, OneShape, Raw, files_below, generator_note, label_index, published_split, require_options
+from .base import (
+    Array,
+    OneShape,
+    Raw,
+    files_below,
+    generator_note,
+    label_index,
+    published_split,
+    require_options,
+)
 
 SUBCARRIERS = 114
 _LABEL = re.compile(r"([A-Za-z]+)")

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from wavesfm_core.errors import ConfigurationError
 
-from .raw import Reader
+from .base import Reader
 
 # name as a task has it -> module of this package, attribute that is the Reader
 READERS: dict[str, str] = {

@@ -12,7 +12,7 @@ from PIL import Image
 from wavesfm_core.errors import InputError
 
 from ..tasks import Task
-from .raw import Array, Raw, files_below, label_index, published_split, require_options
+from .base import Array, Raw, files_below, label_index, published_split, require_options
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")

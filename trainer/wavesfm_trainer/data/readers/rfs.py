@@ -15,10 +15,10 @@ import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.iqfile import SAMPLE_BYTES, open_recording
+from wavesfm_core.recordings.iqfile import SAMPLE_BYTES, open_recording
 
 from ..tasks import Task
-from .raw import Array, Raw, require_options
+from .base import Array, Raw, require_options
 from .rfs_npy import open_capture
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError, InputError
 
+from ..formats.npz import npz_keys, read_npz
 from ..tasks import Task
-from .npz import npz_keys, read_npz
-from .raw import Raw, files_below, published_split, require_options
+from .base import Raw, files_below, published_split, require_options
 
 BATCH_KEYS = ("x_rg", "y_rg", "h_freq", "snr_db")
 

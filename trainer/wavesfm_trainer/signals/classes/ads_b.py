@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import bits, place, sample_count, trapezoids
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..shaping import bits, place, sample_count, trapezoids
 
 PREAMBLE_S = np.array([0.0, 1.0, 3.5, 4.5]) * 1e-6
 PREAMBLE_LENGTH_S = 8e-6

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import IQ, Emission, SignalClass, View
-from .narrowband import amplitude, nrzi, phasor, side_by_side, stuffed
-from .shaping import Reals, bits, gaussian_taps, sample_count, smooth
+from ..base import IQ, Emission, SignalClass, View
+from ..narrowband import amplitude, nrzi, phasor, side_by_side, stuffed
+from ..shaping import Reals, bits, gaussian_taps, sample_count, smooth
 
 RATE_HZ = 57600.0
 BIT_HZ, SLOT_BITS = 9600.0, 256  # ITU-R M.1371-5 annex 2 clause 3.2.2 (slot 26.67 ms)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from .audio import band, equalise, limited, music, speech
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .narrowband import add_gate, amplitude, phasor, raster, side_by_side, spans
-from .shaping import Reals, sample_count
+from ..audio import band, equalise, limited, music, speech
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..narrowband import add_gate, amplitude, phasor, raster, side_by_side, spans
+from ..shaping import Reals, sample_count
 
 RATE_HZ = 32e3
 # Carriers of one ground service on several sites, in Hz from the channel (ICAO Annex 10 Vol III Part II clause 2.2).

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .narrowband import add_gate, amplitude, nrzi, phasor, raster, side_by_side, spans, stuffed
-from .shaping import Reals, bits, hold, rrc_taps, sample_count, smooth
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..narrowband import add_gate, amplitude, nrzi, phasor, raster, side_by_side, spans, stuffed
+from ..shaping import Reals, bits, hold, rrc_taps, sample_count, smooth
 
 RATE_HZ = 48e3
 MARK_HZ, SPACE_HZ = 1200.0, 2200.0  # Bell 202

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import bits, fsk, place, rrc_taps, sample_count, shift, smooth, window_start
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..shaping import bits, fsk, place, rrc_taps, sample_count, shift, smooth, window_start
 
 SYMBOL_RATE_HZ = 1e6
 SLOT_S = 625e-6

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..ofdm import Band, fits
 from . import lte, nbiot, nr, sidelink
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .ofdm import Band, fits
 
 
 def _emission(iq: IQ, band: Band, view_hz: float, low: int, high: int) -> Emission:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .ofdm import Band, fits, look, modulate, window
-from .shaping import sample_count
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..ofdm import Band, fits, look, modulate, window
+from ..shaping import sample_count
 
 SPACING_HZ = 1e3
 CARRIERS = 1536

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.signal import upfirdn
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .narrowband import add_gate, amplitude, hex_bits, phasor, raster, side_by_side, spans
-from .shaping import rrc_taps, sample_count
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..narrowband import add_gate, amplitude, hex_bits, phasor, raster, side_by_side, spans
+from ..shaping import rrc_taps, sample_count
 
 RATE_HZ, SYMBOL_HZ = 48e3, 4800.0  # ETSI TS 102 361-1 clause 10.2
 SAMPLES_PER_SYMBOL = 10

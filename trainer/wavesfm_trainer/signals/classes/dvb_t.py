@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .ofdm import Band, fits, look, modulate, qam
-from .shaping import sample_count
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..ofdm import Band, fits, look, modulate, qam
+from ..shaping import sample_count
 
 # Clause 4.5.3 table 7 and clause 4.6.1 table 8: carriers of one 2k symbol; 8k repeats them every 1704 carriers.
 CONTINUAL = (

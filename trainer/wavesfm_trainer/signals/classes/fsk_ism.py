@@ -11,8 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import bits, clip_near, frequency_modulate, gaussian_taps, hold, place, sample_count, smooth, window_start
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..shaping import (
+    bits,
+    clip_near,
+    frequency_modulate,
+    gaussian_taps,
+    hold,
+    place,
+    sample_count,
+    smooth,
+    window_start,
+)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.special import ndtr
 
-from .base import IQ, Emission, SignalClass, View, unit_power
+from ..base import IQ, Emission, SignalClass, View, unit_power
 
 SYMBOL_RATE_HZ = 1.625e6 / 6
 RASTER_HZ = 200e3

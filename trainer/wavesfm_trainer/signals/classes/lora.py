@@ -10,8 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import place, sample_count, shift, window_start
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..shaping import place, sample_count, shift, window_start
 
 DOWN = -1  # marks a downchirp among the symbol values
 BANDWIDTHS_HZ = np.array([62.5e3, 125e3, 250e3, 500e3])

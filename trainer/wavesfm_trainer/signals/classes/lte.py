@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ
-from .ofdm import Band, Gain, allocate, look, render, runs
+from ..base import IQ
+from ..ofdm import Band, Gain, allocate, look, render, runs
 
 SPACING_HZ = 15e3
 RESOURCE_BLOCKS = (6, 15, 25, 50, 75, 100)  # 1.4, 3, 5, 10, 15 and 20 MHz, TS 36.104 table 5.6-1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ
+from ..base import IQ
+from ..ofdm import Band, look, render, runs
 from .lte import SPACING_HZ, SUBFRAME_ROWS, symbol_times
-from .ofdm import Band, look, render, runs
 
 COVER = (1, 1, 1, 1, -1, -1, 1, 1, 1, -1, 1)  # S(l) of table 10.2.7.1.1-1
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from .audio import band, equalise, limited, speech
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .narrowband import add_gate, amplitude, phasor, raster, side_by_side, spans
-from .shaping import Reals, bits, hold, sample_count, smooth
+from ..audio import band, equalise, limited, speech
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..narrowband import add_gate, amplitude, phasor, raster, side_by_side, spans
+from ..shaping import Reals, bits, hold, sample_count, smooth
 
 RATE_HZ, AUDIO_HZ = 48e3, 16e3
 CTCSS_HZ = (67.0, 77.0, 88.5, 94.8, 100.0, 103.5, 110.9, 123.0, 131.8, 141.3, 156.7, 173.8, 192.8, 210.7, 233.6, 250.3)

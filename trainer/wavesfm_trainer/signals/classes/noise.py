@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import place, sample_count, smooth
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..shaping import place, sample_count, smooth
 
 FFT_BINS = 512  # a line's height over the noise floor is counted in one bin of this many
 WEAKER_DB = 12.0

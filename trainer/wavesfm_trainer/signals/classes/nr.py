@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ
-from .ofdm import Band, Fixed, Gain, allocate, look, render, runs
+from ..base import IQ
+from ..ofdm import Band, Fixed, Gain, allocate, look, render, runs
 
 # TS 38.101-1 table 5.3.2-1: resource blocks of the usual carriers (5 to 100 MHz).
 RESOURCE_BLOCKS = {15e3: (25, 52, 79, 106, 216), 30e3: (24, 38, 51, 106, 133, 217, 273)}

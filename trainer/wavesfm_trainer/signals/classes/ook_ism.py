@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import bits, clip_near, place, sample_count, trapezoids, window_start
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..shaping import bits, clip_near, place, sample_count, trapezoids, window_start
 
 Pulses = tuple[NDArray, NDArray]  # starts and lengths in s
 ERT_CHIP_RATE_HZ = 32768.0

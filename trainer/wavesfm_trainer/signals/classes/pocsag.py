@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .narrowband import add_gate, amplitude, hex_bits, phasor, raster, side_by_side, spans
-from .shaping import Reals, bits, hold, sample_count, smooth
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..narrowband import add_gate, amplitude, hex_bits, phasor, raster, side_by_side, spans
+from ..shaping import Reals, bits, hold, sample_count, smooth
 
 RATE_HZ = 48e3
 DEVIATION_HZ = 4500.0  # ITU-R M.584-2 annex 1

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .narrowband import add_gate, amplitude, hex_bits, phasor, raster, side_by_side
-from .shaping import Reals, bits, gaussian_taps, hold, sample_count, smooth
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..narrowband import add_gate, amplitude, hex_bits, phasor, raster, side_by_side
+from ..shaping import Reals, bits, gaussian_taps, hold, sample_count, smooth
 
 RATE_HZ = 48e3
 RS41_HEADER = hex_bits("086D53884469481F")  # 64 header bits in the order sent

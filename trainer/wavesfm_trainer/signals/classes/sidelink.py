@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ
+from ..base import IQ
+from ..ofdm import Band, look, qam, render
 from .lte import SPACING_HZ, SUBFRAME_ROWS, pss, symbol_times
-from .ofdm import Band, look, qam, render
 
 GUARD_ROW = 13  # the last symbol of every subframe stays silent, clause 9.3.5 and 9.4.5
 SUBCHANNELS = {50: ((5, 10), (10, 5), (12, 4), (16, 3), (25, 2)), 100: ((10, 10), (20, 5), (25, 4), (50, 2))}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from .audio import band, equalise, limited, music, speech
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .narrowband import amplitude, phasor, raster, side_by_side
-from .shaping import Reals, bits, hold, sample_count
+from ..audio import band, equalise, limited, music, speech
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..narrowband import amplitude, phasor, raster, side_by_side
+from ..shaping import Reals, bits, hold, sample_count
 
 AUDIO_HZ = 32e3
 DEVIATION_HZ = 75e3  # ITU-R BS.450-4, systems of western Europe and America

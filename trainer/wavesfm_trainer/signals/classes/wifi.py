@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .ofdm import fits, look
-from .shaping import place, sample_count
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..ofdm import fits, look
+from ..shaping import place, sample_count
 from .wifi_frames import (
     SPACING_HZ,
     dsss_frame,

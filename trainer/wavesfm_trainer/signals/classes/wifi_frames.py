@@ -6,8 +6,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .base import IQ
-from .ofdm import Band, modulate, qam
+from ..base import IQ
+from ..ofdm import Band, modulate, qam
 
 SPACING_HZ = 312.5e3
 CHIP_HZ = 11e6

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import IQ, Emission, SignalClass, View, unit_power
-from .shaping import place, sample_count, shift, window_start
+from ..base import IQ, Emission, SignalClass, View, unit_power
+from ..shaping import place, sample_count, shift, window_start
 
 CHIP_RATE_HZ = 2e6
 BYTE_S = 32e-6
