@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The rate of GNU Radio's own spectrogram chain on this machine; `wavesfm bench` runs it in a process of its own.
 
 vector_source -> stream_to_vector -> fft_vcc (Hann) -> complex_to_mag_squared -> integrate_ff -> nlog10_ff -> head ->

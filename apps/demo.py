@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Names the signals of an IQ recording in a real flowgraph: of a scene that it makes itself, or of yours.
 
     scripts/demo                                   a made scene, against what is in it

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measures the engines of a GPU on this machine and writes gpu-report.json and gpu-report.md; see scripts/gpu-check.
 
 Rows: the tests that need a GPU; parity of every shipped bundle and of one of the paper's size (random weights) in each

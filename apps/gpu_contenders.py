@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What scripts/gpu-check puts side by side: the GPU's engines, torch's own execution, and why one is not available."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Plays samples through a real flowgraph for a time and prints, as JSON, what was classified, dropped, late and used.
 
     apps/soak.py models/rf20-nano --rate 20e6 --seconds 600

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Plays a simulated OFDM uplink through samples, grids and channels, and prints rates, latency and EVM as JSON.
 
     apps/uplink_soak.py models/chanest-nano --channels examples/uplink_umi_3mps.npz --rate 500 --seconds 60

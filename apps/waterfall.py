@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A waterfall picture of a recording with what was found written beside it."""
 
 from __future__ import annotations

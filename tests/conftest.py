@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Shared fixtures: a small bundle that the real runtimes run, signals for it, and where real recordings may lie."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """GNU Radio blocks of gr-wavesfm: live classification of IQ streams and OFDM channel estimation with model bundles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Estimates the channel of OFDM slots; h leaves as PDUs and as vectors for GNU Radio's OFDM equalisers."""
 
 from __future__ import annotations

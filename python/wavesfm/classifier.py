@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Classifies a complex stream with a model bundle; predictions leave as messages."""
 
 from __future__ import annotations

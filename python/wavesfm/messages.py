@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How predictions, status, commands and tags travel as PMT; the keys of the dictionaries are a contract with users.
 
 Grids of OFDM slots travel as PDUs, see `pdus`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where a block takes its numerology from: a model bundle, or a JSON file."""
 
 from __future__ import annotations

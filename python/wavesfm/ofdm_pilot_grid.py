@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cuts OFDM slots out of the streams of several antennas; their grids leave as PDUs."""
 
 from __future__ import annotations

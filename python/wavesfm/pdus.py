@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Grids of OFDM slots, [antennas, symbols, subcarriers], as PDUs: a dict of facts and a c32vector."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Predictions as JSON lines in a file or on standard output."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Plays a recording of any format that `wavesfm_core.recordings.iqfile` reads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One run of a stream through a bundle: tiles are cut here, the worker's thread classifies them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One run of several antennas' streams through a SlotStream; no GNU Radio."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the tags of a stream say of its time, so that a gap can be told from a tag that only repeats what is known."""
 
 from __future__ import annotations

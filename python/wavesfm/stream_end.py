@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What keeps results from being lost at the end of a stream: a hierarchical block of a stream side and a message side.
 
 GNU Radio ends a stream block without another call of work, tells its message neighbours "done" on their port `system`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """OFDM symbols that another thread hands over, as a stream of vectors with the tags of GNU Radio's equalisers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An OFDM uplink with no radio: slots of QPSK through saved channels, as the streams of several antennas."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
 
 from .bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec, TensorSpec

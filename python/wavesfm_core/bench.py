@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How fast this machine is: samples to spectrogram tiles, samples to grids of OFDM slots and to their channels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every refusal of the project: one sentence that names the file, the field, what was found and what was expected."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a model's outputs mean: logits to predictions, metres, channels. The trainer's evaluation uses the same."""
 
 from __future__ import annotations

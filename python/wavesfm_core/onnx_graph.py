@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An ONNX file read, changed and written without the `onnx` package, which brings numpy 2 into the radio environment.
 
 What is not understood is kept as it is. The file is not trusted: sizes are checked before anything is taken in, tensors

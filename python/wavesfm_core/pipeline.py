@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tiles or arrays in, what the model says of them out: gate, engine, head. No threads, no GNU Radio."""
 
 from __future__ import annotations

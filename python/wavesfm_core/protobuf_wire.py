@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Protobuf's wire format, enough to take a message apart and put it together again: no schema, no package, no trust."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The vocabulary that passes between the modules: tiles in, answers out; shapes, units and dtypes stated once."""
 
 from __future__ import annotations

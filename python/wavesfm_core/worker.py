@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The live caller's side: a bounded queue, one inference thread, micro-batches, an overrun policy, closing accounts."""
 
 from __future__ import annotations

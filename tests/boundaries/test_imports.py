@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Each side imports with the other side's packages blocked."""
 
 from __future__ import annotations

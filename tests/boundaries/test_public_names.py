@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The names that others may rely on: a change here is a change of the contract."""
 
 from __future__ import annotations

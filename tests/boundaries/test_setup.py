@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What scripts/setup refuses, and that its lists, the pins and the page of dependencies agree."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What no source file of the project may contain."""
 
 from __future__ import annotations

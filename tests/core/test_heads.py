@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Logits to predictions, outputs to metres and to channels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """ONNX files read and written without onnx, and refused, in one sentence, where they are not whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """From samples to predictions, through the real kernels and a fake or a real engine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the README tells a new user to type works, on the model that ships."""
 
 from __future__ import annotations

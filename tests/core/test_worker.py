@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The worker's accounts close at every moment, under each policy and each failure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which engine a device means, on machines with and without a GPU; the GPU's own engines are stand-ins here."""
 
 from __future__ import annotations

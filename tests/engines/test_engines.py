@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every installed runtime gives the tiny model's outputs, and refuses models that are not what the bundle says."""
 
 from __future__ import annotations

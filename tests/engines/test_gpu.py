@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What only a GPU can show; skipped where there is none. scripts/gpu-check runs these on a machine that has one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What scripts/gpu-check reports: measured rows, rows that are not available, rows that failed."""
 
 from __future__ import annotations

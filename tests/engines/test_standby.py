@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The CPU's engine until the fast one is made, the fast one until it fails, and not one batch lost between them."""
 
 from __future__ import annotations

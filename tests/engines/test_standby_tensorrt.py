@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """TensorRT's own engine, on a fake GPU, in the CPU's stead and back: nothing of the GPU is held afterwards."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fixtures of the flowgraph tests; all are skipped where there is no GNU Radio."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The channel estimator in real flowgraphs: h as offline, GNU Radio's equaliser, faults, policies, the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The classifier in real flowgraphs: messages, faults, policies, setters, the same answers as without a flowgraph."""
 
 from __future__ import annotations

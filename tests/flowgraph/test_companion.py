@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """GNU Radio Companion: every yml becomes a block that runs, every example compiles, those that read files run."""
 
 from __future__ import annotations

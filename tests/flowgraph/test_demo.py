@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo as its user runs it: the table, the predictions of `wavesfm classify`, annotations, picture, refusals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """At the end of a stream every tile, the last partial one too, arrives at the user's own message blocks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Engines that change while a flowgraph runs: all is classified, `status` says it, and each stop frees them."""
 
 from __future__ import annotations

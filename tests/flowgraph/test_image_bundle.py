@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A bundle of images has no place in a flowgraph of samples: the block says so when it is made."""
 
 from __future__ import annotations

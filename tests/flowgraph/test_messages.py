@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Predictions survive the way through PMT, and what is no prediction, tag or command is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Grids survive the way through PMT, and what is no grid of the numerology is refused in words."""
 
 from __future__ import annotations

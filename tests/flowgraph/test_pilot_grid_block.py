@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The pilot grid in real flowgraphs: grids as SlotStream cuts them, tags, lost sync, bad antennas, the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The sink's file: the lines of `wavesfm classify`, whole after the flowgraph, and faults that end nothing."""
 
 from __future__ import annotations

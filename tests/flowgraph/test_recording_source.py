@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The recording source: the samples of `open_recording`, its tags, its end, and faults that hang nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """apps/soak.py and apps/uplink_soak.py run and their reports add up; how fast it was is for docs/benchmarks.md."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """rx_time, rx_freq and rx_rate in real flowgraphs: what a prediction says of its place, and where a new tile begins."""
 
 from __future__ import annotations

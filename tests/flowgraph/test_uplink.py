@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The simulated uplink, and the whole chain behind it: samples to h, by tag and by pilots, as offline to the bit."""
 
 from __future__ import annotations

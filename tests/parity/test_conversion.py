@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Sample conversion: the same values as numpy, for any buffer, and refusals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The image kernel and the image tiles against the oracle, and the paper's other orders of the same steps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """LMMSE in the Kronecker eigenbasis against the formula as it stands: one full covariance, one direct solve.
 
 Tolerance 1e-3 of the root mean power: the modes left out are 1e-7 of the strongest (3e-4 in amplitude) on each axis,

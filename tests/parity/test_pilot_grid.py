@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The OFDM kernels against their oracles.
 
 Tolerances: the grid within 2e-6 of its largest element, what single precision leaves of an FFT of 2048; the image to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The oracle's resize against a second source, and the kernel's against the oracle's by tiles that show it alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The spectrogram kernel against the oracle over a grid of parameters, and its behaviour at the edges."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """TileStream and prepare: positions, times, retunes, and where every sample went."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A GPU that is none: a driver whose streams do nothing before somebody waits for them, and a library that runs on it.
 
 What is put on a stream is done as late as the driver may: only when an event or stream is synchronised, and on other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Flowgraphs around a classifier, run under a watchdog, with what came out of their message ports."""
 
 from __future__ import annotations

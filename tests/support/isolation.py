@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Runs Python with chosen packages blocked, so that a test sees what a machine without them would see."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Engines whose outputs a test knows beforehand, so that a stand-in for a GPU's engine passes the golden tiles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Toys for the tests of the loop: examples that a small model learns in seconds. As a script: one run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A small numerology, channels and slots for it, and flowgraphs of the OFDM blocks with what their ports said."""
 
 from __future__ import annotations

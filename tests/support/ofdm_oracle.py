@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Readable numpy versions of the OFDM kernels, in double precision."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The readable numpy version of every kernel, in double precision. It is slow and it is what the kernels must equal.
 
 Tolerances, each with its reason:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A vision transformer of any size with random weights, as torch exports one, written without torch or onnx."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Small bundles of images for every task, whose model (tiny_onnx.image_model) every runtime runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Numerologies, channels and received slots for the tests of channel estimation, and small bundles of pilot grids."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A tiny ONNX model written byte by byte, so that tests need neither torch nor onnx, and the same model in numpy.
 
 logits [B, L] = concat(flatten(average_pool_4x4(tile)), log10_rate) @ weights + bias

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pools of made-up channels for the tests of the channel estimator: few paths, so that a slot is far from average."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Toy data sets and runs of every task: what the evaluator and the export are tried with. Nothing is trained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The one artefact that passes from trainer to radio: model.onnx, bundle.json, golden.npz, README.md.
 
 A bundle of pilot grids may have a fifth file, covariances.npz.

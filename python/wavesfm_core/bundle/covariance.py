@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Covariances of a channel over antennas, symbols and subcarriers: learnt from channels, kept in a file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Golden tiles: inputs with the tile and the outputs that they must give, read without trusting the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Archives of arrays (npz), read without trusting the file: no pickle, sizes from the headers first."""
 
 from __future__ import annotations

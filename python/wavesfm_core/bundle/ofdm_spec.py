@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The numerology of an OFDM slot with pilots, as data that travels in a bundle."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Frozen descriptions that travel in a bundle; `from_dict` names the field that is wrong."""
 
 from __future__ import annotations

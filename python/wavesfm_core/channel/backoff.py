@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """When to take least squares instead of an estimator: by SNR and by how well it fits the pilots, with hysteresis."""
 
 from __future__ import annotations

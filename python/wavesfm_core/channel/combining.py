@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a receiver does with an estimated channel: antennas combined, a grid laid out for an equaliser, its error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Grids in, channels out: least squares, the linear estimator of least mean squared error, and a bundle's model."""
 
 from __future__ import annotations

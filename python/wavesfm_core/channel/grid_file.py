@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Received grids in a file, in the layout in which resource grids are published."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Slots in, channel estimates out: one estimator of several, its back-off, and an error for a slot that is bad."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Streams of samples of several antennas -> slots of OFDM with absolute positions and times; no threads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where a slot starts, by its known pilots, and how far the carriers are apart, by its prefixes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An OFDM uplink with no radio: QPSK slots through saved channels and noise; the file that channels are saved in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The command `wavesfm`: one sentence and exit code 2 for whatever a user can cause, never a traceback."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The commands: each reads its options, calls the library, and prints."""
 
 from __future__ import annotations

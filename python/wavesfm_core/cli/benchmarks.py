@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What `wavesfm bench` measures, and its tables."""
 
 from __future__ import annotations

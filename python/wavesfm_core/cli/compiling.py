@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm compile` and `wavesfm cache`: progress while a plan is built, and tables of plans."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What `wavesfm info` says of a bundle's task and of what goes in, by kind."""
 
 from __future__ import annotations

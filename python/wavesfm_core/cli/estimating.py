@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What `wavesfm estimate` does: channels of a file's grids, their error where the truth is known, tables."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a user writes for a rate, a frequency or the gate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a recording's predictions add up to."""
 
 from __future__ import annotations

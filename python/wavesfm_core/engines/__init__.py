@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Inference runtimes behind one method; each imports its runtime only when it is opened."""
 
 from __future__ import annotations

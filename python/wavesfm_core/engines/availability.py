@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a GPU's engines need and this machine lacks, found without importing TensorRT or pycuda where not said."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What every engine is, and the checks that all of them share."""
 
 from __future__ import annotations

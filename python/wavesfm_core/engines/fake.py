@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An engine for tests: deterministic, as slow as wished, and failing where told to."""
 
 from __future__ import annotations

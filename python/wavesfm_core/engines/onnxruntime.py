@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """ONNX Runtime: on the CPU the portable reference, on a GPU what runs where TensorRT is not; float32 on both."""
 
 from __future__ import annotations

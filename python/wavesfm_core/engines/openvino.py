@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """OpenVINO on the CPU: bf16 where the processor computes it natively, float32 elsewhere, never f16."""
 
 from __future__ import annotations

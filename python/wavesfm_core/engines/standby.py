@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The CPU serves while a GPU's engine is made, and again when that one fails: no batch is lost on the way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How long an engine takes for a tile."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Arrays of CSI, pilots or powers -> prepared tiles; called through `preprocess.prepare`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the pilots of a slot say: least squares, noise, signal, and whether an estimate fits them."""
 
 from __future__ import annotations

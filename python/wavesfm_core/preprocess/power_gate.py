@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The power gate: tiles in which nothing stands out of the noise floor never reach the engine."""
 
 from __future__ import annotations

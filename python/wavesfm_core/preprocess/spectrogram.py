@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """SpectrogramSpec -> the C++ kernel that makes its tiles."""
 
 from __future__ import annotations

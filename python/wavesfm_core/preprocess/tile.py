@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The only door from samples or arrays to prepared tiles, for training and for live streams."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """IQ recordings as blocks of complex64, memory-mapped: SigMF, cu8, cs8, cs16 and cf32."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Predictions as SigMF annotations beside a recording: merged, sorted once, and written whole or not at all."""
 
 from __future__ import annotations

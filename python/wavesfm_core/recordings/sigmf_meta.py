@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """SigMF metadata, read and validated by the `sigmf` library."""
 
 from __future__ import annotations

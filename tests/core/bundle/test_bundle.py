@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bundles: what is written is read, what is wrong is refused by name, and nothing is half written."""
 
 from __future__ import annotations

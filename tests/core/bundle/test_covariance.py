@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Covariances: learnt from channels drawn from known ones, kept in a file, refused by name."""
 
 from __future__ import annotations

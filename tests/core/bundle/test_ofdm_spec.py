@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """OFDMSpec: the paper's numerology and 5G NR's, through JSON and back; contradictions refused by name."""
 
 from __future__ import annotations

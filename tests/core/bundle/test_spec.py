@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Specs to JSON and back, and what they refuse."""
 
 from __future__ import annotations

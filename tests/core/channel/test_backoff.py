@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Back-off: entered and left at different thresholds, by either of two measures."""
 
 from __future__ import annotations

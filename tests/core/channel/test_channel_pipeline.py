@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Slots in, estimates out: methods, back-off, bad slots among good ones, and the worker's accounts of them."""
 
 from __future__ import annotations

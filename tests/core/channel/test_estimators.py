@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Estimators by what they must be: exact on channels they can hold, and as far off as theory says elsewhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """SlotStream: slots found by tags and by pilots, at any chunking; what is lost is counted and named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """UplinkSource and the file of its channels."""
 
 from __future__ import annotations

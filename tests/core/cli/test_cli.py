@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The command `wavesfm`: what it prints and writes, and one sentence with exit code 2 for every bad input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm compile` and `wavesfm cache`, with TensorRT-RTX where it is installed, and what they refuse."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm estimate`, and `info`, `check` and `bench` of bundles of pilot grids."""
 
 from __future__ import annotations

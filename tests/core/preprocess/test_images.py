@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bundles of images, for every task: arrays in, predictions, positions and channels out; what is refused, and how."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What pilots say: least squares, noise and signal against what was put in, and what is refused by name."""
 
 from __future__ import annotations

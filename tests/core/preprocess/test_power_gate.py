@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The power gate on tiles whose power is given, and on the kernel's tiles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Recordings: every format, every refusal, and what names and metadata tell."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Annotations: valid SigMF, merged, sorted, nothing lost, nothing half written."""
 
 from __future__ import annotations

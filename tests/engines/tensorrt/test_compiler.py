@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bundles compiled: with TensorRT-RTX itself, which builds without a GPU, and on the fake one, where plans run too."""
 
 from __future__ import annotations

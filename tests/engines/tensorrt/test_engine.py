@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The engine's run path on a fake GPU: order of buffers, overlap, graphs, failures, threads, nothing left behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Typed models compute what the plain one does, in the precision that was asked for, and where it was asked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Plans are taken from the cache only where they are this user's, whole, and of the key that is asked for."""
 
 from __future__ import annotations

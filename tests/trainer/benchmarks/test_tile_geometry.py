@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The geometry experiment at toy size."""
 
 from __future__ import annotations

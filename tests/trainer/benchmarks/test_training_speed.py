@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The bench at toy size: what it reports, and that its two sides train the same thing on the same number of samples."""
 
 from __future__ import annotations

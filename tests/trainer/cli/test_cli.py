@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The `wavesfm-train` command from tiles to a bundle and a report, at toy scale, and what it says to wrong input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The commands of the README and of the training page, typed as they stand there, with less data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prepared caches: what is in them, statistics of the training split alone, whole or not there at all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Numerologies that ship, simulated channels, the files that hold them, and what LMMSE makes of them."""
 
 from __future__ import annotations

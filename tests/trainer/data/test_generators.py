@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The generators write the published layouts, repeat themselves, obey physics, and make labels that can be learnt."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Readers of the published layouts: tiny fixtures of each exact layout, what comes out, and what is refused by name."""
 
 from __future__ import annotations

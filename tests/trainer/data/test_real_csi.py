@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Readers of CSI captures: fixtures are written byte by byte as the tools write them; real files are read if there."""
 
 from __future__ import annotations

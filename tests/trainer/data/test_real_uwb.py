@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Reader of UWB logs: fixtures are written line by line as DecaRanging writes them; real logs are read if there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Least squares and LMMSE of core against Sionna's own, in double precision on Sionna's side.
 
 Sionna's LMMSE filters one dimension after the other and takes what is left of the noise as white in between: that is

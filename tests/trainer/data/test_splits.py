@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Splits: repeatable, three-way, groups whole, and what a side lacks is named. Nothing here reads a file."""
 
 from __future__ import annotations

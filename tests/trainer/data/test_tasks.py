@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tasks as data: every file that ships reads, and what is wrong in one is named."""
 
 from __future__ import annotations

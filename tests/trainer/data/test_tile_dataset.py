@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cached tiles: what is in a shard, and that a cache resumes, grows and refuses what does not belong to it."""
 
 from __future__ import annotations

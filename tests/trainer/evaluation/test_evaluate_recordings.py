@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Real recordings: which rows of a manifest count, and how verdicts are scored."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Evaluation: the run's own preprocessing and head on a cache that fits it, and a refusal of one that does not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bundles of channel estimators, ours and the paper's, through core's pipeline; and all estimators side by side."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bundles of every task: what the evaluator says of a run, the radio side says from raw arrays."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The channel estimator: LMMSE before training, the same through autocast and files, and what it refuses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Published layouts, made at toy size from the list of keys, against a plain reading of their tensors."""
 
 from __future__ import annotations

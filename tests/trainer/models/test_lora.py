@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Adapters on query and value: equations 15 and 16, and their exact removal."""
 
 from __future__ import annotations

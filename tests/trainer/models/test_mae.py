@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Masked wireless modelling against a plain version that keeps every token in its place."""
 
 from __future__ import annotations

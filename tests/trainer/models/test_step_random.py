@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Randomness that depends on (seed, step) only, and on no division of the batch among processes."""
 
 from __future__ import annotations

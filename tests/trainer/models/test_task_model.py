@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Task models: what trains, what may be cached, what a file may and may not hold, and ONNX that says the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The encoder against the paper's formulas, written out as loops."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Figures: what is drawn is what was given, and every figure can be written without a display."""
 
 from __future__ import annotations

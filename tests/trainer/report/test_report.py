@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run directories: written, read back strictly, grouped by everything but the seed, and gathered on one page."""
 
 from __future__ import annotations

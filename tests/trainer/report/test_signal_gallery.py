@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """docs/signals.md: a section and a picture for each class, drawn by the gallery, with the rates that the code has."""
 
 from __future__ import annotations

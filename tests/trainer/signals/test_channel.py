@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The channel: every effect measured on what comes out of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The data set of labelled IQ: what (seed, index) gives."""
 
 from __future__ import annotations

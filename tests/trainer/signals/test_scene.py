@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The scene: stops without gaps, the same noise at each, deterministic, and the truth where it says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Analogue voice, broadcast FM and narrow data: the contract, and what each standard lets one measure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The OFDM classes: the contract of an emission, and measured properties of each standard."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Training of the channel estimator: its batches, its loss, that it beats LMMSE, resuming, and what is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Two gloo processes give the losses and the weights of one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The loop on toys: what a run leaves, the schedule, early end, a loss that is not finite, what is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Batches on the device, their order, augmentation, the frozen part computed once, and what does not fit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The losses against their equations, written out with numpy."""
 
 from __future__ import annotations

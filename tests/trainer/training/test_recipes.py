@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every recipe that ships, run at toy size through the command line; and what a wrong recipe is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A run killed in the middle of an epoch and resumed ends with the weights of one that was not, bit for bit."""
 
 from __future__ import annotations

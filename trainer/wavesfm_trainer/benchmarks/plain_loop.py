@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What `bench` measures against: the method as it is usually written, in plain float32 torch without any of our parts.
 
 An eager ViT after timm (convolution as patch embedding, scaled_dot_product_attention), a masked autoencoder after MAE

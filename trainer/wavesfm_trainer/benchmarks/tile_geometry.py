@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The experiment behind the tile geometry: the same recordings cut by several geometries, a small network on each.
 
 The small convolutional network is a proxy that learns from few tiles: it ranks geometries and predicts no accuracy.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How fast pre-training and each way of fine-tuning are here, against a plain float32 loop measured in the same run.
 
 Ours is the loop of `fit` itself: data on the device, features of frozen blocks computed once, the faster of its

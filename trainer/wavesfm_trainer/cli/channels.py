@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm-train data channels`, `grids`, `walk`, `covariances`, `reference`: simulated uplinks."""
 
 from __future__ import annotations

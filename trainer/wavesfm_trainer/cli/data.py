@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm-train data`: raw files made, read and prepared."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm-train pretrain`, `finetune` and `train-channels`: a recipe, prepared data, a run directory."""
 
 from __future__ import annotations

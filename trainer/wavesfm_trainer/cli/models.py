@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm-train import` and `export`: weights from elsewhere, bundles for the radio side."""
 
 from __future__ import annotations

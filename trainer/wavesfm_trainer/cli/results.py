@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm-train evaluate`, `compare-channels`, `report` and `bench`: what came out."""
 
 from __future__ import annotations

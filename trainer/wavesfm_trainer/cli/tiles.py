@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """`wavesfm-train tiles` and `geometry`: spectrogram tiles of the signal generator."""
 
 from __future__ import annotations

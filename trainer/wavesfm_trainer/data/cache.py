@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prepared data sets: one HDF5 file each, written whole or not at all, read whole into memory for training."""
 
 from __future__ import annotations

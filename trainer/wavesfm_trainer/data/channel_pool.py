@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pools of simulated channels: one HDF5 file each, written whole or not at all, read by rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prepared examples as training has them: arrays in memory with what they mean."""
 
 from __future__ import annotations

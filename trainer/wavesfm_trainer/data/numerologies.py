@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Numerologies as data: what an uplink's slot looks like, read from numerologies/*.yml."""
 
 from __future__ import annotations

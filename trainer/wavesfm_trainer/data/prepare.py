@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """From a directory of raw files to one prepared cache: reader, split, statistics, images."""
 
 from __future__ import annotations

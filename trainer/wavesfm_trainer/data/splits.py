@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Three-way splits: published, random or by group; a group never on two sides, and no class missing from one."""
 
 from __future__ import annotations

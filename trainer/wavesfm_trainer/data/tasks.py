@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tasks as data: what is learnt from which layout, read from tasks/*.yml."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prepared tiles of the signal generator, cached as shards so that training reads pictures, not IQ."""
 
 from __future__ import annotations

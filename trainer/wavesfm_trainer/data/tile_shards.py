@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tile shards of the signal generator (see `tiles`) as Examples."""
 
 from __future__ import annotations

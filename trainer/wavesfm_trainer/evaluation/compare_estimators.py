@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Estimators of channels side by side on unseen slots: least squares, LMMSE and models, over SNR and over scenarios.
 
 `comparison.json`: {"format": 1, "pools": [{"name", "scenario", "slots", "snr_db": [...], "estimators": {name: {"mse",

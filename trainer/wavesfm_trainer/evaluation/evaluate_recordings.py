@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Real recordings listed in a manifest: which are scored, and how a recording's label is read off its tiles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A trained run on a split of a prepared data set: evaluation.json and predictions.npz, in the run directory."""
 
 from __future__ import annotations

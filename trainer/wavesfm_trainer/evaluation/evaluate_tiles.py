@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of a classifier on held-back tiles of the signal generator, by SNR and by length, through core's pipeline."""
 
 from __future__ import annotations

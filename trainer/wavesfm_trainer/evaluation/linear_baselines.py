@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What linear estimators reach on simulated channels: the table that every other estimator is measured against."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of merit, from arrays of predictions and targets: classes, positions, channels, epochs, and their intervals.
 
 Everything is float64 inside. A figure that does not exist (no sample in a bin, one seed only) is NaN, never 0.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a run directory holds for the report, with its writer and reader; nothing else may write or parse these files.
 
 `config.json` (by the loop): an object with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A run read back: its model, what its numbers mean, and all of it behind core's pipeline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """From a fine-tuned run to a bundle, of any task: refused unless the ONNX file gives torch's numbers in any batch."""
 
 from __future__ import annotations

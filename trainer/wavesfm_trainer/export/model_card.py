@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """README.md of a bundle: what it does, what it was trained on, how good it is, and where it must not be trusted."""
 
 from __future__ import annotations

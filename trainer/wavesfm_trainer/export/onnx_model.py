@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A task model as ONNX: a dynamic batch, weights of half the size where asked for, nothing of the machine in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A task model with half-precision arithmetic typed into it, for export: no engine has to guess what may be rounded.
 
 Products with weights and of attention are in the half type; the residual stream, LayerNorm, softmax, the rate and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A channel estimator that starts as LMMSE: the WavesFM encoder looks at a slot's modes and corrects the Wiener gains.
 
 LMMSE weighs each mode of the Kronecker covariance by what it holds on average. A slot's own geometry is sharper than

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The authors' published checkpoints into weights files of ours: every key mapped or named, and no pickle run.
 
 Two layouts. "seed-paper": the masked autoencoder behind the paper, one or several patch embeddings, and its fine-tuned

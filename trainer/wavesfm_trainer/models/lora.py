@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Low-rank adaptation of query and value (paper, eq. 15 and 16; Hu et al., 2021), and its exact removal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Masked wireless modelling (paper, section IV.A, Algorithm 1): the masked patches from the visible ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Randomness of a training step that depends on (seed, step) only: exact resume needs no generator state."""
 
 from __future__ import annotations

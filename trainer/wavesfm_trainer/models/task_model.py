@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An encoder with the head of a task, and which of it trains (paper, section IV.B, Algorithm 2)."""
 
 from __future__ import annotations

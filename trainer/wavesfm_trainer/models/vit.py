@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The WavesFM encoder (paper, section IV) in plain torch: patches, sin-cos positions, CLS token, pre-norm blocks."""
 
 from __future__ import annotations

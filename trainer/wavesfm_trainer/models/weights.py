@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Models as files: safetensors with the args as JSON in the metadata, so that `load(path)` needs nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The figures of the paper from arrays: each function returns a matplotlib Figure that is drawn without a display.
 
 Sizes are a printed page's (one column 3.5 inch, two 7.2). Colours are Okabe and Ito's, told apart by colour-blind

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A study as one HTML page: tables and figures inlined, nothing loaded from elsewhere, what cannot be read named."""
 
 from __future__ import annotations

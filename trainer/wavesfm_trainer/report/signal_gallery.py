@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of every class for docs/signals.md.
 
 Run `python -m wavesfm_trainer.report.signal_gallery docs/images/signals`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A study: the run directories below one directory, read strictly, and grouped so that only the seed differs inside a
 group.
 

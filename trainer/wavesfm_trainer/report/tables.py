@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tables of a study: the paper's Table III, every figure of merit, differences to training from scratch, the runs."""
 
 from __future__ import annotations

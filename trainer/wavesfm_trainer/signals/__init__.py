@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Labelled IQ for 20 signal classes, deterministic from (seed, index)."""
 
 from importlib import import_module

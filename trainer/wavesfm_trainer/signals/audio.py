@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Synthetic programme audio: speech-like and music-like sound with the rhythm and spectrum of the real thing."""
 
 from __future__ import annotations

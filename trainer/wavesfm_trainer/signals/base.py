@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a signal class is: one module per class, each ending in a `SIGNAL = SignalClass(...)`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """From an emission to what a receiver writes down: offset, paths, fading, noise, neighbours, front end, converter.
 
 Resampling, carrier offset, multipath, receiver filter and noise are one pass in the frequency domain, so a tile costs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Examples of labelled IQ, deterministic from (seed, index): a data set that needs no disk."""
 
 from __future__ import annotations

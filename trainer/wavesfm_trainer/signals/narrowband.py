@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Narrow channels side by side: when each one transmits, its power ramps, and how several share one band."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cyclic-prefix OFDM seen through a receiver's band: carriers in view, symbols in time, a window on the air."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A scene: one receiver that steps through bands and stays at each for a tile or two, with the truth of every stop."""
 
 from __future__ import annotations

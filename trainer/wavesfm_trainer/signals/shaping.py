@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pulse shaping and modulation that several signal classes share. All float32/complex64, all vectorised."""
 
 from __future__ import annotations

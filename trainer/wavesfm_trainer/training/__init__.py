@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The training loop: options, data on the device, objectives, and `fit`."""
 
 from __future__ import annotations

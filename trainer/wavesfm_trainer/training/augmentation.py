@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Augmentation of whole batches on the device; all randomness from Draws, so a step's is the same wherever it runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Data sets as tensors on the device: order from (seed, epoch), batches made, augmented and standardised there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Slots for a channel estimator: channels of a pool, with noise that is drawn anew each time they are seen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a channel estimator minimises: its error over that of LMMSE, so that every SNR counts alike in decibels."""
 
 from __future__ import annotations

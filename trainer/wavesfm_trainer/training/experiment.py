@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """From a recipe and prepared data to a run: the data, the model and the objective put together for the loop."""
 
 from __future__ import annotations

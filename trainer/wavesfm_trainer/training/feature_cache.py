@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the frozen blocks make of the data, computed once and kept on the device in place of the images."""
 
 from __future__ import annotations

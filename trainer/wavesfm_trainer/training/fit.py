@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The loop on Lightning Fabric: one class that reads from top to bottom, and resumes exactly where it was killed.
 
 A step's data and randomness depend on (seed, epoch, place in the epoch) alone, so beside the weights, their averages

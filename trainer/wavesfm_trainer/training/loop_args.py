@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Options of the loop, and what the loop says when a run cannot go on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The losses of fine-tuning (paper, eq. 17 to 21), all in float32 and divided by the batch size as printed."""
 
 from __future__ import annotations

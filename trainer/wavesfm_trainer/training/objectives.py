@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What is minimised and what is watched: masked wireless modelling, and the tasks that follow it."""
 
 from __future__ import annotations

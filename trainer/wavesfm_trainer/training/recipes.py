@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Recipes as data: what a run is, read from recipes/*.yml; options of the command line change single keys."""
 
 from __future__ import annotations

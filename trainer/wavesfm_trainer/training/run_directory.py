@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The run directory: config.json, metrics.csv, split.json, TensorBoard, and the refusal to mix two runs in one."""
 
 from __future__ import annotations

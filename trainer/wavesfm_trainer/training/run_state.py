@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The state of a run on disk: safetensors and JSON, replaced atomically, so that a kill leaves the last one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Learning rates by optimiser step, optimisers, and averaged weights."""
 
 from __future__ import annotations

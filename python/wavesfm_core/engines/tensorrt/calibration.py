@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How large a model's activations become on calibration tiles, which int8 needs to know."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A bundle compiled for a GPU: typed ONNX, built, read back, compared with the reference, and kept."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The few calls of CUDA's driver that an engine makes, as a protocol, and pycuda behind it.
 
 Handles are whatever the implementation gives; they go back to the driver that gave them. All but `current` and `close`

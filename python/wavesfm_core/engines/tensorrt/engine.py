@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """TensorRT on an NVIDIA GPU: the bundle compiled once, cached, checked, and run from page-locked buffers."""
 
 from __future__ import annotations

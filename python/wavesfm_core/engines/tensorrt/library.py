@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """TensorRT and TensorRT-RTX behind one face: what differs between the two, and between TensorRT 10 and 11, is here.
 
 Both read ONNX, build a plan for profiles of shapes, and run it. TensorRT-RTX needs no GPU to build and can build for

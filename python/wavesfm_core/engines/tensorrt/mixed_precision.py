@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A model with the arithmetic of a precision typed into it: no engine has to guess what may be rounded.
 
 TensorRT types networks strongly (TensorRT 11 and TensorRT-RTX have no precision flags any more; with the flags of

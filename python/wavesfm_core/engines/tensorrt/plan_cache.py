@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Plans that were built once, kept for this user: deserialising a plan runs what it holds, so none is taken on trust.
 
 A plan is a local cache, never an artefact: it fits one GPU, driver, library and version. It lies beside a record with

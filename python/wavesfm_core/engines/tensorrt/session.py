@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A plan at work on a GPU: buffers, streams, graphs, and the order in which batches pass through them."""
 
 from __future__ import annotations

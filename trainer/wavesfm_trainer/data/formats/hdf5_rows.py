@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Rows of HDF5 data sets (MATLAB v7.3 files too), checked before anything is allocated, read by blocks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One variable of a MATLAB file, v5 through scipy and v7.3 through HDF5, its shape checked before it is loaded."""
 
 from __future__ import annotations

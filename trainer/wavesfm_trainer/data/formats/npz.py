@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Arrays of an .npz file: no Python objects, sizes checked against the archive before anything is allocated."""
 
 from __future__ import annotations

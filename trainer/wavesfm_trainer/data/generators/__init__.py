@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Generators of the published raw layouts, for places where the data sets themselves cannot be had.
 
 Each module has `generate(directory, count, seed, ...) -> None`: it writes `count` examples in the layout of one data

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """5G CFR of a parking garage: a vehicle stops at places along the aisles and sends reference symbols to four channels.
 
 Layout: one MATLAB 5 file per location with `cfr` complex64 (a, 4, b): a repeats of the reference symbol, four channels

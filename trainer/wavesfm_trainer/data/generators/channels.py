@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Uplink channels of 3GPP TR 38.901 on the grid of any numerology, with Sionna: one user's antenna to A of a station.
 
 System-level models (umi, uma, rma) draw a user's place, large-scale parameters and clusters anew for each example; tdl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How people move: positions of eleven body parts over time for seven ways of moving, with a person's own manner.
 
 Speeds, cadences and limb swings are of the size that gait and sports studies give; bodies are points that reflect.

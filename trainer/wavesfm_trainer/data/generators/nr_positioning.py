@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """5G NR positioning: the channel between a user and four (outdoor) or five (indoor) base stations of known places.
 
 Layout: MATLAB 7.3 files `dataset_SNR{10,20,50}_outdoor.mat` (indoor: the published names with their dates), `features`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """NTU-Fi HAR: six activities beside a WiFi link, four seconds each.
 
 Layout: `NTU-Fi_HAR/{train_amp,test_amp}/<activity>/<activity><n>.mat`, MATLAB 5, key `CSIamp` float64 (342, 2000):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """NTU-Fi HumanID: fourteen persons walk beside a WiFi link, told apart by their gait and build.
 
 Layout: `NTU-Fi-HumanID/{train_amp,test_amp}/{001..013,015}/{a,b,c}<n>.mat`, key `CSIamp` as in NTU-Fi HAR; a, b and c

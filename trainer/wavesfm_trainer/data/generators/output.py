@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What every generator does around its examples: an empty directory, draws for each of them, a note at the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Propagation from geometry: reflections of a box by the image method, point scatterers, and the response of an array.
 
 Everything follows from positions, so that what is near in space is alike in its channel. Amplitudes are relative to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The labels of the published RF pictures as signal classes: from the signal generator, and five small ones made here.
 
 Five labels have no class in `wavesfm_trainer.signals`; each is synthesised as its standard says, without what no

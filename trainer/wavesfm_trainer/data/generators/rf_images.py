@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """RF pictures: coloured waterfalls of twenty kinds of signal, as somebody at a receiver would save them.
 
 Layout: one folder of `<label>_<n>.png`, RGB, 256 x 256, time down and frequency rightwards; labels as published,

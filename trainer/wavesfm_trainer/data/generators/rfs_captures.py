@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """RF-S captures: wide pieces of the spectrum below 6 GHz with several signals in each, about a tenth of a second.
 
 Layout: SigMF pairs `<band>_<n>.sigmf-meta/.sigmf-data`, ci16_le, 10 to 60 MS/s. The published set's own captures are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """MIMO-OFDM resource grids of a simulated uplink (3GPP TR 38.901 through Sionna), for channel estimation.
 
 Layout: `batch_<i>.npz` with x_rg complex64 [64, S, F] (what was sent), y_rg complex64 [64, A, S, F] (received),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """CSI amplitudes of a WiFi link with somebody moving beside it, as a 40 MHz 802.11n card with three antennas logs them.
 
 The channel is the sum of the room's fixed paths (walls and things, by geometry) and one path over each part of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The .h5 caches of the WavesFM authors: prepared arrays and labels, one file for a data set or one per example."""
 
 from __future__ import annotations

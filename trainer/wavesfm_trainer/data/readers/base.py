@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a reader of a raw layout yields: one example, its answer, and what must not be on both sides of a split."""
 
 from __future__ import annotations

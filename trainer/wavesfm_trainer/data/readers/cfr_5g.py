@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """5G CFR/CSI of Pan et al. 2022: one MATLAB file per location with the complex `cfr`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What readers of real CSI captures share: time windows of amplitudes, labels and sessions read off file names."""
 
 from __future__ import annotations

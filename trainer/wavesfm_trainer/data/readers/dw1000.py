@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Reader of DecaRanging logs: UWB channel impulse responses of DW1000 radios between anchors and tags."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which anchor and tag a UWB log was made between, and where they stood."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Reader of the .csv files of the ESP32 CSI tool: one line per packet, CSI as a list of int8 in brackets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Reader of ESPectre's .npz recordings: CSI of ESP32 chips in a room that is still or has someone moving."""
 
 from __future__ import annotations

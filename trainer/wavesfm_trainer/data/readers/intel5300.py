@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Reader of Intel 5300 .dat files, the beamforming reports that the Linux 802.11n CSI Tool logs."""
 
 from __future__ import annotations

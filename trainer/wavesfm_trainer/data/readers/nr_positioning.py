@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """5G NR positioning of Gao et al. (10.21227/jsat-pb50): CFR features and positions as MATLAB v7.3 files per SNR."""
 
 from __future__ import annotations

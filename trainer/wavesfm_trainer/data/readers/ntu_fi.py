@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """NTU-Fi: WiFi CSI amplitudes as MATLAB files, HAR (activities) and HumanID (persons)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The readers of raw layouts by name; a module is imported when its reader is asked for."""
 
 from __future__ import annotations

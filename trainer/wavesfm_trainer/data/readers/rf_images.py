@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of spectrograms in the layout of CommRad RF: `<label>_<anything>.<suffix>`, all in one folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """RF-S: 16 ms crops of wideband captures as power spectrograms, from IQ or from the authors' float TIFFs."""
 
 from __future__ import annotations

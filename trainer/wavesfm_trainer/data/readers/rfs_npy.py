@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The authors' capture files: three .npy records after each other, I and Q, one that nothing needs, and a description.
 
 The description is an array of Python objects, which nothing here unpickles: centre and rate come from a JSON file of

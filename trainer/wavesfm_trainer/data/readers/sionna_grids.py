@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Resource grids of a simulated uplink (Sionna): batches as generated, or the authors' prepared examples."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Aircraft transponders at 1090 MHz: Mode S squitters and replies, and Mode A/C replies.
 
 ICAO Annex 10 Volume IV, 3.1.2.2.5 (Mode S reply: preamble, PPM at 1 Mb/s) and 3.1.1.6 (Mode A/C reply: pulses 1.45 us

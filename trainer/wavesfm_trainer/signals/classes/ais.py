@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """AIS: ships' GMSK bursts in a slot frame on two channels 50 kHz apart."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Amplitude-modulated voice: VHF air band transmissions, and AM broadcasting with its raster of carriers."""
 
 from __future__ import annotations

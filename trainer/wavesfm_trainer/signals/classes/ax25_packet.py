@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """AX.25 packet radio: Bell 202 AFSK at 1200 bit/s and G3RUH FSK at 9600 bit/s, in bursts on a shared channel."""
 
 from __future__ import annotations

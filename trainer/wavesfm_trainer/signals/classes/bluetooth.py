@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bluetooth BR/EDR and LE, and proprietary GFSK devices of the same band (nRF24-like mice, toys, remote controls).
 
 Bluetooth Core Specification 5.4: Vol 2 Part A 3 (GFSK BT 0.5, h 0.28-0.35; EDR pi/4-DQPSK and 8DPSK, roll-off 0.4),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cellular: LTE, NR and NB-IoT cells and the LTE sidelink, as wide as a receiver sees them."""
 
 from __future__ import annotations

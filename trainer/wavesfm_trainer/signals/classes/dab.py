@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """DAB ensembles in transmission mode I (ETSI EN 300 401 clause 14)."""
 
 from __future__ import annotations

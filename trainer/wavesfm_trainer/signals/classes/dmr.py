@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """DMR: 4-FSK in two-slot TDMA, as a continuous repeater downlink or as mobiles' bursts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """DVB-T multiplexes (ETSI EN 300 744 clause 4)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Frequency-shift-keyed short-range devices below 1 GHz.
 
 EN 13757-4:2019 clauses 6 to 9 (wireless M-Bus modes S, T, C: chip rates, deviation, preambles), ITU-T G.9959 clause 7.1

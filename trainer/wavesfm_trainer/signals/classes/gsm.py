@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """GSM cells and handsets.
 
 3GPP TS 45.002 clause 4.3.2 (slots), 5.2 (bursts and training sequences) and 7 (51-frame multiframe); TS 45.010 clause

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """LoRa: chirp spread spectrum.
 
 Semtech AN1200.22 (modulation, packet: preamble of upchirps, two sync symbols, 2.25 downchirps, payload) and the SX1276

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """LTE cells: downlink FDD and TDD and the phones' uplink (3GPP TS 36.211 clauses 4 to 6)."""
 
 from __future__ import annotations

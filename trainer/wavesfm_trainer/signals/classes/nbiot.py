@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """NB-IoT downlink (3GPP TS 36.211 clause 10.2)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Narrow-band FM voice: land mobile and amateur channels with push-to-talk, sub-audible tones and repeater tails."""
 
 from __future__ import annotations

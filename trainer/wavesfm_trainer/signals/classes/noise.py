@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """No signal: an empty band, at times with what the receiver itself makes (spurs, combs, a hump at DC, clicks).
 
 Most draws are all zeros, to which unit power does not apply: the channel adds the thermal noise. Of an artefact

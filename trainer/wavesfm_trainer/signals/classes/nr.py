@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """5G NR cells: downlink with SSB bursts, control sets and scarce data (3GPP TS 38.211 clauses 5.3 and 7)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """On-off-keyed devices at 315, 433.92, 868 and 915 MHz: remotes, meters, weather stations, tyre sensors, car keys.
 
 Line codes: Princeton PT2262 and EV1527 data sheets (words of 24 or 25 symbols with a sync gap of 31 units), Microchip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """POCSAG paging: NRZ FSK batches after a long preamble."""
 
 from __future__ import annotations

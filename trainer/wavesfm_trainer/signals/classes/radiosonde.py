@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Weather balloon telemetry around 400-406 MHz: RS41, M10/M20, DFM, iMet and LMS6 sondes."""
 
 from __future__ import annotations

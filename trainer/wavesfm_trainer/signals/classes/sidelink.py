@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """LTE sidelink of vehicles, C-V2X mode 4 (3GPP TS 36.211 clause 9, TS 36.213 clause 14)."""
 
 from __future__ import annotations

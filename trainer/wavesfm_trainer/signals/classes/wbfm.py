@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Broadcast FM: stereo multiplex with pilot and RDS, one station or a piece of the band with many."""
 
 from __future__ import annotations

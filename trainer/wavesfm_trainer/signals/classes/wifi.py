@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """IEEE 802.11 a/b/g/n/ac traffic of one channel (IEEE Std 802.11-2020 clauses 10, 15 to 17, 19 and 21)."""
 
 from __future__ import annotations

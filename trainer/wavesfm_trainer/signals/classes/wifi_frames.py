@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Frames of IEEE 802.11: OFDM (clauses 17, 19, 21) and DSSS (clauses 15, 16) as a receiver's band shows them."""
 
 from __future__ import annotations

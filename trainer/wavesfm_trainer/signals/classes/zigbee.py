@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Zigbee, Thread and other IEEE 802.15.4 nets at 2.4 GHz.
 
 IEEE Std 802.15.4-2015 clause 12 (O-QPSK PHY: 2 Mchip/s, half-sine pulses, 32-chip sequences of table 12-1, SHR of eight
