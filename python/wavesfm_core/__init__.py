@@ -4,7 +4,7 @@
 from .bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec, TensorSpec
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from .types import (
-    NO_SIGNAL,
+    NOISE,
     UNKNOWN,
     Accounts,
     ChannelEstimate,
@@ -18,7 +18,7 @@ from .types import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "NO_SIGNAL",
+    "NOISE",
     "UNKNOWN",
     "Accounts",
     "BundleError",
