@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from support.loop_toys import SIDE, examples, finetuning, head, loop_args
+from support.loop_toys import SIDE, examples, finetuning, head, loop_args, pretraining
 from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_trainer.models.step_random import Draws
@@ -320,3 +320,29 @@ def test_data_that_do_not_fit_the_model_or_the_task_are_named():
         fewer.prepare(Loaders([DeviceExamples(examples(8), "toy")]), nullcontext, CPU)
     with pytest.raises(ConfigurationError, match="loss: found snr_mse, expected one of mse for position"):
         FinetuneObjective(objective.model, head("position"), FinetuneArgs(loss="snr_mse"))
+
+
+def test_noise_is_in_units_of_the_standardised_tile():
+    """0.05 as in the authors' code, whose augmentation follows the normalisation: a variance of 0.0025."""
+    made = examples(64, channels=3)
+    data = DeviceExamples(made, "toy", Augmentation("csi"))
+    batch = data.batch(torch.arange(64), Draws(0, 0))
+    noise = batch["tile"] - batch["clean"]
+    assert made.spec.std[0] == 0.25  # before standardising, the same number would be four times as much
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
+    assert "clean" not in DeviceExamples(made, "toy", Augmentation("csi", noise=0.0)).batch(torch.arange(4), Draws(0, 0))
+
+
+def test_masked_modelling_reconstructs_the_clean_tile():
+    objective, loaders = pretraining(loop_args(), {"one": (8, 1)})
+    batch = loaders.training[0].batch(torch.arange(8), Draws(1, 1))
+    model = objective.model.eval()
+    with torch.no_grad():
+        found = float(objective.training_loss(batch, Draws(1, 2)))
+        out = model(batch["tile"], noise=Draws(1, 2).rand(8, 16), reconstruct=True)
+        errors = {
+            name: (out.prediction - model.encoder.patchify(batch[name])).square().sum(dim=-1)[out.mask].mean()
+            for name in ("clean", "tile")
+        }
+    assert found == pytest.approx(float(errors["clean"]), rel=1e-5)
+    assert found != pytest.approx(float(errors["tile"]), rel=1e-3)

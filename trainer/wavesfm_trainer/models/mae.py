@@ -76,11 +76,13 @@ class MaskedAutoencoder(nn.Module):
         log10_rate: Tensor | None = None,
         noise: Tensor | None = None,
         reconstruct: bool | None = None,
+        target: Tensor | None = None,
     ) -> MWMOutput:
         """Loss of a batch of one modality, tile float32 [B, C, H, W].
 
         noise: [B, N], the patches with the largest are masked; None: from the draws. reconstruct: whether to
         return the prediction of every patch; None: not while training, where only the masked ones are decoded.
+        target: [B, C, H, W], what is to be reconstructed; None: `tile` itself.
         Masking comes before the embedding, and attention knows no order but the positions', so the decoder's tokens
         lie as masked, CLS, visible, and none is put back in place.
         """
@@ -92,7 +94,8 @@ class MaskedAutoencoder(nn.Module):
         x = self._decode(self.encoder.norm(self.encoder.run(x)), visible, masked, None if everything else self.n_masked)
         head = self.reconstruct[str(tile.shape[1])]
         predicted = head(self.decoder_norm(x[:, : self.n_masked]))
-        error = (predicted.float() - take(patches, masked).float()).square()
+        expected = patches if target is None else self.encoder.patchify(target)
+        error = (predicted.float() - take(expected, masked).float()).square()
         loss = (error.sum(dim=-1) if self.args.reading == "paper" else error.mean(dim=-1)).mean()
         mask = torch.zeros(noise.shape, dtype=torch.bool, device=tile.device).scatter_(1, masked, True)
         prediction = None

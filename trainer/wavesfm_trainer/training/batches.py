@@ -95,10 +95,17 @@ class DeviceExamples:
         return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
     def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
-        """The examples `index` (int64 [B]), augmented where draws are given.
+        """Return the examples `index` (int64 [B]), augmented if `draws` are given.
 
-        tile float32 [B, C, H, W] standardised (or features, as they were kept); target as in the cache; log10_rate
-        [B, 1] and snr_db [B] float32 where the data set has them; index int64 [B], rows of the split.
+        Returns
+        -------
+        dict
+            tile: float32 [B, C, H, W], standardised; or features, as `feature_cache` keeps them.
+            clean: the same without noise, only if noise was added.
+            target: as in the cache.
+            log10_rate: float32 [B, 1], if the data set has rates.
+            snr_db: float32 [B], if the data set has them.
+            index: int64 [B], rows of the split.
         """
         at = index.to(self.device)
         batch = {key: t.index_select(0, at) for key, t in self.tensors.items() if key != "image"}
@@ -110,16 +117,18 @@ class DeviceExamples:
         if self.features is not None:
             batch["features"] = self.features.index_select(0, at)
         else:
-            batch["tile"] = self._tile(index, draws)
+            batch |= self._tiles(index, draws)
         return batch
 
-    def _tile(self, index: Tensor, draws: Draws | None) -> Tensor:
+    def _tiles(self, index: Tensor, draws: Draws | None) -> Batch:
         images = self.tensors["image"]
         kept = images.index_select(0, index.to(images.device)).to(self.device)
         image = kept.float() / 255 if kept.dtype == torch.uint8 else kept.float()
         if draws is not None:
-            image = self.augmentation.image(image, draws)
-        return (image - self._mean) / self._std
+            image = self.augmentation.move(image, draws)
+        clean = (image - self._mean) / self._std
+        tile = clean if draws is None else self.augmentation.add_noise(clean, draws)
+        return {"tile": tile} if tile is clean else {"tile": tile, "clean": clean}
 
     def batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
         """(number, batch) of all examples in order, not augmented; every world-th of them, from the rank-th on."""

@@ -96,7 +96,7 @@ class PretrainObjective:
 
     def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
         self.model.set_draws(draws)
-        return self.model(batch["tile"], batch.get("log10_rate")).loss
+        return self.model(batch["tile"], batch.get("log10_rate"), target=batch.get("clean")).loss
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         return self.model.parameter_groups(lr, weight_decay, layer_decay)
