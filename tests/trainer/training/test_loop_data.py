@@ -330,7 +330,9 @@ def test_noise_is_in_units_of_the_standardised_tile():
     noise = batch["tile"] - batch["clean"]
     assert made.spec.std[0] == 0.25  # before standardising, the same number would be four times as much
     assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
-    assert "clean" not in DeviceExamples(made, "toy", Augmentation("csi", noise=0.0)).batch(torch.arange(4), Draws(0, 0))
+    assert "clean" not in DeviceExamples(made, "toy", Augmentation("csi", noise=0.0)).batch(
+        torch.arange(4), Draws(0, 0)
+    )
 
 
 def test_masked_modelling_reconstructs_the_clean_tile():

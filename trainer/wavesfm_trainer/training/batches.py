@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +33,7 @@ class DeviceExamples:
     examples: from data.cache.read_cache (image uint8, taken as shares of 255, or float16 [N, C, H, W]); name: for
     messages and records; augmentation: of training batches; repeats: passes over the examples in one epoch of
     training, may be a fraction (the paper balances its data sets so: 1, 2 and 3.5); indices: a subset of the
-    examples, all by default.
+    examples, all by default; subset: the options that chose it, for the run's record.
 
     `features`, once set, stand for the images, which are then not on the device (see `FinetuneObjective.prepare`).
     """
@@ -45,6 +45,7 @@ class DeviceExamples:
         augmentation: Augmentation | None = None,
         repeats: float = 1.0,
         indices: NDArray[np.int64] | None = None,
+        subset: Mapping[str, Any] | None = None,
     ) -> None:
         if not 0 < repeats < 1e6:
             raise ConfigurationError(name, "repeats", repeats, "a positive number")
@@ -52,6 +53,7 @@ class DeviceExamples:
         if not len(chosen):
             raise InputError(name, "examples", "none", "one or more")
         self.examples, self.name, self.repeats, self.chosen = examples, name, repeats, chosen
+        self.subset = dict(subset or {})
         self.augmentation = augmentation or Augmentation()
         self.spec, self.note = examples.spec, examples.note
         self.device = torch.device("cpu")
@@ -147,6 +149,7 @@ class DeviceExamples:
             "augmentation": vars(self.augmentation),
             "image": list(self.host["image"].shape[1:]),
             "sha256": digest.hexdigest(),
+            **({"subset": self.subset} if self.subset else {}),
         }
 
     def split_record(self) -> dict[str, Any]:

@@ -193,6 +193,7 @@ class FinetuneObjective:
             raise ConfigurationError("FinetuneArgs", "keep", self.args.keep, "nothing with head 'block'")
         self.watched, self.mode = _WATCHED[head.task]
         self.progress = 0.0
+        self.start: dict[str, Any] = {}
         self.cached = False
         self.class_weights: Tensor | None = None
         self._low, self._high = torch.tensor(head.low_m), torch.tensor(head.high_m)
@@ -329,7 +330,8 @@ class FinetuneObjective:
 
     def describe(self) -> dict[str, Any]:
         model = {"encoder": asdict(self.model.encoder_args), **self.model.config()}
-        return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args)}
+        start = {"start": self.start} if self.start else {}
+        return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args), **start}
 
     def extra(self, loaders: Loaders) -> dict[str, Any]:
         return {"head": to_dict(self.head), "preprocess": to_dict(loaders.training[0].spec)}
