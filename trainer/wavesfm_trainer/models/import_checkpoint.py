@@ -107,9 +107,10 @@ def import_checkpoint(path: str | Path, out: str | Path, options: ImportOptions 
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The float32 tensors of a torch checkpoint: under "model" or "state_dict", or bare; without WRAPPERS.
+    """Read the float32 tensors of a torch checkpoint: under "model" or "state_dict", or bare; without WRAPPERS.
 
-    WeightsError for values that are not finite. Only tensors, plain types and argparse.Namespace are unpickled (weights_only); anything else is a WeightsError.
+    Only tensors, plain types and argparse.Namespace are unpickled (weights_only). Anything else is a WeightsError, and
+    so are values that are not finite.
     """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):

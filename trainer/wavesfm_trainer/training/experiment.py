@@ -31,7 +31,7 @@ from .batches import DeviceExamples, Loaders
 from .channel_batches import ChannelExamples
 from .channel_objective import ChannelObjective
 from .initial_weights import take_pretrained
-from .label_budget import LabelBudget, choose_labels
+from .label_budget import choose_labels
 from .objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
 from .recipes import Recipe, key_of
 

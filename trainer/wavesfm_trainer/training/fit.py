@@ -166,7 +166,7 @@ class _Loop:
         return self._result()
 
     def _is_finished(self, values: Mapping[str, Any]) -> bool:
-        """True unless epochs are left: a finished run that is asked for more epochs goes on, one that ended early not."""
+        """False if epochs are left; a run that ended early stays finished when it is asked for more of them."""
         ended_early = bool(self.args.patience) and values["since_best"] >= self.args.patience
         return values["finished"] and (ended_early or values["epoch"] >= self.args.epochs)
 

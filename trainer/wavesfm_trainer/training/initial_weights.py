@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Weights that a run starts from: where they are, what they are called, and how pre-training takes them."""
+"""Pre-training that starts from the weights of another one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 

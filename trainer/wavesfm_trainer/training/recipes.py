@@ -50,7 +50,7 @@ class Method:
     """What of a pre-trained model trains (Algorithm 2); fields as in task_model.TaskArgs.
 
     pooling: "" for the task's own.
-    decoder_into_head: the block head of a channel starts from the pre-trained decoder's embedding, first block and norm.
+    decoder_into_head: the block head of a channel starts from the decoder's embedding, first block and norm.
     """
 
     trainable: str = "last"
