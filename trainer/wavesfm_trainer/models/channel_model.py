@@ -25,7 +25,7 @@ from wavesfm_core.bundle.spec import HeadSpec, PilotGridSpec, to_dict
 from wavesfm_core.channel.estimators import CUT
 from wavesfm_core.errors import ConfigurationError
 
-from .step_random import Draws, set_draws
+from .step_random import StepRandom, set_step_random
 from .vit import Encoder, EncoderArgs, parameter_groups, refuse
 
 LEAST_POWER = 1e-12  # of a mode: no channel has it, and its logarithm stays finite
@@ -96,7 +96,7 @@ class ChannelModel(nn.Module):
         if not args.frequency_modes <= held <= spec.pilots.shape[1]:
             raise ConfigurationError("ChannelModel", "held", held, "frequency_modes to the pilots of a symbol")
         self.args, self.spec, self.encoder_args, self.held = args, spec, encoder_args, held
-        self.draws: Draws | None = None
+        self.step_random: StepRandom | None = None
         self.encoder = Encoder(encoder_args)
         width = encoder_args.encoder.width
         self.snr = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
@@ -184,9 +184,9 @@ class ChannelModel(nn.Module):
         """What the output means."""
         return HeadSpec("channel", grid=self.spec.grid_shape)
 
-    def set_draws(self, draws: Draws | None) -> None:
+    def set_step_random(self, step_random: StepRandom | None) -> None:
         """Where stochastic depth takes its randomness from while training."""
-        set_draws(self, draws)
+        set_step_random(self, step_random)
 
     def forward(self, tile: Tensor, snr_db: Tensor) -> Tensor:
         """The channel, see the class."""

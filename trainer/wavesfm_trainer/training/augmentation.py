@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Augmentation of whole batches on the device; all randomness from Draws, so a step's is the same wherever it runs."""
+"""Augmentation of whole batches on the device; all randomness from StepRandom, so a step's is the same wherever it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError
 
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 
 KINDS = ("none", "csi", "spectrogram")
 FREQUENCY_ROLL_PX = 12
@@ -49,7 +49,7 @@ class Augmentation:
         """Whether anything is drawn at all."""
         return self.kind != "none" or self.rate_hidden > 0
 
-    def image(self, image: Tensor, draws: Draws) -> Tensor:
+    def image(self, image: Tensor, draws: StepRandom) -> Tensor:
         """float32 [B, C, H, W] in the range of the cache -> the same shape; other values where kind is not "none"."""
         if self.kind == "none":
             return image
@@ -58,7 +58,7 @@ class Augmentation:
         image = change(image, draws)
         return image + noise * draws.randn(len(image), *image.shape[1:]) if noise else image
 
-    def rate(self, log10_rate: Tensor, draws: Draws) -> Tensor:
+    def rate(self, log10_rate: Tensor, draws: StepRandom) -> Tensor:
         """float32 [B, 1], 0 where unknown -> blurred, and more of them unknown."""
         if not self.rate_hidden:
             return log10_rate
@@ -67,7 +67,7 @@ class Augmentation:
         return torch.where(known, blurred, torch.zeros_like(blurred))
 
 
-def crop_and_flip(image: Tensor, draws: Draws) -> Tensor:
+def crop_and_flip(image: Tensor, draws: StepRandom) -> Tensor:
     """Random resized crop and both flips of [B, C, H, W], each image its own, as two products with resampling matrices.
 
     A crop along the axes is separable: rows times image times columns, and a flip is the matrix upside down.
@@ -96,7 +96,7 @@ def _crop_matrix(size: int, part: Tensor, place: Tensor, flipped: Tensor) -> Ten
     return weight / weight.sum(-1, keepdim=True)
 
 
-def mirror_and_roll(image: Tensor, draws: Draws) -> Tensor:
+def mirror_and_roll(image: Tensor, draws: StepRandom) -> Tensor:
     """Mirror in frequency and roll in time with even odds, shift in frequency: tiles [B, C, H, W], time down.
 
     The shift of up to FREQUENCY_ROLL_PX pixels is a tuning error, and shows a narrow signal at every place in a
@@ -113,7 +113,7 @@ def mirror_and_roll(image: Tensor, draws: Draws) -> Tensor:
     return image.permute(0, 2, 3, 1)[each, row[:, :, None], column[:, None, :]].permute(0, 3, 1, 2)
 
 
-_CHANGES: dict[str, tuple[Callable[[Tensor, Draws], Tensor], float]] = {
+_CHANGES: dict[str, tuple[Callable[[Tensor, StepRandom], Tensor], float]] = {
     "csi": (crop_and_flip, 0.05),
     "spectrogram": (mirror_and_roll, 0.01),
 }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .augmentation import Augmentation
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class DeviceExamples:
         """int64 [virtual_length]: permutations one after the other, the last one cut; by (seed, epoch, name) alone."""
         return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
-    def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
+    def batch(self, index: Tensor, draws: StepRandom | None = None) -> Batch:
         """The examples `index` (int64 [B]), augmented where draws are given.
 
         tile float32 [B, C, H, W] standardised (or features, as they were kept); target as in the cache; log10_rate
@@ -113,7 +113,7 @@ class DeviceExamples:
             batch["tile"] = self._tile(index, draws)
         return batch
 
-    def _tile(self, index: Tensor, draws: Draws | None) -> Tensor:
+    def _tile(self, index: Tensor, draws: StepRandom | None) -> Tensor:
         images = self.tensors["image"]
         kept = images.index_select(0, index.to(images.device)).to(self.device)
         image = kept.float() / 255 if kept.dtype == torch.uint8 else kept.float()

@@ -24,6 +24,7 @@ from ..evaluation.trained_run import OUTPUTS, weights_file
 from ..models import registry, weights
 from ..models.channel_model import ChannelModel
 from ..models.mae import MaskedAutoencoder
+from ..models.pretrained import load_pretrained
 from ..models.task_model import TaskArgs, TaskModel
 from . import fit
 from .augmentation import Augmentation
@@ -276,7 +277,7 @@ def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, 
     given = registry.read(weights_file(pretrained))
     encoder = replace(weights.encoder_args(given), channels=channels, drop_path=recipe.model.drop_path)
     model = TaskModel(encoder, args)
-    loaded = model.load_pretrained(given, head=_head_in(given) == head)
+    loaded = load_pretrained(model, given, head=_head_in(given) == head)
     log.info("%s: %d tensors taken, new: %s", pretrained, len(loaded.taken), ", ".join(loaded.new) or "none")
     return model
 
