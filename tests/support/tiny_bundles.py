@@ -6,11 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from support import tiny_onnx
 from wavesfm_core.bundle.bundle import write_bundle
 from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
 from wavesfm_core.preprocess.tile import prepare
+
+from support import tiny_onnx
 
 HEADS = {
     "classification": HeadSpec("classification", labels=("run", "walk", "fall")),

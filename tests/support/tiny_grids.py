@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from support import tiny_onnx
 from wavesfm_core.bundle.bundle import bundle_inputs, write_bundle
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.bundle.golden import Golden
@@ -15,6 +14,8 @@ from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridS
 from wavesfm_core.channel.estimators import LeastSquares
 from wavesfm_core.preprocess.pilot_grid import Observation
 from wavesfm_core.preprocess.tile import prepare
+
+from support import tiny_onnx
 
 SNR_WEIGHT = 0.01  # of the tiny model: what each dB adds to every output
 

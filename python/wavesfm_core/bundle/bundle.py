@@ -15,17 +15,15 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import BundleError, ConfigurationError, InputError
+from ..hashing import file_sha256
 from .covariance import FILE_LIMIT, Covariances
 from .golden import GOLDEN_LIMIT, Golden
 from .spec import BundleSpec, PilotGridSpec, from_dict, to_dict
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -216,17 +214,9 @@ def _check_consistency(spec: BundleSpec, path: Path) -> None:
 
 
 def _require_hash(path: Path, expected: str) -> None:
-    digest = _sha256(path)
+    digest = file_sha256(path)
     if digest != expected:
         raise BundleError(path, "sha256", digest, expected + " as bundle.json says")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _swap(fresh: Path, target: Path, old: Path) -> None:

@@ -10,6 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, final
 
+from ..checks import Rules, require_rules
 from ..errors import BundleError
 from .ofdm_spec import OFDMSpec
 
@@ -81,7 +82,7 @@ class SpectrogramSpec:
             "mean": (math.isfinite(self.mean), "a finite number"),
             "std": (math.isfinite(self.std) and self.std > 0, "a positive number"),
         }
-        _refuse_broken("preprocess", self, rules)
+        require_rules("preprocess", self, rules, BundleError)
 
     @property
     def tile_shape(self) -> tuple[int, int, int]:
@@ -160,7 +161,7 @@ class ImageSpec:
             "width": (1 <= self.width <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
             "tile_shape": (math.prod(self.tile_shape) <= VALUES_LIMIT, f"at most {VALUES_LIMIT} values"),
         }
-        _refuse_broken("preprocess", self, rules)
+        require_rules("preprocess", self, rules, BundleError)
 
     @property
     def tile_shape(self) -> tuple[int, int, int]:
@@ -194,7 +195,7 @@ class PilotGridSpec:
             "layout": (self.layout in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
             "image": (fits, "an image of 2 channels" if is_image else "null, since the layout is least_squares"),
         }
-        _refuse_broken("preprocess", self, rules)
+        require_rules("preprocess", self, rules, BundleError)
 
     @property
     def tile_shape(self) -> tuple[int, int, int]:
@@ -264,7 +265,7 @@ class HeadSpec:
             if f.name not in ("task", *TASK_FIELDS[self.task]) and getattr(self, f.name) != f.default:
                 expected = f"no such field for {self.task}, which has {', '.join(TASK_FIELDS[self.task])}"
                 raise BundleError("head", f.name, getattr(self, f.name), expected)
-        _refuse_broken("head", self, self._rules())
+        require_rules("head", self, self._rules(), BundleError)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -276,7 +277,7 @@ class HeadSpec:
         antennas, symbols, subcarriers = self.grid
         return 2, antennas, symbols * subcarriers
 
-    def _rules(self) -> dict[str, tuple[bool, str]]:
+    def _rules(self) -> Rules:
         if self.task == "classification":
             different = len(self.labels) >= 2 and len(set(self.labels)) == len(self.labels)
             return {
@@ -411,10 +412,3 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise BundleError(where, name, repr(value)[:60], f"{hint.__name__}")
     return value
-
-
-def _refuse_broken(where: str, spec: Any, rules: dict[str, tuple[bool, str]]) -> None:
-    for name, (holds, expected) in rules.items():
-        if not holds:
-            value = getattr(spec, name)
-            raise BundleError(where, name, "nothing" if value == () else value, expected)

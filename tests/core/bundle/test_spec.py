@@ -166,7 +166,7 @@ def test_unscaled_pilot_grids() -> None:
 
 
 WRONG_PILOT_GRIDS = {
-    "layout": ({"layout": "grid"}, "layout: found grid, expected one of image, least_squares"),
+    "layout": ({"layout": "grid"}, "layout: found 'grid', expected one of image, least_squares"),
     "image not asked for": ({"layout": "least_squares"}, "image: .*expected null, since the layout is least_squares"),
     "no image": ({"image": None}, "image: found None, expected an image of 2 channels"),
     "channels": ({"image": IMAGE}, "image: .*expected an image of 2 channels"),
