@@ -328,7 +328,10 @@ WRONG_GRIDS = {
         r"head: found task channel, grid \(2, 4",
     ),
     "contradiction": (lambda v: v["preprocess"]["numerology"].update(fft_size=8), "numerology.subcarriers: found 12"),
-    "layout": (lambda v: v["preprocess"].update(layout="picture"), "layout: found 'picture', expected one of image, lea"),
+    "layout": (
+        lambda v: v["preprocess"].update(layout="picture"),
+        "layout: found 'picture', expected one of image, lea",
+    ),
     "image missing": (
         lambda v: v["preprocess"].update(layout="image"),
         "image: found None, expected an image of 2 cha",

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from wavesfm_core.errors import ConfigurationError
+from wavesfm_trainer.models.parameters import parameter_groups
+from wavesfm_trainer.models.patch_sampling import draw_patches
 from wavesfm_trainer.models.step_random import StepRandom
 from wavesfm_trainer.models.vit import (
     Attention,
@@ -17,8 +19,6 @@ from wavesfm_trainer.models.vit import (
     RateEmbedding,
     ViTSize,
     attend,
-    draw_patches,
-    parameter_groups,
     sincos_positions,
     take,
 )

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
+from .parameters import initialise, parameter_groups
 from .step_random import StepRandom, require_step_random, set_step_random
-from .vit import Block, Encoder, EncoderArgs, initialise, parameter_groups, sincos_positions, take
+from .vit import Block, Encoder, EncoderArgs, sincos_positions, take
 
 
 class MWMOutput(NamedTuple):
@@ -159,7 +160,7 @@ class MaskedAutoencoder(nn.Module):
         return x.permute(0, 5, 1, 3, 2, 4).reshape(len(prediction), -1, side * patch, side * patch)
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-        """Optimiser groups, see vit.parameter_groups.
+        """Optimiser groups, see parameters.parameter_groups.
 
         Raises
         ------

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from wavesfm_core.atomic_file import atomic_path
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.errors import ConfigurationError
 
@@ -63,17 +63,11 @@ def save(
     config = {"encoder": config_of(args)} | model.config()
     metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config), "extra": json.dumps(dict(extra or {}))}
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata=metadata)
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with atomic_path(path) as scratch:
+            save_file(tensors, scratch, metadata=metadata)
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(path, "file", f"not written ({error})", "a place to write to") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> Weights:

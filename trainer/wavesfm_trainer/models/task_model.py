@@ -14,18 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
 from . import lora
+from .parameters import initialise, parameter_groups
 from .step_random import StepRandom, set_step_random
 from .vit import (
     READINGS,
     Block,
     Encoder,
     EncoderArgs,
-    initialise,
-    parameter_groups,
-    refuse,
     sincos_positions,
     take,
 )
@@ -98,7 +97,7 @@ class TaskArgs:
             "lora_alpha": (0 < self.lora_alpha < float("inf"), "a positive number"),
             "trainable_reading": (self.trainable_reading in READINGS, f"one of {', '.join(READINGS)}"),
         }
-        refuse("TaskArgs", self, rules)
+        require_rules("TaskArgs", self, rules)
 
     @property
     def output_name(self) -> str:
@@ -204,7 +203,7 @@ class TaskModel(nn.Module):
         ----------
         tile : float32 [B, C, H, W].
         log10_rate : float32 [B, 1], log10 of the sample rate in Hz; 0 or None: unknown.
-        keep : int64 [B, n], patches to compute (see vit.draw_patches); None: all.
+        keep : int64 [B, n], patches to compute (see patch_sampling.draw_patches); None: all.
 
         Raises
         ------
@@ -295,7 +294,7 @@ class TaskModel(nn.Module):
         return x.tanh() if self.task_args.squash else x
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-        """Optimiser groups of the trainable parameters, see vit.parameter_groups.
+        """Optimiser groups of the trainable parameters, see parameters.parameter_groups.
 
         Parameters
         ----------

@@ -9,28 +9,21 @@ Paper, section IV.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
+from .parameters import initialise
 from .step_random import StepRandom, require_step_random, set_step_random
 
 READINGS = ("paper", "code")
 POSITIONS = ("fixed", "stored")
 SCORES_PER_PRODUCT = 1 << 19  # attention scores at a time: 1 MiB in bfloat16
-
-
-def refuse(where: str, args: object, rules: dict[str, tuple[bool, str]]) -> None:
-    """Raise ConfigurationError for the first field of `args` whose rule (holds, expected) does not hold."""
-    for name, (holds, expected) in rules.items():
-        if not holds:
-            raise ConfigurationError(where, name, repr(getattr(args, name)), expected)
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class ViTSize:
             "width": (4 <= self.width <= 8192 and self.width % 4 == 0, "a multiple of 4 up to 8192"),
             "heads": (self.heads >= 1 and self.width % self.heads == 0, f"a divisor of the width {self.width}"),
         }
-        refuse("ViTSize", self, rules)
+        require_rules("ViTSize", self, rules)
 
 
 # Encoder and decoder by name. "paper" is Table I. "small" is the size of the authors' later release, whose weights
@@ -132,7 +125,7 @@ class EncoderArgs:
             "patch": (1 <= self.patch <= 128, "1 to 128"),
             "image": (0 < self.image <= 128 * self.patch and self.image % self.patch == 0, "a multiple of the patch"),
         }
-        refuse("EncoderArgs", self, rules)
+        require_rules("EncoderArgs", self, rules)
         custom = ("depth", "width", "heads", "decoder_depth", "decoder_width", "decoder_heads")
         for name in custom:
             if self.size != "custom" and getattr(self, name):
@@ -289,38 +282,6 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x.reshape(batch * tokens, width).index_select(0, flat.flatten()).view(batch, -1, width)
 
 
-def draw_patches(tile: Tensor, patch: int, n_keep: int, step_random: StepRandom) -> Tensor:
-    """Draw patches without replacement, those with strong peaks more often.
-
-    A short burst fills one or two patches of a tile. Drawn uniformly it would mostly be lost, and its label with it.
-    The probability is exponential in the patch's peak, standardised over the tile, with a weight drawn from 0 (uniform)
-    to 1.5 for each tile, so that the background is seen too.
-
-    Parameters
-    ----------
-    tile : float32 [B, C, H, W].
-    patch : side of a patch in pixels.
-    n_keep : patches to draw.
-    step_random : random numbers of the step.
-
-    Returns
-    -------
-    int64 [B, n_keep], ascending indices of the drawn patches.
-
-    References
-    ----------
-    Gumbel top-k sampling: Kool et al., 2019.
-    """
-    batch, channels, height, width = tile.shape
-    cells = tile.reshape(batch, channels, height // patch, patch, width // patch, patch)
-    peak = cells.amax(dim=(1, 3, 5)).flatten(1).float()
-    score = (peak - peak.mean(dim=1, keepdim=True)) / (peak.std(dim=1, keepdim=True) + 1e-3)
-    uniform = step_random.rand(batch, peak.shape[1] + 1)
-    gumbel = -torch.log(-torch.log(uniform[:, 1:].clamp(1e-6, 1 - 1e-6)))
-    chosen = (1.5 * uniform[:, :1] * score + gumbel).topk(n_keep, dim=1).indices
-    return chosen.sort(dim=1).values
-
-
 class Encoder(nn.Module):
     """The WavesFM encoder: patches of a tile -> tokens.
 
@@ -433,48 +394,3 @@ class Encoder(nn.Module):
         return self.norm(self.run(self.embed(patches, tile.shape[1], log10_rate, keep)))
 
     forward = tokens
-
-
-def initialise(module: nn.Module) -> None:
-    """Initialise weights in place: Xavier for matrices, zero for biases, normal with deviation 0.02 for tokens.
-
-    References
-    ----------
-    He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.xavier_uniform_(part.weight)
-            nn.init.zeros_(part.bias)
-    for name, parameter in module.named_parameters():
-        if name.split(".")[-1] in ("cls", "mask_token"):
-            nn.init.normal_(parameter, std=0.02)
-
-
-def parameter_groups(
-    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float, scale_of: Callable[[str], float]
-) -> list[dict[str, Any]]:
-    """Optimiser groups of the trainable parameters; vectors and tokens have no weight decay.
-
-    Parameters
-    ----------
-    named : parameters by name.
-    lr : learning rate.
-    weight_decay : of matrices.
-    scale_of : factor of a parameter's learning rate, by its name.
-
-    Returns
-    -------
-    Groups with params, names, lr, lr_scale (for a schedule that sets lr) and weight_decay.
-    """
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in named:
-        if not parameter.requires_grad:
-            continue
-        plain = parameter.ndim < 2 or name.split(".")[-1] in ("cls", "mask_token", "unknown")
-        key = (scale_of(name), 0.0 if plain else weight_decay)
-        new = {"params": [], "names": [], "lr": lr * key[0], "lr_scale": key[0], "weight_decay": key[1]}
-        group = groups.setdefault(key, new)
-        group["params"].append(parameter)
-        group["names"].append(name)
-    return list(groups.values())

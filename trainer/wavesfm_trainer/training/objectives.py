@@ -16,9 +16,9 @@ from wavesfm_core.bundle.spec import HeadSpec, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..models.mae import MaskedAutoencoder
+from ..models.patch_sampling import draw_patches
 from ..models.step_random import StepRandom
 from ..models.task_model import TaskModel
-from ..models.vit import draw_patches
 from . import losses
 from .batches import Batch, DeviceExamples, Loaders, move, refuse_too_large
 from .feature_cache import FEATURE_DTYPES, cache_prefix, prefix_bytes
