@@ -8,7 +8,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from wavesfm_trainer.signals import ofdm
-from wavesfm_trainer.signals.classes import lte, nr, sidelink, wifi_frames
+from wavesfm_trainer.signals.standards import lte, nr, sidelink, wifi_frames
 
 MODULES = ("cellular", "wifi", "dab", "dvb_t")
 SEEDS = range(6)

@@ -70,7 +70,7 @@ def data(tmp_path_factory):
     spec = SpectrogramSpec(rows_per_tile=8)
     for part, seed in (("train", 1), ("validation", 2), ("test", 3)):
         dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples)
-        tiles.write_cache(root / "rf20" / part, dataset, spec, 20)
+        tiles.write_shards(root / "rf20" / part, dataset, spec, 20)
     return root
 
 

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spec import SpectrogramSpec, unscaled
 from wavesfm_core.preprocess.tile import prepare
 
-from ..data.tile_dataset import unscaled
 from ..evaluation.metrics import mean_class_accuracy
 from ..signals import LABELS
 from ..signals.dataset import SignalDataset

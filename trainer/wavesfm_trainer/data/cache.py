@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.atomic_file import atomic_path
 from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict, unscaled
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
@@ -26,6 +27,7 @@ from .formats.hdf5_rows import open_hdf5
 from .readers.base import Raw
 from .splits import SIDES, TRAIN, groups_on_two_sides, split_examples
 from .tasks import Task
+from .tile_dataset import read_tile_examples
 
 log = logging.getLogger(__name__)
 SPARE_BYTES = 1 << 20  # for HDF5's own structures
@@ -209,21 +211,16 @@ def whole_file(path: Path, n_bytes: int, userblock: int = 0) -> Iterator[Path]:
     userblock: bytes before HDF5's own, for another header. Raises InputError where the disk has not n_bytes.
     Its bytes are reserved before HDF5 opens it: the library crashes where a disk fills up under it.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     empty = io.BytesIO()
     h5py.File(empty, "w", userblock_size=userblock).close()
     try:
-        with partial.open("wb", buffering=0) as file:
-            file.write(empty.getvalue())
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with atomic_path(path) as scratch:
+            with scratch.open("wb", buffering=0) as file:
+                file.write(empty.getvalue())
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            yield scratch
     except OSError as error:
         raise InputError(path, "disk", error.strerror or error, f"room for {n_bytes} bytes") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_cache(path: Path, split: str | None = None) -> Examples:
@@ -237,9 +234,7 @@ def read_cache(path: Path, split: str | None = None) -> Examples:
     if split is not None and split not in SIDES:
         raise ConfigurationError(path, "split", repr(split), f"one of {', '.join(SIDES)}")
     if path.is_dir():
-        from .tile_shards import read_tile_shards  # with it come the signals, which files of other data sets do without
-
-        return read_tile_shards(path, split)
+        return read_tile_examples(path, split)
     with open_hdf5(path) as file:
         note = _read_note(file, path)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from wavesfm_core.bundle.spec import from_dict
+from wavesfm_core.checks import Rules, require_rules
 from wavesfm_core.errors import ConfigurationError, WavesfmError
 
 TASKS = Path(__file__).parent / "tasks"
@@ -70,11 +71,9 @@ class Task:
             raise ConfigurationError(where, "kind", repr(self.kind), f"one of {', '.join(KINDS)}")
         if not self.loss:
             object.__setattr__(self, "loss", LOSSES[self.kind][0])
-        for name, (holds, expected) in self._rules().items():
-            if not holds:
-                raise ConfigurationError(where, name, getattr(self, name), expected)
+        require_rules(where, self, self._rules())
 
-    def _rules(self) -> dict[str, tuple[bool, str]]:
+    def _rules(self) -> Rules:
         answers = {"classification": "labels", "position": "axes", "channel": "grid"}
         kinds = {
             name: (bool(getattr(self, name)) == (self.kind == kind), f"given for kind {kind} and for no other")

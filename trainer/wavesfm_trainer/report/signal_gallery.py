@@ -17,10 +17,9 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spec import SpectrogramSpec, unscaled
 from wavesfm_core.preprocess.tile import prepare
 
-from ..data.tile_dataset import unscaled
 from ..signals import CLASSES
 from ..signals.base import IQ, SignalClass, View
 from ..signals.channel import Reception, receive

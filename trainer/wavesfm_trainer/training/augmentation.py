@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Augmentation of whole batches on the device; all randomness from StepRandom, so a step's is the same wherever it runs."""
+"""Augmentation of whole batches on the device; its randomness is a function of the training step (StepRandom)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 from .propagation import Points, Scene, array_response, line_array, paths_from
 
 CARRIER_HZ, SPACING_HZ = 3.5e9, 360e3
@@ -33,7 +33,7 @@ _SCENE, _EXAMPLES = 1, 2
 
 def draw_garage(seed: int) -> Scene:
     """Walls of concrete, two rows of pillars, cars on some of the bays."""
-    rng = draws(seed, _SCENE)
+    rng = rng_for(seed, _SCENE)
     pillars = np.array([(x, y, 1.5) for x in np.arange(5, 70, 7.5) for y in (11.0, 21.0)])
     cars = np.array([(x, y, 0.8) for x in np.arange(3, 68, 2.6) for y in (2.5, 12.5, 19.5, 29.5)])
     cars = cars[rng.random(len(cars)) < 0.6]
@@ -52,7 +52,7 @@ def location(index: int, count: int) -> Points:
 
 def response(seed: int, index: int, count: int) -> NDArray[np.complex64]:
     """`cfr` complex64 [64, 4, 272] at stop `index`."""
-    rng = draws(seed, _EXAMPLES, index)
+    rng = rng_for(seed, _EXAMPLES, index)
     garage = draw_garage(seed)
     antennas = line_array(PICO_M, np.pi / 2, CHANNELS, CARRIER_HZ)
     place = location(index, count) + np.array([*rng.normal(0, 0.05, 2), 0.0])

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
-from .output import draws
+from .output import rng_for
 
 CELLS = ("umi", "uma", "rma")
 PROFILES = tuple(f"{kind}-{letter}" for kind in ("tdl", "cdl") for letter in "abcde")
@@ -57,9 +58,7 @@ class Scenario:
             ),
             "carrier_hz": (0.5e9 <= self.carrier_hz <= 100e9, "0.5e9 to 100e9 Hz"),
         }
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("scenario", name, repr(getattr(self, name)), expected)
+        require_rules("scenario", self, rules)
 
 
 class ChannelSimulator:
@@ -81,7 +80,7 @@ class ChannelSimulator:
         """Channels complex64 [count, A, slots * S, F], mean power 1 per example.
 
         slots: how many follow one another without a gap; the symbols of a slot are taken as equally long.
-        Sionna's own generators are seeded from `rng`: the same draws give the same batch.
+        Sionna's own generators are seeded from `rng`: equal states give the same batch.
         """
         import torch
         from sionna.phy import config
@@ -197,7 +196,7 @@ def _simulator(spec: OFDMSpec, scenario: Scenario) -> ChannelSimulator:
 
 
 def _batch(spec: OFDMSpec, scenario: Scenario, seed: int, index: int, size: int) -> Grid:
-    return _simulator(spec, scenario).batch(draws(seed, index), size)
+    return _simulator(spec, scenario).batch(rng_for(seed, index), size)
 
 
 def moving_user(seed: int, slots: int, scenario: Scenario, spec: OFDMSpec) -> Grid:
@@ -207,5 +206,5 @@ def moving_user(seed: int, slots: int, scenario: Scenario, spec: OFDMSpec) -> Gr
     """
     if slots < 1:
         raise ConfigurationError("channels", "slots", slots, "1 or more")
-    channel = ChannelSimulator(spec, scenario).batch(draws(seed, 0), 1, slots)[0]
+    channel = ChannelSimulator(spec, scenario).batch(rng_for(seed, 0), 1, slots)[0]
     return np.ascontiguousarray(channel.reshape(spec.antennas, slots, spec.symbols, spec.subcarriers).swapaxes(0, 1))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError
 
 from ..cache import SPARE_BYTES, whole_file
-from .output import draws, finish, start
+from .output import finish, rng_for, start
 from .propagation import Points, Scene, array_response, line_array, paths_from
 
 CARRIER_HZ, SPACING_HZ = 3.5e9, 510e3
@@ -63,7 +63,7 @@ class Site:
 
 def draw_site(seed: int, scene: str) -> Site:
     """The surroundings that all users of a data set share."""
-    rng = draws(seed, _SCENE)
+    rng = rng_for(seed, _SCENE)
     size = np.array(SIZES_M[scene])
     count = 40
     scatterers = rng.uniform(0, 1, (count, 3)) * size * np.array([1, 1, 0.6])
@@ -131,7 +131,7 @@ def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> 
         raise ConfigurationError("nr_positioning", "scene", repr(scene), f"one of {', '.join(FILES)}")
     directory = start(directory, count)
     site = draw_site(seed, scene)
-    positions = np.array([draw_position(draws(seed, _USERS, i), scene) for i in range(count)])
+    positions = np.array([draw_position(rng_for(seed, _USERS, i), scene) for i in range(count)])
     shape = (count, len(site.stations), ANTENNAS, SUBCARRIERS)
     n_bytes = HEADER_BYTES + 8 * math.prod(shape) + positions.nbytes + CHUNK_BYTES * count + SPARE_BYTES
     with ExitStack() as stack:
@@ -145,7 +145,7 @@ def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> 
         for index, position in enumerate(positions):
             response = channel(site, position)
             for snr_db, file in files.items():
-                file["features"][index] = features(draws(seed, _NOISE, index, snr_db), response, snr_db)
+                file["features"][index] = features(rng_for(seed, _NOISE, index, snr_db), response, snr_db)
     for name in FILES[scene].values():
         _matlab_header(directory / name)
     settings = {

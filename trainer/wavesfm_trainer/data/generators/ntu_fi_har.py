@@ -16,12 +16,12 @@ import numpy as np
 from scipy.io import savemat
 
 from .kinematics import MOTIONS, draw_person
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 from .wifi_csi import TIME_S, draw_room, logged_amplitudes, moving_response
 
 ACTIVITIES = ("run", "walk", "fall", "box", "circle", "clean")
 N_PERSONS, N_ROOMS = 20, 3
-_PERSONS, _ROOMS, _EXAMPLES = 1, 2, 3  # streams of draws
+_PERSONS, _ROOMS, _EXAMPLES = 1, 2, 3  # streams of random numbers
 
 
 def amplitudes(
@@ -30,9 +30,9 @@ def amplitudes(
     """Example `index`: CSIamp float64 [342, 2000], activity, person and room."""
     activity, turn = ACTIVITIES[index % len(ACTIVITIES)], index // len(ACTIVITIES)
     person_number, room_number = turn % persons, turn % rooms
-    room = draw_room(draws(seed, _ROOMS, room_number))
-    person = draw_person(draws(seed, _PERSONS, person_number))
-    rng = draws(seed, _EXAMPLES, index)
+    room = draw_room(rng_for(seed, _ROOMS, room_number))
+    person = draw_person(rng_for(seed, _PERSONS, person_number))
+    rng = rng_for(seed, _EXAMPLES, index)
     place = room.place + rng.uniform(-0.4, 0.4, 2)
     heading = np.deg2rad(rng.choice([60.0, 90.0, 120.0, 240.0, 270.0, 300.0]) + rng.uniform(-20, 20))
     track = MOTIONS[activity](rng, person, TIME_S)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.io import savemat
 
 from .kinematics import draw_person, walk
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 from .wifi_csi import TIME_S, draw_room, logged_amplitudes, moving_response
 
 PERSONS = tuple(f"{n:03d}" for n in (*range(1, 14), 15))
@@ -28,10 +28,10 @@ def amplitudes(seed: int, index: int) -> tuple[np.ndarray, str, str, int]:
     """Example `index`: CSIamp float64 [342, 2000], person, condition, room."""
     number, turn = index % len(PERSONS), index // len(PERSONS)
     condition, room_number = tuple(CONDITIONS)[turn % 3], turn % N_ROOMS
-    room = draw_room(draws(seed, _ROOMS, room_number))
-    person = draw_person(draws(seed, _PERSONS, number))
+    room = draw_room(rng_for(seed, _ROOMS, room_number))
+    person = draw_person(rng_for(seed, _PERSONS, number))
     dressed = replace(person, build=person.build * CONDITIONS[condition])
-    rng = draws(seed, _EXAMPLES, index)
+    rng = rng_for(seed, _EXAMPLES, index)
     place = room.place + rng.uniform(-0.1, 0.1, 2)  # everybody walks the same way across the link
     heading = float(np.deg2rad(90 + rng.uniform(-4, 4)))
     track = walk(rng, person, TIME_S)

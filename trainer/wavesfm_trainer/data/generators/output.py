@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from wavesfm_core.atomic_file import write_atomically
 from wavesfm_core.errors import ConfigurationError
 
 NOTE = "generator.json"
@@ -35,7 +35,7 @@ def start(directory: Path, count: int, fewest: int = 1, why: str = "examples") -
     return directory
 
 
-def draws(seed: int, *index: int) -> np.random.Generator:
+def rng_for(seed: int, *index: int) -> np.random.Generator:
     """The draws of one thing: a function of the seed and its index, whatever else is made."""
     return np.random.default_rng([seed, *index])
 
@@ -59,6 +59,4 @@ def finish(
     JSON: {"generator", "seed", "settings": what it was called with or fixed, "examples": {file: what is true of it}}.
     """
     note = {"generator": generator, "seed": seed, "settings": dict(settings), "examples": dict(examples or {})}
-    partial = directory / (NOTE + ".part")
-    partial.write_text(json.dumps(note, indent=1) + "\n", encoding="ascii")
-    os.replace(partial, directory / NOTE)
+    write_atomically(directory / NOTE, json.dumps(note, indent=1) + "\n")

@@ -20,7 +20,7 @@ from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile import prepare
 
 from ...signals.dataset import make_example
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 from .published_signals import SIGNALS
 
 # mean 0 and std 1: tiles in [0, 1], for the colour map
@@ -46,7 +46,7 @@ def counts(count: int) -> dict[str, int]:
 
 def picture(seed: int, label: str, number: int) -> np.ndarray:
     """Picture `number` of a label: uint8 [256, 256, 3]."""
-    rng = draws(seed, tuple(SHARES).index(label), number)
+    rng = rng_for(seed, tuple(SHARES).index(label), number)
     signal = SIGNALS[label]
     snr_db = float(rng.uniform(*SNR_DB))
     longest = max(SPEC.tile_samples, int(signal.shortest_s * signal.views[0].low_hz))

@@ -19,7 +19,7 @@ from wavesfm_core.errors import ConfigurationError
 from ...signals import CLASSES
 from ...signals.base import IQ, Emission, SilentWindow
 from ...signals.channel import draw_reception, receive
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 
 RATES_HZ = (10e6, 15.36e6, 20e6, 25e6, 30.72e6, 40e6, 50e6, 60e6)
 DURATION_S = (0.08, 0.12)
@@ -52,7 +52,7 @@ BANDS = (
 
 
 @dataclass(frozen=True)
-class Capture:
+class WidebandCapture:
     """One capture: complex64 [n] of full scale 1, and the signals in it as (label, lower, upper edge in Hz)."""
 
     band: str
@@ -64,9 +64,9 @@ class Capture:
 
 def capture(
     seed: int, index: int, rates_hz: tuple[float, ...] = RATES_HZ, duration_s: tuple[float, float] = DURATION_S
-) -> Capture:
-    """Capture `index`: a band, a rate, and some of the band's signals each somewhere in it."""
-    rng = draws(seed, index)
+) -> WidebandCapture:
+    """WidebandCapture `index`: a band, a rate, and some of the band's signals each somewhere in it."""
+    rng = rng_for(seed, index)
     band = BANDS[int(rng.choice(len(BANDS), p=[b.share for b in BANDS]))]
     rate_hz, centre_hz = float(rng.choice(rates_hz)), float(rng.uniform(*band.centre_hz))
     n_samples = int(rng.uniform(*duration_s) * rate_hz)
@@ -83,7 +83,7 @@ def capture(
     iq = receive(rng, made[0], reception, rate_hz, n_samples)
     edges = [(f - e.occupied_hz / 2, f + e.occupied_hz / 2) for e, f in zip(made, offsets_hz, strict=True)]
     signals = tuple((s, centre_hz + a, centre_hz + b) for s, (a, b) in zip(labels, edges, strict=True) if s != "noise")
-    return Capture(band.name, iq, rate_hz, centre_hz, signals)
+    return WidebandCapture(band.name, iq, rate_hz, centre_hz, signals)
 
 
 def _emission(rng: np.random.Generator, label: str, duration_s: float, rate_hz: float) -> Emission:
@@ -98,7 +98,7 @@ def _emission(rng: np.random.Generator, label: str, duration_s: float, rate_hz: 
     raise SilentWindow(f"{label}: found {SILENT_DRAWS} silent draws of {duration_s} s, expected a signal")
 
 
-def _meta(made: Capture, seed: int) -> dict:
+def _meta(made: WidebandCapture, seed: int) -> dict:
     annotations = [
         {
             "core:sample_start": 0, "core:sample_count": len(made.iq), "core:label": label,

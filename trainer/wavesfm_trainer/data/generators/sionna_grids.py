@@ -22,7 +22,7 @@ from wavesfm_core.errors import ConfigurationError
 
 from ..numerologies import read_numerology
 from .channels import BATCH, ChannelSimulator, Grid, Scenario
-from .output import draws, finish, start
+from .output import finish, rng_for, start
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def batches(
     spec = spec or read_numerology("paper")
     simulator = ChannelSimulator(spec, scenario or Scenario())
     for index, first in enumerate(range(0, count, batch)):
-        rng = draws(seed, index)
+        rng = rng_for(seed, index)
         size = min(batch, count - first)
         if snr_step_db:
             snr = rng.choice(np.arange(low, high + snr_step_db / 2, snr_step_db), size)

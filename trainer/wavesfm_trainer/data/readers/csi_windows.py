@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from .base import files_below
@@ -57,9 +58,8 @@ class Windows:
     max_gap_s: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "rate_hz", "max_gap_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError("windows", name, getattr(self, name), "a positive number")
+        rules = {name: (getattr(self, name) > 0, "a positive number") for name in ("seconds", "rate_hz", "max_gap_s")}
+        require_rules("windows", self, rules)
         if self.points < 2:
             raise ConfigurationError("windows", "seconds", self.seconds, f"at least two points at {self.rate_hz} Hz")
 
@@ -99,11 +99,7 @@ class Windows:
         share = (grid_s - time_s[right - 1]) / (time_s[right] - time_s[right - 1])
         share = np.clip(share, 0, 1).astype(np.float32)[:, None, None]
         even = (1 - share) * amplitude[right - 1] + share * amplitude[right]
-        return (
-            [np.ascontiguousarray(part.transpose(1, 2, 0), np.float32) for part in np.split(even, count) if count]
-            if count
-            else []
-        )
+        return [np.ascontiguousarray(part.transpose(1, 2, 0), np.float32) for part in np.split(even, count)]
 
 
 def unit_power(amplitude: NDArray[np.float32], per_packet: bool) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ _COLUMNS = ("mac", "local_timestamp", "secondary_channel", "len", "CSI_DATA")
 
 
 @dataclass(frozen=True)
-class Capture:
+class Esp32Recording:
     """One recording: amplitude float32 [P, 1, 51] over SUBCARRIERS in counts of the chip, packets at time_s [P].
 
     left_out: packets that are not there and why (another sender, a line that cannot be read).
@@ -41,7 +41,7 @@ class Capture:
     left_out: dict[str, int]
 
 
-def read_capture(path: Path) -> Capture:
+def read_recording(path: Path) -> Esp32Recording:
     """Packets of the sender that is heard most, by the chip's own microseconds.
 
     Of CSI_DATA (imaginary, real of each bin) the first 64 bins are read, the legacy training field that every packet
@@ -73,7 +73,9 @@ def read_capture(path: Path) -> Capture:
     kept = [packet for packet in packets if packet[0] == sender]
     if len(kept) < len(packets):
         left_out["of another sender"] = len(packets) - len(kept)
-    return Capture(np.stack([a for _, _, a in kept])[:, None], unwrap_us([t for _, t, _ in kept]), dict(left_out))
+    return Esp32Recording(
+        np.stack([a for _, _, a in kept])[:, None], unwrap_us([t for _, t, _ in kept]), dict(left_out)
+    )
 
 
 def _parse(line: dict[str, str | None]) -> tuple[str, int, NDArray[np.float32]] | str:
@@ -118,7 +120,7 @@ class Esp32:
         groups = sessions(targets)
         cutter, n_windows = with_options(self.windows, task), 0
         for path, target in targets.items():
-            capture = read_capture(path)
+            capture = read_recording(path)
             windows, n_left = cutter.cut(unit_power(capture.amplitude, per_packet=True), capture.time_s)
             if capture.left_out:
                 log.warning("%s: lines left out: %s", path, capture.left_out)

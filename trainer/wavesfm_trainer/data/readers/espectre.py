@@ -7,14 +7,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.npz import read_npz
 from wavesfm_core.errors import InputError
 
-from ..formats.npz import read_npz
 from .base import Raw, label_index
 from .csi_windows import Windows, name_below, recordings, unit_power, with_options
 
@@ -31,7 +30,7 @@ _KEYS = ("csi_data", "num_subcarriers", "label", "chip", "collected_at", "durati
 
 
 @dataclass(frozen=True)
-class Capture:
+class EspectreRecording:
     """One recording: amplitude float32 [P, 1, 55] over SUBCARRIERS in counts of the chip, packets at time_s [P]."""
 
     amplitude: NDArray[np.float32]
@@ -42,7 +41,7 @@ class Capture:
     gain_locked: bool
 
 
-def read_capture(path: Path) -> Capture:
+def read_recording(path: Path) -> EspectreRecording:
     """Open an .npz of csi_data int8 [P, 128] (imaginary, real of 64 bins) and the scalars beside it, without pickle.
 
     Bins come in the order of the FFT (ESP32, S3, C3) or from the lowest up (C5, C6): the empty guard band tells
@@ -66,7 +65,7 @@ def read_capture(path: Path) -> Capture:
     if in_fft_order:
         bins = shifted
     amplitude = bins[:, None, SUBCARRIERS + BINS // 2]
-    return Capture(
+    return EspectreRecording(
         amplitude=amplitude,
         time_s=np.linspace(0, duration_ms / 1e3, len(csi)),
         label=str(values["label"]),
@@ -77,10 +76,7 @@ def read_capture(path: Path) -> Capture:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = read_npz(path, _KEYS)
-    except TokenError as error:  # of numpy's parser of an array's header
-        raise InputError(path, "contents", f"unreadable ({error})", "a whole .npz file") from None
+    values: dict[str, Any] = read_npz(path, _KEYS)
     for key in _KEYS[1:]:
         if values[key].size != 1:
             raise InputError(path, key, f"shape {list(values[key].shape)}", "one value")
@@ -107,7 +103,7 @@ class Espectre:
             raise InputError(root, "channels", task.channels, "1, the antenna of an ESP32")
         cutter = with_options(self.windows, task)
         for path in recordings(root, ".npz"):
-            capture = read_capture(path)
+            capture = read_recording(path)
             target = None
             if task.kind == "classification":
                 target = label_index(task, capture.label, path)

@@ -52,7 +52,6 @@ class ActivityReader:
         """
         require_options(task)
         folder, note = generator_note(root)
-        require_options(task)
         same = OneShape("CSIamp")
         for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HAR"):
             letters = _LABEL.match(path.stem)

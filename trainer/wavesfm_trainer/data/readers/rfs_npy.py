@@ -26,7 +26,7 @@ MEMO = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
 
 
 @dataclass(frozen=True)
-class Capture:
+class NpyCapture:
     """samples: I and Q as [2, N] in the file, mapped and not loaded; rate_hz, centre_hz."""
 
     path: Path
@@ -46,7 +46,7 @@ class Capture:
         return ((part[0] + 1j * part[1]) * scale).astype(np.complex64)
 
 
-def open_capture(path: Path) -> Capture:
+def open_capture(path: Path) -> NpyCapture:
     """Check the records and map the samples; raises InputError naming what is wrong."""
     try:
         with path.open("rb") as file:
@@ -63,7 +63,7 @@ def open_capture(path: Path) -> Capture:
         raise InputError(path, "contents", f"unreadable ({error})"[:160], "a capture of three .npy records") from None
     order = "F" if fortran else "C"
     samples = np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
-    return Capture(path, samples, rate_hz, centre_hz)
+    return NpyCapture(path, samples, rate_hz, centre_hz)
 
 
 def _header(path: Path, file: IO[bytes], record: str) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.npz import npz_names, read_npz
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..formats.npz import npz_keys, read_npz
 from ..tasks import Task
 from .base import Raw, files_below, published_split, require_options
 
@@ -56,7 +56,7 @@ class GridReader:
         load = lru_cache(maxsize=1)(partial(_read_batch, grid=task.grid))
         for path in files_below(root, (".npz",), "the .npz files of resource grids"):
             split = published_split(path, root)
-            if not {"x", "h"} <= npz_keys(path):
+            if not {"x", "h"} <= npz_names(path):
                 for index, snr_db in enumerate(load(path)["snr_db"]):
                     array = partial(_batch_image, load, path, index, symbols)
                     target = partial(_batch_target, load, path, index)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..base import IQ, Emission, SignalClass, View, unit_power
 from ..ofdm import Band, fits
-from . import lte, nbiot, nr, sidelink
+from ..standards import lte, nbiot, nr, sidelink
 
 
 def _emission(iq: IQ, band: Band, view_hz: float, low: int, high: int) -> Emission:

@@ -11,7 +11,7 @@ import numpy as np
 from ..base import IQ, Emission, SignalClass, View, unit_power
 from ..ofdm import fits, look
 from ..shaping import place, sample_count
-from .wifi_frames import (
+from ..standards.wifi_frames import (
     SPACING_HZ,
     dsss_frame,
     legacy_centres,
