@@ -30,9 +30,10 @@ from wavesfm_trainer.data.generators import (
     wifi_csi,
 )
 from wavesfm_trainer.data.generators.kinematics import MOTIONS, PARTS, draw_person
-from wavesfm_trainer.data.generators.output import NOTE, rng_for
+from wavesfm_trainer.data.generators.output import rng_for
 from wavesfm_trainer.data.generators.propagation import LIGHT_M_PER_S, Scene, array_response, line_array, paths_from
 from wavesfm_trainer.data.generators.published_signals import SIGNALS
+from wavesfm_trainer.data.readers.base import GENERATOR_NOTE
 from wavesfm_trainer.data.readers.registry import open_reader
 from wavesfm_trainer.data.tasks import read_task
 
@@ -49,7 +50,7 @@ def nearest(features: np.ndarray, answers: np.ndarray, groups: np.ndarray | None
 
 
 def read_note(directory):
-    return json.loads((directory / NOTE).read_text())
+    return json.loads((directory / GENERATOR_NOTE).read_text())
 
 
 # Output
@@ -320,7 +321,7 @@ def test_a_full_disk_while_generating_is_one_sentence(tmp_path, name, limit):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and "File too large" in done.stderr and done.stderr.count("\n") == 1
-    assert not (tmp_path / "d" / NOTE).exists()
+    assert not (tmp_path / "d" / GENERATOR_NOTE).exists()
     if name == "nr_positioning":
         assert not list((tmp_path / "d").iterdir())
 
@@ -370,7 +371,7 @@ def test_sionna_grids(tmp_path):
     from wavesfm_trainer.data.generators import sionna_grids
 
     sionna_grids.generate(tmp_path / "d", 66, 0, snr_db=(0.0, 15.0), snr_step_db=5.0)
-    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["batch_00000.npz", "batch_00001.npz", NOTE]
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["batch_00000.npz", "batch_00001.npz", GENERATOR_NOTE]
     first, last = (np.load(tmp_path / "d" / f"batch_0000{i}.npz") for i in (0, 1))
     assert {k: (v.shape, str(v.dtype)) for k, v in first.items()} == {
         "x_rg": ((64, 14, 48), "complex64"),

@@ -14,7 +14,8 @@ import numpy as np
 from wavesfm_core.atomic_file import write_atomically
 from wavesfm_core.errors import ConfigurationError
 
-NOTE = "generator.json"
+from ..readers.base import GENERATOR_NOTE
+
 T = TypeVar("T")
 
 
@@ -59,4 +60,4 @@ def finish(
     JSON: {"generator", "seed", "settings": what it was called with or fixed, "examples": {file: what is true of it}}.
     """
     note = {"generator": generator, "seed": seed, "settings": dict(settings), "examples": dict(examples or {})}
-    write_atomically(directory / NOTE, json.dumps(note, indent=1) + "\n")
+    write_atomically(directory / GENERATOR_NOTE, json.dumps(note, indent=1) + "\n")
