@@ -96,7 +96,7 @@ def make_bundle(directory: Path, outputs: np.ndarray | None = None, **size: int)
         licence="CC0-1.0",
         training_data="none",
     )
-    golden = Golden((), np.zeros(2), tiles, {"logits": outputs}, arrays)
+    golden = Golden(tuple(arrays), np.zeros(2), tiles, {"logits": outputs})
     return write_bundle(directory, bundle, model, golden, "# synthetic\n")
 
 

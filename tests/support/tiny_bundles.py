@@ -48,5 +48,5 @@ def make_image_bundle(
     tiles = tuple(prepare(array, spec) for array in golden_arrays)
     outputs = {name: tiny_onnx.image_oracle(np.stack(tiles), head.output_shape)}
     onnx = tiny_onnx.image_model(spec.tile_shape, head.output_shape, name) if model is None else model
-    golden = Golden((), np.zeros(2), tiles, outputs, golden_arrays)
+    golden = Golden(tuple(golden_arrays), np.zeros(2), tiles, outputs)
     return write_bundle(directory, BundleSpec(**{**fields, **changes}), onnx, golden, "# tiny\n").path

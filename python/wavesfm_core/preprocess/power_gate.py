@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..bundle.spec import SpectrogramSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import ConfigurationError
 from ..types import Tile
 from .tile_stream import TileStream

@@ -8,11 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..bundle.spec import SpectrogramSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import InputError
 from ..types import StreamTime, Tile
-from .spectrogram import make_tiler
-from .tile import as_samples
+from .spectrogram import as_samples, make_tiler
 
 
 class TileStream:

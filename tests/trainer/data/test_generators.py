@@ -65,7 +65,7 @@ def test_every_generator_opens_and_another_name_is_refused():
 
 def test_a_directory_with_something_in_it_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ConfigurationError, match="something there already"):
+    with pytest.raises(ConfigurationError, match="one that is not empty"):
         cfr_5g.generate(tmp_path, 1, 0)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle.spec import SpectrogramSpec, unscaled
+from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data import tile_dataset as tiles_module
@@ -28,7 +28,7 @@ def small_shards(monkeypatch):
 
 
 def test_a_shard_holds_the_kernels_tiles_to_half_a_step():
-    shard, plain = make_shard(dataset(), SPEC, 2, 5), unscaled(SPEC)
+    shard, plain = make_shard(dataset(), SPEC, 2, 5), SPEC.unscaled()
     assert len(shard) == 5
     for i in range(5):
         example = dataset()[2 + i]

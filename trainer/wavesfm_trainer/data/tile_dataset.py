@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.atomic_file import atomic_path, write_atomically
 from wavesfm_core.bundle.npz import read_npz
-from wavesfm_core.bundle.spec import SpectrogramSpec, preprocess_from_dict, to_dict, unscaled
+from wavesfm_core.bundle.spec import SpectrogramSpec, preprocess_from_dict, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 
@@ -53,7 +53,7 @@ class Tiles:
 
 def make_shard(dataset: SignalDataset, spec: SpectrogramSpec, first: int, count: int) -> Tiles:
     """Prepare examples `first` to `first + count` - 1 of the signal generator."""
-    plain = unscaled(spec)
+    plain = spec.unscaled()
     pictures, labels, rates, snrs, rows = [], [], [], [], []
     for index in range(first, first + count):
         example = dataset[index]

@@ -2,10 +2,8 @@
 """NTU-Fi HAR: six activities beside a WiFi link, four seconds each.
 
 Layout: `NTU-Fi_HAR/{train_amp,test_amp}/<activity>/<activity><n>.mat`, MATLAB 5, key `CSIamp` float64 (342, 2000):
-three antennas of 114 subcarriers in dB, 500 packets a second. 22 % of each activity are test, as published (264 of
-1,200).
-Unlike the published set, who moved and where is known: the note names person and room of every file, so that a split
-by person is possible.
+three antennas of 114 subcarriers in dB, 500 packets per second. 22 % of each activity are test, as published (264 of
+1,200). Unlike the published set, the note names person and room of every file, so that a split by person is possible.
 """
 
 from __future__ import annotations
@@ -56,7 +54,18 @@ def generate(
 ) -> None:  # fmt: skip
     """Write `count` recordings (12 or more), the activities in turn; 5.5 MB each unless compressed.
 
-    jobs: processes. ConfigurationError for a directory that is not empty or too few examples.
+    Parameters
+    ----------
+    directory : empty or new.
+    count : number of recordings.
+    seed : of persons, rooms and motions.
+    jobs : processes.
+    persons, rooms : how many there are.
+    compress : write compressed MATLAB files.
+
+    Raises
+    ------
+    ConfigurationError : too few recordings, or a directory that is not empty.
     """
     directory = start(directory, count, 2 * len(ACTIVITIES), "one of each activity for training and one for the test")
     made = for_each(_write, ((directory, seed, i, persons, rooms, compress) for i in range(count)), jobs)
