@@ -15,7 +15,7 @@ SEEDS = range(6)
 
 
 def load(name):
-    return import_module(f"wavesfm_trainer.signals.{name}")
+    return import_module(f"wavesfm_trainer.signals.classes.{name}")
 
 
 def make(name, seed, duration_s, view_hz):
