@@ -234,11 +234,11 @@ def test_the_comparison_has_cores_numbers(made):
     pool, known = ChannelPool(path), Covariances.learn([channels(spec, 300, seed=1)])
     (found,) = compare([pool], {"ours": open_channel_pipeline(run, "cpu")}, known, 20, 3, (0.0, 20.0))
     assert list(found.estimators) == [*LINEAR, "ours", "ours" + BACKING_OFF] and found.slots == 20
-    from wavesfm_trainer.data.generators.output import draws
+    from wavesfm_trainer.data.generators.output import rng_for
     from wavesfm_trainer.data.generators.sionna_grids import send
 
     h = pool.read(0, 20)
-    y = send(draws(3, 1, 0), h, np.full(20, 20.0, np.float32), spec).received
+    y = send(rng_for(3, 1, 0), h, np.full(20, 20.0, np.float32), spec).received
     seen = observe(y, spec, noise_power=0.01, signal_power=1.0)
     expected = {
         "LS": LeastSquares(spec).estimate(y),

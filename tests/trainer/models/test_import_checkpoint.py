@@ -202,7 +202,7 @@ def test_what_belongs_to_raw_iq_is_named(tmp_path):
     assert set(report.not_used) == iq | tables
     assert all("raw IQ" in report.not_used[name] for name in iq)
     assert all("equal to the computed" in report.not_used[name] for name in tables)
-    assert "not used: iq_ant_embed.weight: of the raw IQ path, which this encoder does not have" in report.lines()
+    assert "not used: iq_ant_embed.weight: part of the raw IQ path, which this encoder does not have" in report.lines()
     assert registry.read(tmp_path / "w.safetensors").extra["imported"] == "v1"
 
 

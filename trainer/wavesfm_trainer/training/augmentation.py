@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Augmentation of whole batches on the device.
 
-All random numbers come from the step's `Draws`, so a step is the same on every device count and after a resume.
+All random numbers come from the step's `StepRandom`, so a step is the same on every device count and after a resume.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError
 
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 
 KINDS = ("none", "csi", "spectrogram")
 FREQUENCY_ROLL_PX = 12
@@ -52,18 +52,18 @@ class Augmentation:
         """True if batches are changed at all."""
         return self.kind != "none" or self.rate_hidden > 0
 
-    def move(self, image: Tensor, draws: Draws) -> Tensor:
+    def move(self, image: Tensor, draws: StepRandom) -> Tensor:
         """Crop, flip, roll or mirror float32 [B, C, H, W] as `kind` says."""
         return image if self.kind == "none" else _CHANGES[self.kind][0](image, draws)
 
-    def add_noise(self, tile: Tensor, draws: Draws) -> Tensor:
+    def add_noise(self, tile: Tensor, draws: StepRandom) -> Tensor:
         """Add noise to standardised tiles float32 [B, C, H, W]; returns `tile` itself if there is none to add."""
         if self.kind == "none":
             return tile
         noise = _CHANGES[self.kind][1] if self.noise is None else self.noise
         return tile + noise * draws.randn(len(tile), *tile.shape[1:]) if noise else tile
 
-    def rate(self, log10_rate: Tensor, draws: Draws) -> Tensor:
+    def rate(self, log10_rate: Tensor, draws: StepRandom) -> Tensor:
         """Blur and hide sample rates, log10 of Hz, float32 [B, 1], 0 where unknown."""
         if not self.rate_hidden:
             return log10_rate
@@ -72,7 +72,7 @@ class Augmentation:
         return torch.where(known, blurred, torch.zeros_like(blurred))
 
 
-def crop_and_flip(image: Tensor, draws: Draws) -> Tensor:
+def crop_and_flip(image: Tensor, draws: StepRandom) -> Tensor:
     """Random resized crop and both flips of [B, C, H, W], each image its own, as two products with resampling matrices.
 
     A crop along the axes is separable: rows times image times columns, and a flip is the matrix upside down.
@@ -101,7 +101,7 @@ def _crop_matrix(size: int, part: Tensor, place: Tensor, flipped: Tensor) -> Ten
     return weight / weight.sum(-1, keepdim=True)
 
 
-def mirror_and_roll(image: Tensor, draws: Draws) -> Tensor:
+def mirror_and_roll(image: Tensor, draws: StepRandom) -> Tensor:
     """Mirror in frequency and roll in time with even odds, shift in frequency: tiles [B, C, H, W], time down.
 
     The shift of up to FREQUENCY_ROLL_PX pixels is a tuning error, and shows a narrow signal at every place in a
@@ -118,7 +118,7 @@ def mirror_and_roll(image: Tensor, draws: Draws) -> Tensor:
     return image.permute(0, 2, 3, 1)[each, row[:, :, None], column[:, None, :]].permute(0, 3, 1, 2)
 
 
-_CHANGES: dict[str, tuple[Callable[[Tensor, Draws], Tensor], float]] = {
+_CHANGES: dict[str, tuple[Callable[[Tensor, StepRandom], Tensor], float]] = {
     "csi": (crop_and_flip, 0.05),
     "spectrogram": (mirror_and_roll, 0.1),
 }

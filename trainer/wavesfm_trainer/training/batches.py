@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .augmentation import Augmentation
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class DeviceExamples:
         """int64 [virtual_length]: permutations one after the other, the last one cut; by (seed, epoch, name) alone."""
         return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
-    def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
+    def batch(self, index: Tensor, draws: StepRandom | None = None) -> Batch:
         """Return the examples `index` (int64 [B]), augmented if `draws` are given.
 
         Returns
@@ -122,7 +122,7 @@ class DeviceExamples:
             batch |= self._tiles(index, draws)
         return batch
 
-    def _tiles(self, index: Tensor, draws: Draws | None) -> Batch:
+    def _tiles(self, index: Tensor, draws: StepRandom | None) -> Batch:
         images = self.tensors["image"]
         kept = images.index_select(0, index.to(images.device)).to(self.device)
         image = kept.float() / 255 if kept.dtype == torch.uint8 else kept.float()

@@ -24,13 +24,13 @@ from ..evaluation.trained_run import OUTPUTS, weights_file
 from ..models import registry, weights
 from ..models.channel_model import ChannelModel
 from ..models.mae import MaskedAutoencoder
+from ..models.pretrained import continue_pretraining, load_pretrained
 from ..models.task_model import TaskArgs, TaskModel
 from . import fit
 from .augmentation import Augmentation
 from .batches import DeviceExamples, Loaders
 from .channel_batches import ChannelExamples
 from .channel_objective import ChannelObjective
-from .initial_weights import take_pretrained
 from .label_budget import choose_labels
 from .objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
 from .recipes import Recipe, key_of
@@ -127,7 +127,7 @@ def pretrain(
     args = replace(recipe.model, channels=tuple(sorted(set(channels))))
     model = MaskedAutoencoder(args, recipe.masking.ratio, recipe.masking.cls_in_pretraining)
     if start is not None:
-        new = take_pretrained(model, start)
+        new = continue_pretraining(model, start)
         log.info("%s: all but %s", pretrained, ", ".join(new) or "nothing")
     objective = PretrainObjective(model, recipe.loop.seed)
     return _fit(recipe, objective, Loaders(training, validation), out, where, resume, **_start(pretrained))
@@ -316,7 +316,7 @@ def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, 
     from_decoder = recipe.method.decoder_into_head
     if from_decoder:
         _require_decoder(task, given)
-    loaded = model.load_pretrained(given, from_decoder, head=not from_decoder and _head_in(given) == head)
+    loaded = load_pretrained(model, given, from_decoder, head=not from_decoder and _head_in(given) == head)
     log.info("%s: %d tensors taken, new: %s", pretrained, len(loaded.taken), ", ".join(loaded.new) or "none")
     return model
 

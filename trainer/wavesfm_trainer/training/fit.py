@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
 from ..models import registry
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .batches import Batch, Loaders, Part
 from .loop_args import LoopArgs, RunError
 from .objectives import Named, Objective
@@ -101,7 +101,7 @@ class _Step(nn.Module):
         super().__init__()
         self.model = objective.model
         self.objective = objective
-        self.given: Draws | None = None
+        self.given: StepRandom | None = None
 
     def forward(self, batch: Batch) -> Tensor:
         return self.objective.training_loss(batch, self.given)
@@ -235,7 +235,9 @@ class _Loop:
     def _make_batch(self, part: Part) -> Batch:
         """The batch at this place of the epoch; its draws go on to the model's."""
         number = self.epoch * self.per_epoch + self.batch
-        self._step_module().given = draws = Draws(self.args.seed, number, self.rank, self.world, self.fabric.device)
+        self._step_module().given = draws = StepRandom(
+            self.args.seed, number, self.rank, self.world, self.fabric.device
+        )
         return part.examples.batch(part.index, draws)
 
     def _step_module(self) -> _Step:
