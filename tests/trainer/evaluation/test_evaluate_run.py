@@ -24,8 +24,7 @@ from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data.cache import read_cache
-from wavesfm_trainer.data.tile_dataset import Tiles
-from wavesfm_trainer.data.tile_dataset import read_cache as read_tiles
+from wavesfm_trainer.data.tile_dataset import Tiles, read_shards
 from wavesfm_trainer.evaluation.evaluate_recordings import ManifestRow, judge
 from wavesfm_trainer.evaluation.evaluate_run import Batches, evaluate_run
 from wavesfm_trainer.evaluation.evaluate_tiles import synthetic_report, tile_report
@@ -265,7 +264,7 @@ def tile_run(tmp_path_factory):
 def test_tile_shards_are_evaluated_with_their_rates(tile_run):
     run, shards = tile_run
     found = evaluate_run(run, shards)
-    tiles = read_tiles(shards / "test")
+    tiles = read_shards(shards / "test")
     tile = torch.from_numpy((tiles.picture[:, None].astype(np.float32) / 255 - 0.3) / 0.2)
     model = registry.load(run / "weights.safetensors")
     with torch.no_grad():
@@ -279,7 +278,7 @@ def test_tile_shards_are_evaluated_with_their_rates(tile_run):
 def test_the_report_by_snr_and_length(tile_run):
     run, shards = tile_run
     report = tile_report(run_pipeline(run), shards / "test", batch_tiles=5)
-    tiles = read_tiles(shards / "test")
+    tiles = read_shards(shards / "test")
     logits = evaluate_run(run, shards).arrays["logits"]
     assert report == synthetic_report(logits, tiles, LABELS, 32)
     clear = np.flatnonzero((tiles.snr_db >= 10) & (tiles.rows < 32))

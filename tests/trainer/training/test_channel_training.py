@@ -22,7 +22,7 @@ from wavesfm_trainer.data.channel_pool import ChannelPool
 from wavesfm_trainer.data.numerologies import read_numerology
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.models.channel_model import ChannelModel, ModeArgs
-from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.step_random import StepRandom
 from wavesfm_trainer.models.vit import EncoderArgs
 from wavesfm_trainer.report.html_report import write_report
 from wavesfm_trainer.training import Loaders, LoopArgs, RunError
@@ -68,7 +68,7 @@ def complex_ls(tile: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("name", ["train", "comb"])
 def test_a_batch_is_what_core_makes_of_such_slots(pools, name):
     pool = ChannelPool(pools / f"{name}.h5")
-    batch = ChannelExamples(pool, name, SlotArgs()).batch(torch.arange(20), Draws(0, 1))
+    batch = ChannelExamples(pool, name, SlotArgs()).batch(torch.arange(20), StepRandom(0, 1))
     root = batch["power"].sqrt().numpy()[:, None, None, None]
     ls = np.ascontiguousarray(complex_ls(batch["tile"]) * root, np.complex64)
     grids = np.zeros((20, *pool.spec.grid_shape), np.complex64)
@@ -93,7 +93,7 @@ def test_a_batch_is_what_core_makes_of_such_slots(pools, name):
 
 def test_batches_are_a_function_of_seed_and_step(pools):
     examples = ChannelExamples(ChannelPool(pools / "train.h5"), "train", SlotArgs())
-    one, same, other = (examples.batch(torch.arange(8), Draws(0, step)) for step in (5, 5, 6))
+    one, same, other = (examples.batch(torch.arange(8), StepRandom(0, step)) for step in (5, 5, 6))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["snr_db"], other["snr_db"])
 
@@ -142,7 +142,7 @@ def test_the_loss_is_1_for_lmmse_at_every_snr(pools):
     objective = ChannelObjective(model)
     for snr_db in (-5.0, 20.0):
         examples = ChannelExamples(pool, "train", SlotArgs(snr_db=(snr_db, snr_db)))
-        loss = objective.training_loss(examples.batch(torch.arange(400), Draws(0, 0)), Draws(0, 1))
+        loss = objective.training_loss(examples.batch(torch.arange(400), StepRandom(0, 0)), StepRandom(0, 1))
         assert float(loss) == pytest.approx(1.0, abs=0.15)
 
 

@@ -19,6 +19,7 @@ from support.loop_toys import finetuning, loop_args, pretraining
 from wavesfm_core.errors import WavesfmError
 from wavesfm_trainer.training import RunError, fit
 from wavesfm_trainer.training.fit import _Loop
+from wavesfm_trainer.training.schedule import lr_factor
 
 SETS = {"one": (20, 1), "three": (12, 3)}
 EVERYTHING = {"epochs": 3, "accumulate": 2, "save_every": 1, "ema_decay": 0.9, "optimizer": "muon", "clip": 1.0}
@@ -200,3 +201,46 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(WavesfmError, match=r"writing: found .*No space left on device.*, expected room on the disk"):
         fit(*finetuning(args), args, tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path):
+    """With the optimiser as it was and the schedule of the new length."""
+    run = tmp_path / "run"
+    short, long = (loop_args(epochs=n, lr=1e-2, min_lr=1e-4, warmup_epochs=w) for n, w in ((2, 1), (5, 2)))
+    assert fit(*finetuning(short), short, run)["steps"] == 6
+    moment = {k: v for k, v in state_of(run).items() if k.endswith("head.weight.exp_avg_sq")}
+    result = fit(*finetuning(long), long, run)
+    assert (result["epochs"], result["steps"]) == (5, 15)
+    assert [row["epoch"] for row in rows(run)] == list("12345")
+    expected = [1e-2 * lr_factor(step, 6, 15, 1e-2) for step in (8, 11, 14)]
+    assert [float(row["lr"]) for row in rows(run)][2:] == pytest.approx(expected)
+    after = state_of(run)
+    assert moment and all(float(after[name].sum()) > 0.5 * float(value.sum()) for name, value in moment.items())
+    assert float(after["optimizer.head.weight.step"]) == 15
+    config = json.loads((run / "config.json").read_text())
+    assert (config["args"]["epochs"], config["extended_from"]) == (5, [2])
+    assert fit(*finetuning(long), long, run)["steps"] == 15  # finished again
+    with pytest.raises(RunError, match=r"args.epochs: found 5 in the run that is there"):
+        fit(*finetuning(short), short, run)
+
+
+def test_an_extension_that_was_killed_goes_on(tmp_path, monkeypatch):
+    run, unbroken = tmp_path / "run", tmp_path / "unbroken"
+    short, long = loop_args(epochs=1), loop_args(epochs=3)
+    for path in (run, unbroken):
+        fit(*finetuning(short), short, path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 4)
+        fit(*finetuning(long), long, run)
+    for path in (run, unbroken):
+        assert fit(*finetuning(long), long, path)["steps"] == 9
+    assert_same(run, unbroken)
+
+
+def test_an_unfinished_run_keeps_its_length(tmp_path, monkeypatch):
+    short, long = loop_args(epochs=2), loop_args(epochs=3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 4)
+        fit(*finetuning(short), short, tmp_path / "run")
+    with pytest.raises(RunError, match=r"args.epochs: found 2 in the run that is there"):
+        fit(*finetuning(long), long, tmp_path / "run")

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile import prepare
 
-from ..data.tile_dataset import unscaled
 from ..evaluation.metrics import mean_class_accuracy
 from ..signals import LABELS
 from ..signals.dataset import SignalDataset
@@ -62,7 +61,7 @@ class Probe(nn.Module):
 
 def compare(n_train: int, n_test: int, epochs: int, seed: int = 11) -> dict[str, float]:
     """Mean class accuracy of the probe on held-back recordings, by geometry."""
-    specs = {name: unscaled(replace(SpectrogramSpec(), **fields)) for name, fields in CANDIDATES.items()}
+    specs = {name: replace(SpectrogramSpec(), **fields).unscaled() for name, fields in CANDIDATES.items()}
     longest = max(spec.tile_samples for spec in specs.values())
     shortest = max(spec.min_samples for spec in specs.values())
     dataset = SignalDataset(seed, longest, shortest)

@@ -20,7 +20,9 @@ Data = Annotated[Path, typer.Option(help="Folder with TASK.h5 for each task, or 
 Out = Annotated[Path, typer.Option(help="Run directory; a sweep or several seeds get one folder each in it.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE of the recipe; may be repeated.")]
 Size = Annotated[str | None, typer.Option(help="Model size instead of the recipe's: nano, small, paper.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's; warm-up shrinks with them.")]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Instead of the recipe's; a warm-up that --set does not set is scaled alike.")
+]
 Seed = Annotated[int | None, typer.Option(help="One run with this seed instead of the recipe's seeds.")]
 Devices = Annotated[str, typer.Option(help="Devices of this host: a number or auto; torchrun overrides it.")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda, mps")]
@@ -31,6 +33,9 @@ def pretrain(
     recipe: RecipeName,
     data: Data,
     out: Out,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Run directory or weights of a pre-training to go on from.")
+    ] = None,
     size: Size = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -45,7 +50,7 @@ def pretrain(
 
     where = Where(_devices(devices), accelerator)
     read = _recipe(recipe, size, epochs, seed, change)
-    _each(read, out, where, lambda one, folder: run_pretraining(one, data, folder, where, not fresh))
+    _each(read, out, where, lambda one, folder: run_pretraining(one, data, folder, pretrained, where, not fresh))
 
 
 def finetune(
@@ -111,12 +116,7 @@ def _recipe(name: str, size: str | None, epochs: int | None, seed: int | None, c
     changes = list(changes or [])
     if size is not None:
         changes.append(f"model.size={size}")
-    recipe = read_recipe(name, changes)
-    if epochs is not None:
-        loop = recipe.loop
-        recipe = replace(
-            recipe, loop=replace(loop, epochs=epochs, warmup_epochs=loop.warmup_epochs * epochs / loop.epochs)
-        )
+    recipe = read_recipe(name, changes, epochs)
     return recipe if seed is None else replace(recipe, seeds=(seed,))
 
 

@@ -51,25 +51,17 @@ def export(
     raw: Annotated[Path | None, typer.Option(help="Folder of raw files to take the golden arrays from.")] = None,
 ) -> None:
     """Write a bundle; refused unless ONNX equals torch, in every batch. LoRA adapters are merged."""
-    from ..data.tasks import read_task
-    from ..evaluation.trained_run import read_task_run, task_in
+    from ..export.export_job import ExportOptions
     from ..export.export_run import export_run
-    from ..export.golden_inputs import raw_arrays
-    from ..export.model_card import pools_of
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    trained = read_task_run(run)
-    task, pools = str(trained.config.get("task") or ""), pools_of(trained)
-    data = f"simulated uplink channels (3GPP TR 38.901): {pools}" if pools else ""
-    data = data or f"the training part of the prepared data of task {task or 'unknown'}"
-    made = export_run(
-        run,
-        bundle,
-        name or bundle.resolve().name,
-        precision,
-        licence=licence,
-        training_data=training_data or data,
+    options = ExportOptions(
+        name=name or bundle.resolve().name,
+        precision=precision,
         half_weights=half_weights,
-        arrays=None if raw is None else raw_arrays(read_task(task_in(trained.config)), raw),
+        licence=licence,
+        training_data=training_data or None,
+        raw=raw,
     )
-    console.print(f"{made.id} in {made.path}", highlight=False, soft_wrap=True)
+    written = export_run(run, bundle, options)
+    console.print(f"{written.id} in {written.path}", highlight=False, soft_wrap=True)

@@ -25,7 +25,7 @@ def tiles(
     drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; all when empty.")] = "",
 ) -> None:
     """Make prepared tiles of the signal generator and cache them; resumes."""
-    from ..data.tile_dataset import write_cache
+    from ..data.tile_dataset import write_shards
     from ..signals import LABELS
     from ..signals.dataset import SignalDataset
 
@@ -35,7 +35,7 @@ def tiles(
     if unknown := set(turns) - set(LABELS):
         raise InputError("tiles", "--drawn", ", ".join(sorted(unknown)), f"some of {', '.join(LABELS)}")
     dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
-    write_cache(directory, dataset, spec, count, workers, first_shard)
+    write_shards(directory, dataset, spec, count, workers, first_shard)
 
 
 def geometry(

@@ -30,7 +30,7 @@ from wavesfm_core.types import Slot
 
 from ..data.channel_pool import ChannelPool
 from ..data.generators.channels import Grid
-from ..data.generators.output import draws
+from ..data.generators.output import rng_for
 from ..data.generators.sionna_grids import send
 from ..report import figures
 from .linear_baselines import SNRS_DB
@@ -111,7 +111,9 @@ def _compare_pool(
     for index, channel in enumerate(pool.batches(BATCH, 0, count)):
         slots += len(channel)
         for at, snr_db in enumerate(snrs_db):
-            grids = send(draws(seed, at, index), channel, np.full(len(channel), snr_db, np.float32), pool.spec).received
+            grids = send(
+                rng_for(seed, at, index), channel, np.full(len(channel), snr_db, np.float32), pool.spec
+            ).received
             powers[at] += _power(channel)
             known = observe(grids, pool.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
             estimates = {

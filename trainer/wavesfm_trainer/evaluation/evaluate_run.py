@@ -21,7 +21,7 @@ from ..data.cache import read_cache
 from ..data.examples import Examples
 from ..data.splits import SIDES
 from ..models.mae import MaskedAutoencoder
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .metrics import channel_errors
 from .run_files import Curves, Evaluation, write_evaluation
 from .torch_engine import open_device
@@ -202,7 +202,7 @@ def _answers(head: HeadSpec, outputs: NDArray[np.float32], target: NDArray) -> A
 
 @torch.inference_mode()
 def _pretraining(model: MaskedAutoencoder, batches: Batches) -> Arrays:
-    noise = Draws(MASKS_SEED, MASKS_STEP).rand(len(batches), model.args.n_patches)
+    noise = StepRandom(MASKS_SEED, MASKS_STEP).rand(len(batches), model.args.n_patches)
     losses = [tile_losses(model, tile, rate, noise[rows]) for rows, tile, rate in batches]
     return {"loss": np.concatenate(losses)} | _reconstructions(model, batches)
 
@@ -220,7 +220,7 @@ def _reconstructions(model: MaskedAutoencoder, batches: Batches) -> Arrays:
     """A few tiles, evenly from the split, with what comes back at each ratio: see `runs_format`."""
     rows = np.unique(np.linspace(0, len(batches) - 1, DRAWN_TILES).round().astype(np.int64))
     tile, rate = batches.tile(rows), batches.rate(rows)
-    noise = Draws(MASKS_SEED, DRAWN_STEP).rand(len(rows), model.args.n_patches)
+    noise = StepRandom(MASKS_SEED, DRAWN_STEP).rand(len(rows), model.args.n_patches)
     arrays: Arrays = {"original": batches.image(rows), "ratio": np.array(RATIOS, np.float32)}
     for i, ratio in enumerate(RATIOS):
         other = MaskedAutoencoder(model.args, ratio, model.cls_in_pretraining)

@@ -12,7 +12,7 @@ from wavesfm_core.bundle.spec import SpectrogramSpec, from_dict
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
 
-from ..data.tile_dataset import Tiles, read_cache, read_note
+from ..data.tile_dataset import Tiles, read_shard_note, read_shards
 from .evaluate_run import check_preprocess
 from .metrics import class_accuracy, confusion_matrix
 
@@ -23,11 +23,11 @@ def tile_report(pipeline: Pipeline, directory: Path, max_tiles: int | None = Non
     Raises InputError for tiles of other labels, or prepared otherwise than the model wants.
     """
     spec, labels = pipeline.stream_spec, pipeline.bundle.spec.head.labels
-    note = read_note(directory)
+    note = read_shard_note(directory)
     if note["labels"] != list(labels):
         raise InputError(directory, "labels", note["labels"], f"{list(labels)}, the model's")
     check_preprocess(spec, from_dict(SpectrogramSpec, note["spec"], f"{directory}: spec"), directory)
-    tiles = read_cache(directory, max_tiles)
+    tiles = read_shards(directory, max_tiles)
     return synthetic_report(tile_logits(pipeline, tiles, batch_tiles), tiles, labels, spec.rows_per_tile)
 
 

@@ -16,7 +16,7 @@ from wavesfm_core.preprocess.pilot_grid import Observation, at_pilots, mean_powe
 
 from ..data.channel_pool import ChannelPool
 from ..data.generators.channels import Grid
-from ..data.generators.output import draws
+from ..data.generators.output import rng_for
 from ..data.generators.sionna_grids import send
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
@@ -55,7 +55,7 @@ def reference_table(
     columns: dict[str, list[list[Values]]] = {name: [[] for _ in snrs_db] for name in estimators}
     for index, channel in enumerate(test.batches(BATCH)):
         for column, snr_db in enumerate(snrs_db):
-            made = send(draws(seed, column, index), channel, np.full(len(channel), snr_db, np.float32), test.spec)
+            made = send(rng_for(seed, column, index), channel, np.full(len(channel), snr_db, np.float32), test.spec)
             known = observe(made.received, test.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
             for name, estimate in estimators.items():
                 columns[name][column].append(estimate(channel, made.received, known))

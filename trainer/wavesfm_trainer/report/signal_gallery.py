@@ -20,7 +20,6 @@ from PIL import Image
 from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile import prepare
 
-from ..data.tile_dataset import unscaled
 from ..signals import CLASSES
 from ..signals.base import IQ, SignalClass, View
 from ..signals.channel import Reception, receive
@@ -62,7 +61,7 @@ def example(signal: SignalClass, spec: SpectrogramSpec) -> tuple[IQ, float]:
 
 def draw(signal: SignalClass, spec: SpectrogramSpec | None = None) -> Image.Image:
     """A class as the model sees it: left a full tile, right a partial one: the busiest eighth of it."""
-    plain = unscaled(spec or SpectrogramSpec())
+    plain = (spec or SpectrogramSpec()).unscaled()
     iq, rate_hz = example(signal, plain)
     first, n_zoom = _busiest(iq, len(iq) // ZOOM)
     width, height = LEFT + 2 * PANEL + GAP + RIGHT, TOP + PANEL + BOTTOM

@@ -323,7 +323,8 @@ def _key(run: Run, at: dict[Path, Run]) -> dict[str, Any]:
     origin: Any = run.pretrained if parent is None else _key(parent, {p: r for p, r in at.items() if r is not run})
     key = {name: run.config[name] for name in ("command", "recipe", "task", "method", "trainable_parameters")}
     split = run.evaluation.split if run.evaluation else "test"
-    return {**key, "args": settings(run), "pretrained": origin, "split": split}
+    lengths = run.config.get("extended_from", [])  # an extended run had another schedule than one of its full length
+    return {**key, "args": settings(run), "pretrained": origin, "split": split, "extended_from": lengths}
 
 
 def _variant(group: Group, groups: list[Group]) -> str:

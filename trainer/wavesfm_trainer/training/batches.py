@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .augmentation import Augmentation
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class DeviceExamples:
     examples: from data.cache.read_cache (image uint8, taken as shares of 255, or float16 [N, C, H, W]); name: for
     messages and records; augmentation: of training batches; repeats: passes over the examples in one epoch of
     training, may be a fraction (the paper balances its data sets so: 1, 2 and 3.5); indices: a subset of the
-    examples, all by default.
+    examples, all by default; subset: the options that chose it, for the run's record.
 
     `features`, once set, stand for the images, which are then not on the device (see `FinetuneObjective.prepare`).
     """
@@ -45,6 +45,7 @@ class DeviceExamples:
         augmentation: Augmentation | None = None,
         repeats: float = 1.0,
         indices: NDArray[np.int64] | None = None,
+        subset: Mapping[str, Any] | None = None,
     ) -> None:
         if not 0 < repeats < 1e6:
             raise ConfigurationError(name, "repeats", repeats, "a positive number")
@@ -52,6 +53,7 @@ class DeviceExamples:
         if not len(chosen):
             raise InputError(name, "examples", "none", "one or more")
         self.examples, self.name, self.repeats, self.chosen = examples, name, repeats, chosen
+        self.subset = dict(subset or {})
         self.augmentation = augmentation or Augmentation()
         self.spec, self.note = examples.spec, examples.note
         self.device = torch.device("cpu")
@@ -94,11 +96,18 @@ class DeviceExamples:
         """int64 [virtual_length]: permutations one after the other, the last one cut; by (seed, epoch, name) alone."""
         return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
-    def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
-        """The examples `index` (int64 [B]), augmented where draws are given.
+    def batch(self, index: Tensor, draws: StepRandom | None = None) -> Batch:
+        """Return the examples `index` (int64 [B]), augmented if `draws` are given.
 
-        tile float32 [B, C, H, W] standardised (or features, as they were kept); target as in the cache; log10_rate
-        [B, 1] and snr_db [B] float32 where the data set has them; index int64 [B], rows of the split.
+        Returns
+        -------
+        dict
+            tile: float32 [B, C, H, W], standardised; or features, as `feature_cache` keeps them.
+            clean: the same without noise, only if noise was added.
+            target: as in the cache.
+            log10_rate: float32 [B, 1], if the data set has rates.
+            snr_db: float32 [B], if the data set has them.
+            index: int64 [B], rows of the split.
         """
         at = index.to(self.device)
         batch = {key: t.index_select(0, at) for key, t in self.tensors.items() if key != "image"}
@@ -110,16 +119,18 @@ class DeviceExamples:
         if self.features is not None:
             batch["features"] = self.features.index_select(0, at)
         else:
-            batch["tile"] = self._tile(index, draws)
+            batch |= self._tiles(index, draws)
         return batch
 
-    def _tile(self, index: Tensor, draws: Draws | None) -> Tensor:
+    def _tiles(self, index: Tensor, draws: StepRandom | None) -> Batch:
         images = self.tensors["image"]
         kept = images.index_select(0, index.to(images.device)).to(self.device)
         image = kept.float() / 255 if kept.dtype == torch.uint8 else kept.float()
         if draws is not None:
-            image = self.augmentation.image(image, draws)
-        return (image - self._mean) / self._std
+            image = self.augmentation.move(image, draws)
+        clean = (image - self._mean) / self._std
+        tile = clean if draws is None else self.augmentation.add_noise(clean, draws)
+        return {"tile": tile} if tile is clean else {"tile": tile, "clean": clean}
 
     def batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
         """(number, batch) of all examples in order, not augmented; every world-th of them, from the rank-th on."""
@@ -138,6 +149,7 @@ class DeviceExamples:
             "augmentation": vars(self.augmentation),
             "image": list(self.host["image"].shape[1:]),
             "sha256": digest.hexdigest(),
+            **({"subset": self.subset} if self.subset else {}),
         }
 
     def split_record(self) -> dict[str, Any]:

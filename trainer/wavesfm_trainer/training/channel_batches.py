@@ -20,7 +20,7 @@ from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.preprocess.pilot_grid import SNR_LIMITS_DB, at_pilots, noise_modes
 
 from ..data.channel_pool import ChannelPool
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .batches import Batch, shuffled
 
 READ_AT_ONCE = 256
@@ -131,7 +131,7 @@ class ChannelExamples:
         """int64 [virtual_length]: a permutation; by (seed, epoch, name) alone."""
         return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
-    def batch(self, index: Tensor, draws: Draws) -> Batch:
+    def batch(self, index: Tensor, draws: StepRandom) -> Batch:
         """The slots `index` (int64 [B]) for training, all float32.
 
         tile [B, 2 P, A, Fp] and snr_db [B, 1], as core's `prepare` and `observe` give them; pilots [B, 2 P, A, Fp]: the
@@ -144,7 +144,7 @@ class ChannelExamples:
         pilots = _turned(pilots, 2 * math.pi * drawn[:, 0])
         return self._slots(pilots, low + (high - low) * drawn[:, 1], draws)
 
-    def _slots(self, pilots: Tensor, snr_db: Tensor, draws: Draws) -> Batch:
+    def _slots(self, pilots: Tensor, snr_db: Tensor, draws: StepRandom) -> Batch:
         """pilots: [B, A, P, 2, Fp]; snr_db [B]: the true one."""
         noise = 10 ** (-snr_db / 10)
         ls = pilots + (noise / 2).sqrt()[:, None, None, None, None] * draws.randn(len(pilots), *pilots.shape[1:])
@@ -170,7 +170,7 @@ class ChannelExamples:
                 number += 1
 
     def _validation(self, first: int, last: int, at: int, snr_db: float, number: int) -> Batch:
-        draws = Draws(self.seed, VALIDATION_STEP + number, device=self.device)
+        draws = StepRandom(self.seed, VALIDATION_STEP + number, device=self.device)
         channel = self.tensors["channel"][first:last].float()  # [B, A, S, 2, F]
         pilots = self._pilots.of_grid(channel)
         batch = self._slots(pilots, torch.full((last - first,), snr_db, device=self.device), draws)

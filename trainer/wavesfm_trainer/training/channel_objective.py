@@ -14,7 +14,7 @@ from wavesfm_core.bundle.spec import to_dict
 from wavesfm_core.errors import InputError
 
 from ..models.channel_model import ChannelModel
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .batches import Batch, Loaders, move
 from .objectives import Named, Reduce
 
@@ -48,9 +48,9 @@ class ChannelObjective:
         self.snrs_db = next(iter(snrs), ())
         move(loaders.all, device)
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
         model = self.model
-        model.set_draws(draws)
+        model.set_step_random(draws)
         apart = model.coefficients(batch["tile"], batch["snr_db"]) - model.analyse(batch["pilots"])
         error = (apart.square().sum(dim=1) * model.spread_powers).sum(dim=(1, 2, 3)) * batch["power"]
         return (error / model.linear_error(batch["noise"])).mean()

@@ -24,12 +24,14 @@ from ..evaluation.trained_run import OUTPUTS, weights_file
 from ..models import registry, weights
 from ..models.channel_model import ChannelModel
 from ..models.mae import MaskedAutoencoder
+from ..models.pretrained import continue_pretraining, load_pretrained
 from ..models.task_model import TaskArgs, TaskModel
 from . import fit
 from .augmentation import Augmentation
 from .batches import DeviceExamples, Loaders
 from .channel_batches import ChannelExamples
 from .channel_objective import ChannelObjective
+from .label_budget import choose_labels
 from .objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
 from .recipes import Recipe, key_of
 
@@ -94,8 +96,18 @@ def _by_key(run: Callable[..., Result]) -> Callable[..., Result]:
 
 
 @_by_key
-def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, resume: bool = True) -> dict[str, Any]:
-    """Masked wireless modelling on all data sets of the recipe; see loop.fit for what is left and returned."""
+def pretrain(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    pretrained: Path | None = None,
+    where: Where | None = None,
+    resume: bool = True,
+) -> dict[str, Any]:
+    """Masked wireless modelling on all data sets of the recipe; see `fit` for what it writes and returns.
+
+    pretrained: a run directory or a weights file of a pre-training to go on from, with a new optimiser and schedule.
+    """
     _refuse_command(recipe, "pretrain")
     training, validation, channels = [], [], []
     for name, use in recipe.data.items():
@@ -109,10 +121,16 @@ def pretrain(recipe: Recipe, data: Path, out: Path, where: Where | None = None, 
         if watched is not None:
             validation.append(DeviceExamples(watched, name))
     torch.manual_seed(recipe.loop.seed)
+    start = None if pretrained is None else registry.read(weights_file(pretrained))
+    if start is not None:
+        channels += weights.encoder_args(start).channels  # what is not seen now stays as it was
     args = replace(recipe.model, channels=tuple(sorted(set(channels))))
     model = MaskedAutoencoder(args, recipe.masking.ratio, recipe.masking.cls_in_pretraining)
+    if start is not None:
+        new = continue_pretraining(model, start)
+        log.info("%s: all but %s", pretrained, ", ".join(new) or "nothing")
     objective = PretrainObjective(model, recipe.loop.seed)
-    return _fit(recipe, objective, Loaders(training, validation), out, where, resume)
+    return _fit(recipe, objective, Loaders(training, validation), out, where, resume, **_start(pretrained))
 
 
 @_by_key
@@ -140,16 +158,16 @@ def finetune(
     torch.manual_seed(recipe.loop.seed)
     model = _task_model(recipe, task, head, examples, pretrained)
     objective = FinetuneObjective(model, head, _learning(recipe, task))
+    if recipe.method.decoder_into_head:
+        objective.start = {"decoder_into_head": True}
     loaders = Loaders(
-        [DeviceExamples(examples, task.name, _rated(recipe.augmentation, examples))],
+        [_labelled(recipe, task, examples)],
         [] if watched is None else [DeviceExamples(watched, task.name)],
     )
     said = {"task": task.name, "method": recipe.method.trainable}
     if Path(recipe.task).suffix in (".yml", ".yaml"):
         said["task_file"] = str(Path(recipe.task).resolve())
-    if pretrained is not None:
-        said |= {"pretrained": name_of(pretrained), "pretrained_sha256": _sha256(weights_file(pretrained))}
-    return _fit(recipe, objective, loaders, out, where, resume, **said)
+    return _fit(recipe, objective, loaders, out, where, resume, **said, **_start(pretrained))
 
 
 @_by_key
@@ -224,6 +242,22 @@ def name_of(pretrained: Path) -> str:
     return pretrained.stem
 
 
+def _start(pretrained: Path | None) -> dict[str, str]:
+    """What config.json says of the weights that a run starts from."""
+    if pretrained is None:
+        return {}
+    return {"pretrained": name_of(pretrained), "pretrained_sha256": _sha256(weights_file(pretrained))}
+
+
+def _labelled(recipe: Recipe, task: Task, examples: Examples) -> DeviceExamples:
+    """The training examples that the recipe's label budget allows."""
+    budget, augmentation = recipe.labels, _rated(recipe.augmentation, examples)
+    rows = choose_labels(budget, examples.target, recipe.loop.seed, task.name)
+    return DeviceExamples(
+        examples, task.name, augmentation, indices=rows, subset=vars(budget) if budget.limits else None
+    )
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -246,6 +280,8 @@ def refuse_misfit(recipe: Recipe, pretrained: Path | None) -> None:
     }
     head = head_of(task, note, Path(recipe.name))
     encoder = recipe.model if pretrained is None else weights.encoder_args(registry.read(weights_file(pretrained)))
+    if pretrained is not None and recipe.method.decoder_into_head:
+        _require_decoder(task, registry.read(weights_file(pretrained)))
     with torch.device("meta"):
         FinetuneObjective(TaskModel(encoder, _task_args(recipe, task, head)), head, _learning(recipe, task))
 
@@ -263,6 +299,7 @@ def _learning(recipe: Recipe, task: Task) -> FinetuneArgs:
 
 def _task_args(recipe: Recipe, task: Task, head: HeadSpec) -> TaskArgs:
     method = vars(recipe.method) | {"pooling": recipe.method.pooling or task.pooling}
+    del method["decoder_into_head"]  # of the start, not of the model
     grid = task.grid if task.head == "block" else ()
     n_outputs = 0 if grid else int(head.output_shape[0])
     return TaskArgs(head=task.head, n_outputs=n_outputs, grid=grid, output=OUTPUTS[task.kind], **method)
@@ -276,9 +313,22 @@ def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, 
     given = registry.read(weights_file(pretrained))
     encoder = replace(weights.encoder_args(given), channels=channels, drop_path=recipe.model.drop_path)
     model = TaskModel(encoder, args)
-    loaded = model.load_pretrained(given, head=_head_in(given) == head)
+    from_decoder = recipe.method.decoder_into_head
+    if from_decoder:
+        _require_decoder(task, given)
+    loaded = load_pretrained(model, given, from_decoder, head=not from_decoder and _head_in(given) == head)
     log.info("%s: %d tensors taken, new: %s", pretrained, len(loaded.taken), ", ".join(loaded.new) or "none")
     return model
+
+
+def _require_decoder(task: Task, given: weights.Weights) -> None:
+    if task.head != "block":
+        raise ConfigurationError(
+            "TaskArgs", "decoder_into_head", True, f"false for task {task.name}, whose head is linear"
+        )
+    if given.kind != "masked_autoencoder":
+        found = f"true with {given.where}, which has no decoder"
+        raise ConfigurationError("TaskArgs", "decoder_into_head", found, "the weights of a pre-training")
 
 
 def _head_in(given: weights.Weights) -> HeadSpec | None:

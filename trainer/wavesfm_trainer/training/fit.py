@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
 from ..models import registry
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .batches import Batch, Loaders, Part
 from .loop_args import LoopArgs, RunError
 from .objectives import Named, Objective
@@ -54,8 +54,8 @@ def fit(
 
     run_dir: gets config.json, metrics.csv, split.json, tensorboard/, state/ and weights.safetensors (`registry.load`
         reads it).
-    resume: go on where a run of the same options, model and data stopped; a finished one returns at once. False
-        refuses a directory that holds a run.
+    resume: go on where a run of the same options, model and data stopped. A finished one returns at once, or goes on
+        if `args.epochs` is larger than before. False refuses a directory that holds a run.
     devices: of this host; under torchrun its environment decides. With more than one the script that called is
         started again for each further process. config: more fields of config.json (name, command, recipe, task,
         method, pretrained).
@@ -101,7 +101,7 @@ class _Step(nn.Module):
         super().__init__()
         self.model = objective.model
         self.objective = objective
-        self.given: Draws | None = None
+        self.given: StepRandom | None = None
 
     def forward(self, batch: Batch) -> Tensor:
         return self.objective.training_loss(batch, self.given)
@@ -146,7 +146,7 @@ class _Loop:
 
     def run(self) -> dict[str, Any]:
         kept = self.directory.resumed
-        if kept is not None and kept[0]["finished"]:
+        if kept is not None and self._is_finished(kept[0]):
             return kept[0]["result"]
         self._require_room(kept is not None)
         self._set_up()
@@ -164,6 +164,11 @@ class _Loop:
                 self.points.close()
         self.fabric.barrier()
         return self._result()
+
+    def _is_finished(self, values: Mapping[str, Any]) -> bool:
+        """False if epochs are left; a run that ended early stays finished when it is asked for more of them."""
+        ended_early = bool(self.args.patience) and values["since_best"] >= self.args.patience
+        return values["finished"] and (ended_early or values["epoch"] >= self.args.epochs)
 
     def _require_room(self, resumed: bool) -> None:
         """Weights and state are written beside the former ones, which a resumed run already has."""
@@ -230,7 +235,9 @@ class _Loop:
     def _make_batch(self, part: Part) -> Batch:
         """The batch at this place of the epoch; its draws go on to the model's."""
         number = self.epoch * self.per_epoch + self.batch
-        self._step_module().given = draws = Draws(self.args.seed, number, self.rank, self.world, self.fabric.device)
+        self._step_module().given = draws = StepRandom(
+            self.args.seed, number, self.rank, self.world, self.fabric.device
+        )
         return part.examples.batch(part.index, draws)
 
     def _step_module(self) -> _Step:

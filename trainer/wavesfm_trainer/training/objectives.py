@@ -16,9 +16,9 @@ from wavesfm_core.bundle.spec import HeadSpec, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..models.mae import MaskedAutoencoder
-from ..models.step_random import Draws
+from ..models.patch_sampling import draw_patches
+from ..models.step_random import StepRandom
 from ..models.task_model import TaskModel
-from ..models.vit import draw_patches
 from . import losses
 from .batches import Batch, DeviceExamples, Loaders, move, refuse_too_large
 from .feature_cache import FEATURE_DTYPES, cache_prefix, prefix_bytes
@@ -56,7 +56,7 @@ class Objective(Protocol):
     ) -> None:
         """Before the first step, with the model on the device: refuse data that do not fit, move them there."""
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
         """Mean loss of a batch; randomness from draws only."""
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
@@ -94,9 +94,9 @@ class PretrainObjective:
             _check_image(examples, known, self.model.args.image)
         move(loaders.all, device)
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
-        self.model.set_draws(draws)
-        return self.model(batch["tile"], batch.get("log10_rate")).loss
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
+        self.model.set_step_random(draws)
+        return self.model(batch["tile"], batch.get("log10_rate"), target=batch.get("clean")).loss
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         return self.model.parameter_groups(lr, weight_decay, layer_decay)
@@ -107,7 +107,7 @@ class PretrainObjective:
         sums = torch.zeros(len(names), 2, dtype=torch.float64)
         for name, number, batch in batches:
             tile = batch["tile"]
-            draws = Draws(self.seed, VALIDATION_MASKS_STEP + number, device=tile.device)
+            draws = StepRandom(self.seed, VALIDATION_MASKS_STEP + number, device=tile.device)
             noise = draws.rand(len(tile), self.model.args.n_patches)
             loss = self.model(tile, batch.get("log10_rate"), noise, reconstruct=False).loss
             sums[names.index(name)] += torch.tensor([float(loss) * len(tile), len(tile)], dtype=torch.float64)
@@ -193,6 +193,7 @@ class FinetuneObjective:
             raise ConfigurationError("FinetuneArgs", "keep", self.args.keep, "nothing with head 'block'")
         self.watched, self.mode = _WATCHED[head.task]
         self.progress = 0.0
+        self.start: dict[str, Any] = {}
         self.cached = False
         self.class_weights: Tensor | None = None
         self._low, self._high = torch.tensor(head.low_m), torch.tensor(head.high_m)
@@ -240,8 +241,8 @@ class FinetuneObjective:
             return False
         return True
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
-        self.model.set_draws(draws)
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
+        self.model.set_step_random(draws)
         keep = None
         share = next((share for until, share in self.args.keep if self.progress <= until), 1.0)
         if share < 1:
@@ -329,7 +330,8 @@ class FinetuneObjective:
 
     def describe(self) -> dict[str, Any]:
         model = {"encoder": asdict(self.model.encoder_args), **self.model.config()}
-        return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args)}
+        start = {"start": self.start} if self.start else {}
+        return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args), **start}
 
     def extra(self, loaders: Loaders) -> dict[str, Any]:
         return {"head": to_dict(self.head), "preprocess": to_dict(loaders.training[0].spec)}

@@ -17,6 +17,7 @@ from ..models.channel_model import ModeArgs
 from ..models.vit import EncoderArgs
 from .augmentation import Augmentation
 from .channel_batches import SlotArgs
+from .label_budget import LabelBudget
 from .loop_args import LoopArgs
 from .objectives import FinetuneArgs
 
@@ -25,6 +26,7 @@ RECIPES = Path(__file__).parent / "recipes"
 COMMANDS = ("pretrain", "finetune", "train-channels")
 LIMIT = 1 << 20  # bytes of a recipe
 MOST_RUNS = 1000
+BY_HAND = ("loop.warmup_epochs=", "loop=")  # changes after which the warm-up is no longer the recipe's
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Method:
     """What of a pre-trained model trains (Algorithm 2); fields as in task_model.TaskArgs.
 
     pooling: "" for the task's own.
+    decoder_into_head: the block head of a channel starts from the decoder's embedding, first block and norm.
     """
 
     trainable: str = "last"
@@ -57,6 +60,7 @@ class Method:
     trainable_reading: str = "paper"
     pooling: str = ""
     squash: bool = False
+    decoder_into_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Recipe:
     task: str = ""
     pretrained: bool = True
     data: dict[str, DataUse] = field(default_factory=dict)
+    labels: LabelBudget = field(default_factory=LabelBudget)
     masking: Masking = field(default_factory=Masking)
     method: Method = field(default_factory=Method)
     learning: FinetuneArgs = field(default_factory=FinetuneArgs)
@@ -98,7 +103,9 @@ SECTIONS: dict[str, type] = {
     "slots": SlotArgs,
     "model": EncoderArgs,
     "loop": LoopArgs,
+    "data": LabelBudget,
 }
+ATTRIBUTES = {"data": "labels"}  # section of a fine-tuning recipe -> field of Recipe, where they differ
 # Who refuses an option where it is used -> the section that it is set in, or its key.
 SECTION_OF = {cls.__name__: section for section, cls in SECTIONS.items()} | {
     "TaskArgs": "method",
@@ -114,7 +121,7 @@ KEY_OF = {
 MODELS = ("MaskedAutoencoder", "TaskModel", "ChannelModel")
 USED_BY = {"last_blocks": "last", "lora_rank": "lora", "lora_alpha": "lora"}  # of Method -> trainable
 ONLY = {
-    "pretrain": ("data", "masking"),
+    "pretrain": ("masking",),
     "finetune": ("task", "pretrained", "method", "learning", "augmentation"),
     "train-channels": ("modes", "slots"),
 }
@@ -125,12 +132,24 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yml"))
 
 
-def read_recipe(name_or_path: str | Path, changes: Iterable[str] = ()) -> Recipe:
-    """The recipe of a .yml file, or of a name that `recipes/` has, with `changes` ("section.key=value", value in YAML).
+def read_recipe(name_or_path: str | Path, changes: Iterable[str] = (), epochs: int | None = None) -> Recipe:
+    """Read a recipe.
 
-    Raises ConfigurationError naming file and key: no such recipe, a key that is unknown, of the wrong type, or that
-    contradicts another.
+    Parameters
+    ----------
+    name_or_path
+        A .yml file, or a name that `recipes/` has.
+    changes
+        "section.key=value" each, with the value in YAML.
+    epochs
+        Replaces the recipe's. Its warm-up is scaled by the same factor, unless `changes` set the warm-up.
+
+    Raises
+    ------
+    ConfigurationError
+        Names file and key: no such recipe, a key that is unknown, of the wrong type, or that contradicts another.
     """
+    changes = list(changes)
     path = Path(name_or_path)
     if path.suffix not in (".yml", ".yaml"):
         path = RECIPES / f"{name_or_path}.yml"
@@ -141,6 +160,8 @@ def read_recipe(name_or_path: str | Path, changes: Iterable[str] = ()) -> Recipe
     values = _read_yaml(path)
     for change in changes:
         _apply(values, change)
+    if epochs is not None:
+        _set_epochs(values, epochs, scale=not any(change.startswith(BY_HAND) for change in changes))
     return _build(values, str(path))
 
 
@@ -176,15 +197,21 @@ def _with(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
     """A recipe with single keys of its sections changed, checked as a whole again."""
     for key, value in changes.items():
         section, _, name = key.partition(".")
-        part = getattr(recipe, section, None)
+        attribute = ATTRIBUTES.get(section, section)
+        part = getattr(recipe, attribute, None)
         if section not in SECTIONS or name not in {f.name for f in fields(SECTIONS[section])}:
             raise ConfigurationError(where, key, "a key that is not known", f"SECTION.KEY of {', '.join(SECTIONS)}")
-        recipe = replace(recipe, **{section: _strictly(SECTIONS[section], {**vars(part), name: value}, where, section)})
+        changed = _strictly(SECTIONS[section], {**vars(part), name: value}, where, section)
+        recipe = replace(recipe, **{attribute: changed})
     return recipe
 
 
 def _refuse_contradictions(recipe: Recipe, where: str) -> None:
     """What one run's options must not say together."""
+    if recipe.command != "finetune" and recipe.labels != LabelBudget():
+        raise ConfigurationError(where, "data", recipe.labels, f"no label options with command {recipe.command}")
+    if recipe.method.decoder_into_head and not recipe.pretrained:
+        raise ConfigurationError(where, "method.decoder_into_head", True, "false, when not pretrained")
     if not recipe.pretrained and recipe.method.trainable != "all":
         raise ConfigurationError(where, "method.trainable", recipe.method.trainable, "all, when not pretrained")
     if recipe.command != "finetune" and recipe.loop.layer_decay != 1:
@@ -227,6 +254,18 @@ def _apply(values: dict[str, Any], change: str) -> None:
     values[last] = value
 
 
+def _set_epochs(values: dict[str, Any], epochs: int, scale: bool) -> None:
+    """Other values than numbers are left for `_build` to refuse."""
+    loop = values.setdefault("loop", {})
+    if not isinstance(loop, dict):
+        return
+    before, warmup = loop.get("epochs", LoopArgs.epochs), loop.get("warmup_epochs", LoopArgs.warmup_epochs)
+    if all(isinstance(number, (int, float)) for number in (before, warmup)):
+        if scale and before > 0:
+            loop["warmup_epochs"] = warmup * epochs / before
+        loop["epochs"] = epochs
+
+
 def _build(values: dict[str, Any], where: str) -> Recipe:
     command = values.get("command")
     if command not in COMMANDS:
@@ -253,9 +292,17 @@ def _build(values: dict[str, Any], where: str) -> Recipe:
     data = values.pop("data", {})
     if not isinstance(data, dict):
         raise ConfigurationError(where, "data", data, "task: {repeats, augmentation}")
+    if "labels" in values:
+        raise ConfigurationError(where, "labels", "a key that is not known", "data: {labels_per_class, label_fraction}")
     recipe = _strictly(Recipe, values, where)
-    uses = {name: _strictly(DataUse, use or {}, f"{where}: data.{name}") for name, use in data.items()}
-    recipe = Recipe(**{**vars(recipe), "data": uses, "seeds": tuple(seeds), "sweep": sweep})
+    uses, labels = {}, LabelBudget()
+    if command == "finetune":
+        labels = _strictly(LabelBudget, data, where, "data")
+    elif command == "pretrain":
+        uses = {name: _strictly(DataUse, use or {}, f"{where}: data.{name}") for name, use in data.items()}
+    elif data:
+        raise ConfigurationError(where, "data", "a value", f"none with command {command}")
+    recipe = Recipe(**{**vars(recipe), "data": uses, "labels": labels, "seeds": tuple(seeds), "sweep": sweep})
     if command == "pretrain" and not uses:
         raise ConfigurationError(where, "data", "nothing", "one or more pre-training tasks")
     if command == "finetune" and not recipe.task:

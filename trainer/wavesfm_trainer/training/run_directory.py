@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -44,6 +45,7 @@ class RunDirectory:
         there = self.path / "config.json"
         if there.exists() and not resume:
             raise RunError(self.path, "config.json", "a run", "an empty directory, or resume")
+        self.extended = False
         if self.resumed is not None:
             self._compare(there)
 
@@ -60,6 +62,8 @@ class RunDirectory:
             write_json(self.path / "split.json", split)
             (self.path / "metrics.csv").unlink(missing_ok=True)
         else:
+            if self.extended:
+                write_json(self.path / "config.json", self.config)
             self._rewind(int(self.resumed[0]["epoch"]))
 
     def require_room(self, n_bytes: int, what: str) -> None:
@@ -75,6 +79,7 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise RunError(path, "contents", error, "the config.json of the run to resume") from None
         now = json.loads(json.dumps(self.config))
+        free = FREE_TO_CHANGE + self._extend(before)
         for part in COMPARED:
             if part == "pretrained_sha256" and part not in before:  # a run of an earlier version
                 if now[part]:
@@ -82,9 +87,26 @@ class RunDirectory:
                 continue
             old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
             for name in {**new, **old}:  # in the config's order: what was asked for before what follows from it
-                if name.removeprefix("args.") not in FREE_TO_CHANGE and old.get(name) != new.get(name):
+                if name.removeprefix("args.") not in free and old.get(name) != new.get(name):
                     found = f"{old.get(name)} in the run that is there"
                     raise RunError(path, name, found, f"{new.get(name)} as asked for now, or another run directory")
+
+    def _extend(self, before: dict[str, Any]) -> tuple[str, ...]:
+        """Options that may differ because a finished run goes on with more epochs; notes the run's former length.
+
+        The learning rate follows the schedule of the new length from the next step on. The warm-up is over, so its
+        length may be another one, as long as it still ends before the epoch that was reached.
+        """
+        assert self.resumed is not None
+        state, old, new = self.resumed[0], before.get("args") or {}, self.config["args"]
+        lengths = list(before.get("extended_from", []))
+        self.extended = bool(state["finished"] and new["epochs"] > old.get("epochs", math.inf))
+        if self.extended:
+            lengths.append(old["epochs"])
+        if lengths:
+            self.config["extended_from"] = lengths
+        past = new["warmup_epochs"] <= state["epoch"]
+        return (("epochs", "warmup_epochs") if past else ("epochs",)) if self.extended else ()
 
     def _rewind(self, epoch: int) -> None:
         """Rows of epochs after the kept state were written by the killed process and will come again."""
