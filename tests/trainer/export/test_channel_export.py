@@ -37,7 +37,7 @@ from wavesfm_trainer.evaluation.compare_estimators import (
 )
 from wavesfm_trainer.evaluation.evaluate_run import evaluate_run
 from wavesfm_trainer.evaluation.torch_engine import open_channel_pipeline, run_pipeline
-from wavesfm_trainer.evaluation.trained_run import read_task_run
+from wavesfm_trainer.evaluation.trained_run import load_task_run
 from wavesfm_trainer.export import half_weights as half_weights_module
 from wavesfm_trainer.export.export_job import ExportOptions, described_pools
 from wavesfm_trainer.export.export_run import export_run
@@ -215,7 +215,7 @@ def test_a_run_whose_weights_and_contract_differ_is_refused(made, tmp_path):
     extra = {"head": to_dict(model.task_head), "preprocess": to_dict(PilotGridSpec(COMB, "least_squares"))}
     registry.save(run / "weights.safetensors", model, extra)
     with pytest.raises(WeightsError, match="another numerology"):
-        read_task_run(run)
+        load_task_run(run)
 
 
 def test_evaluate_and_the_pipeline_of_tiles_say_where_slots_belong(made):

@@ -29,7 +29,7 @@ from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.evaluation.evaluate_run import evaluate_run
-from wavesfm_trainer.evaluation.trained_run import TrainedTask, read_run, task_spec
+from wavesfm_trainer.evaluation.trained_run import TrainedTask, load_run, task_spec
 from wavesfm_trainer.export import golden_inputs as golden_module
 from wavesfm_trainer.export import onnx_model, parity
 from wavesfm_trainer.export.export_job import TOLERANCES, ExportOptions
@@ -107,7 +107,7 @@ def test_channels_from_raw_arrays_are_the_evaluators(made):
 def test_a_bundle_says_what_it_is(made, kind):
     run, cache, _, bundle = made[kind]
     spec = Bundle.open(bundle.path).spec
-    trained = read_run(run)
+    trained = load_run(run)
     assert (spec.name, spec.licence, spec.training_data) == (f"toy-{kind}", *SAID.values())
     assert (spec.preprocess, spec.head) == (spec_of(cache), trained.head)
     assert [tensor.name for tensor in (*spec.inputs, *spec.outputs)] == ["tile", trained.output]
@@ -121,7 +121,7 @@ def test_a_bundle_says_what_it_is(made, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_batch_gives_torchs_outputs(made, kind):
     run, _, _, bundle = made[kind]
-    trained = read_run(run)
+    trained = load_run(run)
     session = onnxruntime.InferenceSession(str(bundle.model_path), providers=["CPUExecutionProvider"])
     tile = np.random.default_rng(0).normal(size=(17, *bundle.spec.preprocess.tile_shape)).astype(np.float32)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_any_batch_gives_torchs_outputs(made, kind):
 def test_adapters_are_merged_and_nothing_else_is_in_the_file(made):
     _, _, _, bundle = made["classification"]
     proto = onnx.load(bundle.model_path)
-    merged = read_run(made["classification"][0]).model
+    merged = load_run(made["classification"][0]).model
     merged.merge()
     n_stored = sum(int(np.prod(t.dims)) for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
     n_needed = sum(p.numel() for p in merged.parameters()) + merged.encoder.positions.numel()
@@ -192,7 +192,7 @@ def test_golden_arrays_may_be_real_ones(made, tmp_path, monkeypatch):
     golden = export(run, tmp_path / "toy", "toy", **SAID, arrays=arrays).golden()
     assert all(np.array_equal(a, b) for a, b in zip(golden.inputs, arrays, strict=True))
     with torch.no_grad():
-        expected = read_run(run).model(torch.from_numpy(np.stack(golden.tiles))).numpy()
+        expected = load_run(run).model(torch.from_numpy(np.stack(golden.tiles))).numpy()
     assert np.allclose(golden.outputs["logits"], expected, atol=1e-4)
 
 
@@ -234,7 +234,7 @@ def test_a_model_that_differs_from_torch_is_refused(honest, monkeypatch, tmp_pat
 
 
 def test_a_model_of_other_weights_is_refused(honest, tmp_path):
-    trained = read_run(honest[0])
+    trained = load_run(honest[0])
     other = make_run(tmp_path / "other", trained.preprocess, trained.head, seed=5)
     with pytest.raises(BundleError, match="logits of ONNX against torch"):
         export(other, tmp_path / "toy", "toy", **SAID)
@@ -244,7 +244,7 @@ def test_a_model_of_other_weights_is_refused(honest, tmp_path):
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_model_whose_tiles_see_each_other_is_refused(honest, monkeypatch, size):
     run, bundle = honest
-    trained, real = read_run(run), parity.open_engine
+    trained, real = load_run(run), parity.open_engine
 
     def leaking(*args, **options):
         engine = real(*args, **options)
@@ -384,7 +384,7 @@ def test_half_weights_are_what_torch_was_rounded_to():
 
 def test_bf16_is_exported_where_an_engine_runs_it_and_refused_elsewhere(honest, tmp_path, monkeypatch):
     run, bundle = honest
-    trained = read_run(run)
+    trained = load_run(run)
     trained.model.merge()
     spec = dataclasses.replace(bundle.spec, tolerance=1.0)
     data = to_onnx(trained.model, spec, "bf16")

@@ -16,7 +16,7 @@ from wavesfm_trainer.training import Augmentation, DeviceExamples, FinetuneArgs,
 from wavesfm_trainer.training.augmentation import FREQUENCY_ROLL_PX, crop_and_flip, mirror_and_roll
 from wavesfm_trainer.training.batches import move, refuse_too_large
 from wavesfm_trainer.training.feature_cache import FEATURE_DTYPES, cache_prefix, prefix_bytes
-from wavesfm_trainer.training.objectives import Named
+from wavesfm_trainer.training.objectives import ValidationBatch
 
 CPU = torch.device("cpu")
 
@@ -254,9 +254,9 @@ def test_positions_are_learnt_between_the_corners_and_watched_in_metres():
     perfect = torch.tensor([[-1.0, -1.0], [0.0, -1.0], [1.0, 0.0]])
     assert float(objective.loss(perfect, batch)) == pytest.approx(0, abs=1e-12)
     objective.outputs = lambda batch: perfect + torch.tensor([0.3, 0.8])  # 3 m and 4 m
-    figures = objective.validate([Named("toy", 0, batch)], lambda sums: sums)
+    figures = objective.validate([ValidationBatch("toy", 0, batch)], lambda sums: sums)
     assert figures["val_mean_error_m"] == pytest.approx(5.0)
-    assert objective.watched == "val_mean_error_m" and objective.mode == "min"
+    assert objective.monitor == "val_mean_error_m" and objective.mode == "min"
 
 
 def test_channels_are_learnt_in_units_of_the_scale_and_watched_in_their_own():
@@ -265,7 +265,7 @@ def test_channels_are_learnt_in_units_of_the_scale_and_watched_in_their_own():
     outputs = batch["target"] / 2.0  # the head's scale
     assert float(objective.loss(outputs, batch)) == pytest.approx(0, abs=1e-9)
     objective.outputs = lambda batch: outputs + 0.5  # one in each part
-    figures = objective.validate([Named("toy", 0, batch)], lambda sums: sums)
+    figures = objective.validate([ValidationBatch("toy", 0, batch)], lambda sums: sums)
     power = float(batch["target"].square().sum(1).mean())
     assert figures["val_mse"] == pytest.approx(2.0, rel=1e-5)
     assert figures["val_nmse_db"] == pytest.approx(10 * np.log10(2 / power), abs=1e-3)
@@ -285,7 +285,7 @@ def test_validation_accuracy_is_the_mean_over_the_classes_that_are_there():
     objective, _ = finetuning(loop_args())
     target = torch.tensor([0, 0, 0, 0, 2])
     objective.outputs = lambda batch: torch.eye(3)[torch.tensor([0, 0, 0, 1, 2])]
-    figures = objective.validate([Named("toy", 0, {"target": target})], lambda sums: sums)
+    figures = objective.validate([ValidationBatch("toy", 0, {"target": target})], lambda sums: sums)
     assert figures["val_class_accuracy"] == pytest.approx((0.75 + 1.0) / 2)
 
 

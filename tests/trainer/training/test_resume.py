@@ -18,8 +18,8 @@ from support import loop_toys
 from support.loop_toys import finetuning, loop_args, pretraining
 from wavesfm_core.errors import WavesfmError
 from wavesfm_trainer.training import RunError, fit
-from wavesfm_trainer.training.fit import _Loop
 from wavesfm_trainer.training.schedule import lr_factor
+from wavesfm_trainer.training.training_loop import TrainingLoop
 
 SETS = {"one": (20, 1), "three": (12, 3)}
 EVERYTHING = {"epochs": 3, "accumulate": 2, "save_every": 1, "ema_decay": 0.9, "optimizer": "muon", "clip": 1.0}
@@ -57,14 +57,14 @@ def assert_same(one, other):
 
 def stopped_after(monkeypatch, steps):
     """As if killed then, but this process lives on."""
-    real = _Loop._optimiser_step
+    real = TrainingLoop._optimiser_step
 
     def step(self, group):
         if self.step == steps:
             raise KeyboardInterrupt
         real(self, group)
 
-    monkeypatch.setattr(_Loop, "_optimiser_step", step)
+    monkeypatch.setattr(TrainingLoop, "_optimiser_step", step)
 
 
 def test_kill_9_in_the_middle_of_an_epoch(tmp_path):
@@ -86,14 +86,14 @@ def test_killed_between_the_row_and_the_state_of_an_epoch(tmp_path, monkeypatch)
     """The row, and perhaps better weights, are written, but the state is not: the epoch comes again and counts once."""
     args = loop_args(epochs=3)
     with monkeypatch.context() as patch:
-        real = _Loop._save
+        real = TrainingLoop._save
 
         def save(self):
             if self.epoch == 2:
                 raise KeyboardInterrupt
             real(self)
 
-        patch.setattr(_Loop, "_save", save)
+        patch.setattr(TrainingLoop, "_save", save)
         with pytest.raises(KeyboardInterrupt):
             fit(*finetuning(args), args, tmp_path / "killed")
     assert [row["epoch"] for row in rows(tmp_path / "killed")] == ["1", "2"]

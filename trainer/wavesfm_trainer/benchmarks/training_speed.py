@@ -30,10 +30,10 @@ from ..models.mae import MaskedAutoencoder
 from ..models.task_model import TaskArgs, TaskModel
 from ..models.vit import SIZES, EncoderArgs
 from ..training.batches import DeviceExamples, Loaders
-from ..training.fit import _Loop, make_fabric
+from ..training.fit import make_fabric
 from ..training.loop_args import PRECISIONS, LoopArgs
 from ..training.objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
-from ..training.run_directory import Points
+from ..training.training_loop import TrainingLoop
 from .plain_loop import LORA_ALPHA, LORA_RANK, HDF5Items, PeerLoop, PlainAutoencoder, PlainTask
 
 log = logging.getLogger(__name__)
@@ -204,26 +204,22 @@ class OurLoop:
         objective = our_objective(mode, setting.args)
         self.model = objective.model
         fabric = make_fabric(args, 1, setting.device, 1, False)
-        run_dir = setting.folder / "run"  # never made: only `fit` writes
-        self.loop = _Loop(fabric, objective, Loaders([self.data]), args, run_dir, False, {})
-        self.loop.points, self.loop.advance = Points(run_dir, False, 0), lambda n, text: None
+        run_dir = setting.folder / "run"  # stays empty: only a whole run writes
+        self.loop = TrainingLoop(fabric, objective, Loaders([self.data]), args, run_dir, False, {})
         start = CLOCKS[setting.clock]()
-        self.loop._set_up()
+        self.loop.set_up()
         _wait(setting.device)
         took = CLOCKS[setting.clock]() - start
         self.preparation_s = took / len(examples) if self.data.features is not None else 0.0
-        self.seen = 0
+
+    @property
+    def seen(self) -> int:
+        """Samples trained on so far."""
+        return self.loop.step * self.loop.args.batch_size
 
     def train_pass(self) -> float:
         """Train on one pass; returns its mean loss."""
-        loop = self.loop
-        before = loop.step
-        loop.loss_sum.zero_()
-        loop._train_epoch()
-        self.seen += (loop.step - before) * loop.args.batch_size
-        loss = loop._mean_loss()
-        loop.epoch, loop.batch = loop.epoch + 1, 0
-        return loss
+        return self.loop.train_pass()
 
 
 def our_objective(mode: str, args: EncoderArgs) -> PretrainObjective | FinetuneObjective:

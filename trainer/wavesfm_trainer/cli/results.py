@@ -57,14 +57,14 @@ def evaluate(
 def _evaluate_split(run: Path, data: Path, split: str | None, device: str) -> None:
     """Every run below a folder of runs, or the one."""
     from ..evaluation.evaluate_run import evaluate_run
-    from ..evaluation.trained_run import WEIGHTS
-    from ..training.experiment import cache_for
+    from ..models.run_layout import WEIGHTS
+    from ..training.run_data import find_test_cache
 
     runs = [run] if run.is_file() or (run / WEIGHTS).is_file() else sorted(path.parent for path in run.rglob(WEIGHTS))
     if not runs:
         raise ConfigurationError(run, "run", "nothing", "a run directory, a folder of them, or a weights file")
     for one in runs:
-        cache, usual = cache_for(data, one)
+        cache, usual = find_test_cache(data, one)
         made = evaluate_run(one, cache, split or usual, device)
         table = Table(f"{one}, {made.split} split of {made.task}", f"{made.n_samples} samples")
         for name, value in made.metrics.items():

@@ -17,7 +17,7 @@ from wavesfm_core.bundle.spec import BundleSpec
 from wavesfm_core.errors import ConfigurationError
 
 from ..data.tasks import read_task
-from ..evaluation.trained_run import TrainedTask, pilot_grids, read_task_run, task_in, task_spec
+from ..evaluation.trained_run import TrainedTask, load_task_run, pilot_grids, task_in, task_spec
 from ..models.channel_model import ChannelModel
 from ..models.task_model import TaskArgs
 from ..signals import CLASSES
@@ -107,7 +107,7 @@ class ExportJob:
         ConfigurationError
             An option that does not suit the model, or half weights that would cost a channel estimator too much.
         """
-        trained = pilot_grids(read_task_run(run))
+        trained = pilot_grids(load_task_run(run))
         model, task_args, covariances = trained.model, None, None
         if isinstance(model, ChannelModel):
             covariances = model.covariances()

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..evaluation.metrics import Interval, best_epoch, converged_epoch, seed_interval
-from ..evaluation.run_files import Evaluation, read_evaluation, read_object
+from ..evaluation.run_files import Evaluation, read_evaluation
+from ..models.run_layout import read_object
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Augmentation of whole batches on the device.
-
-All random numbers come from the step's `StepRandom`, so a step is the same on every device count and after a resume.
-"""
+"""Augmentation of whole batches on the device; its randomness is a function of the training step (StepRandom)."""
 
 from __future__ import annotations
 
@@ -53,7 +50,7 @@ class Augmentation:
         return self.kind != "none" or self.rate_hidden > 0
 
     def move(self, image: Tensor, draws: StepRandom) -> Tensor:
-        """Crop, flip, roll or mirror float32 [B, C, H, W] as `kind` says."""
+        """Crop, flip, roll or mirror images float32 [B, C, H, W], as `kind` says."""
         return image if self.kind == "none" else _CHANGES[self.kind][0](image, draws)
 
     def add_noise(self, tile: Tensor, draws: StepRandom) -> Tensor:
@@ -73,9 +70,15 @@ class Augmentation:
 
 
 def crop_and_flip(image: Tensor, draws: StepRandom) -> Tensor:
-    """Random resized crop and both flips of [B, C, H, W], each image its own, as two products with resampling matrices.
+    """Random resized crop and both flips, each image its own.
 
-    A crop along the axes is separable: rows times image times columns, and a flip is the matrix upside down.
+    A crop along the axes is separable: rows times image times columns, with resampling matrices. A flip reverses a
+    matrix.
+
+    Parameters
+    ----------
+    image : float32 [B, C, H, W].
+    draws : random numbers of the step.
     """
     n, _, height, width = image.shape
     drawn = draws.rand(n, 6)
@@ -102,10 +105,15 @@ def _crop_matrix(size: int, part: Tensor, place: Tensor, flipped: Tensor) -> Ten
 
 
 def mirror_and_roll(image: Tensor, draws: StepRandom) -> Tensor:
-    """Mirror in frequency and roll in time with even odds, shift in frequency: tiles [B, C, H, W], time down.
+    """Mirror in frequency and roll in time with probability 1/2 each, and shift in frequency.
 
-    The shift of up to FREQUENCY_ROLL_PX pixels is a tuning error, and shows a narrow signal at every place in a
-    patch.
+    The shift of up to FREQUENCY_ROLL_PX pixels imitates a tuning error, and shows narrow signals at every place in
+    a patch.
+
+    Parameters
+    ----------
+    image : float32 [B, C, H, W], time downwards.
+    draws : random numbers of the step.
     """
     n, _, height, width = image.shape
     drawn = draws.rand(n, 4)

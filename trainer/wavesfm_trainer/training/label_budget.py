@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,7 @@ class LabelBudget:
             "label_fraction": (0 < self.label_fraction <= 1, "above 0, up to 1"),
             "label_seed": (self.label_seed is None or 0 <= self.label_seed < 2**31, "0 to 2^31 - 1"),
         }
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("LabelBudget", name, getattr(self, name), expected)
+        require_rules("LabelBudget", self, rules)
         if self.labels_per_class and self.label_fraction < 1:
             found = f"{self.label_fraction} with labels_per_class {self.labels_per_class}"
             raise ConfigurationError("LabelBudget", "label_fraction", found, "one of the two")
@@ -48,27 +47,23 @@ class LabelBudget:
 def choose_labels(budget: LabelBudget, target: NDArray, seed: int, where: str) -> NDArray[np.int64] | None:
     """Choose the rows of the training part that a budget allows.
 
-    A smaller budget of the same seed is a subset of a larger one, and nothing but budget, targets and seed decides.
+    A smaller budget is a subset of a larger one with the same seed. The result depends on budget, targets and seed
+    alone.
 
     Parameters
     ----------
-    budget
-        What is allowed.
-    target
-        int [N] for classification, otherwise float [N, ...].
-    seed
-        Of the run; `budget.label_seed` comes first.
-    where
-        Name of the data set, for messages.
+    budget : what is allowed.
+    target : int [N] for classification, otherwise float [N, ...].
+    seed : of the run; `budget.label_seed` comes first.
+    where : name of the data set, for messages.
 
     Returns
     -------
-    int64 [n] in ascending order, or None for all rows.
+    int64 [n] in ascending order; None for all rows.
 
     Raises
     ------
-    ConfigurationError
-        For `labels_per_class` of a task without classes.
+    ConfigurationError : labels_per_class for a task without classes.
     """
     if not budget.limits:
         return None
