@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kernels import lay_streams
+from .._kernels import copy_streams
 from ..bundle.bundle import Bundle
 from ..bundle.covariance import Covariances
 from ..bundle.ofdm_spec import OFDMSpec
 from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..engines import Engine, EngineChange, open_engine
-from ..engines.verify import proven
+from ..engines.verify import verify_engine
 from ..errors import ConfigurationError, InputError, WavesfmError
 from ..preprocess.pilot_grid import Observation, check_grid, observe_checked, residuals
 from ..types import ChannelEstimate, Slot
@@ -80,7 +80,7 @@ class ChannelPipeline:
 
         def engine() -> Engine:
             opened = open_engine(bundle, device, threads, precision, device_id, on_change)
-            return proven(bundle, opened) if replay else opened
+            return verify_engine(bundle, opened) if replay else opened
 
         spec, own = preprocess.numerology, bundle.covariances if bundle.spec.covariances else None
         return cls(spec, method, backoff, _given(covariances, spec) or own, bundle, engine)
@@ -165,7 +165,7 @@ class ChannelPipeline:
     def _estimate(self, estimator: Estimator, slots: list[Slot]) -> list[ChannelEstimate]:
         grids = np.empty((len(slots), *self.spec.grid_shape), np.complex64)
         flat = [np.ascontiguousarray(slot.grid).reshape(-1) for slot in slots]
-        lay_streams(flat, 0, flat[0].size, grids.reshape(len(slots), -1), 0)
+        copy_streams(flat, 0, flat[0].size, grids.reshape(len(slots), -1), 0)
         seen = observe_checked(grids, self.spec)
         channels = estimator.estimate(grids, seen)
         fits = residuals(channels, seen, self.spec)

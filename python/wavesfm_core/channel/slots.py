@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kernels import OFDMDemodulator, lay_streams
+from .._kernels import OFDMDemodulator, copy_streams
 from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import ConfigurationError, InputError
 from ..types import Samples, Slot, StreamTime
@@ -349,7 +349,7 @@ class _Buffer:
             self._data[:, :kept] = self._data[:, self._begin : self._filled].copy()
             self._first += self._begin
             self._begin, self._filled = 0, kept
-        lay_streams(streams, first, n, self._data, self._filled)
+        copy_streams(streams, first, n, self._data, self._filled)
         self._filled += n
 
     def drop_to(self, sample: int) -> None:
