@@ -204,7 +204,7 @@ class ChannelModel(nn.Module):
             getattr(self, name).copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
     def covariances(self) -> Covariances:
-        """The covariances that the constants were made from, in float32."""
+        """The covariances from which the constants were computed, in float32."""
         names = ("space", "time", "frequency")
         return Covariances(*(torch.view_as_complex(getattr(self, f"covariance_{n}").cpu()).numpy() for n in names))
 

@@ -71,7 +71,7 @@ class EncoderArgs:
     rate_input: bool = False
     """Add log10 of the sample rate to the CLS token.
 
-    A spectrogram has no scale of its own: 200 kHz at 250 kS/s looks like 20 MHz at 25 MS/s.
+    A spectrogram has no absolute scale: 200 kHz at 250 kS/s looks like 20 MHz at 25 MS/s.
     """
     reading: str = "paper"
     """Whether to follow the paper or its authors' code where they differ.

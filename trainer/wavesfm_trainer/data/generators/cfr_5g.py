@@ -87,6 +87,6 @@ def generate(directory: Path, count: int, seed: int, jobs: int = 1) -> None:
     ConfigurationError : a directory that is not empty.
     """
     directory = start(directory, count)
-    made = for_each(_write, ((directory, seed, i, count) for i in range(count)), jobs)
+    files = for_each(_write, ((directory, seed, i, count) for i in range(count)), jobs)
     settings = {"count": count, "size_m": list(SIZE_M), "station_m": PICO_M.tolist(), "carrier_hz": CARRIER_HZ}
-    finish(directory, "cfr_5g", seed, settings, dict(made))
+    finish(directory, "cfr_5g", seed, settings, dict(files))

@@ -188,7 +188,7 @@ def sessions(targets: Mapping[Path, int | None]) -> dict[Path, str]:
     """Group of every path: recordings of one target whose names end in Unix times less than SESSION_GAP_S apart.
 
     Pieces of one activity show the same person at the same place and must be on one side of a split. A name without a
-    time is its own group.
+    time is a separate group.
 
     Parameters
     ----------
