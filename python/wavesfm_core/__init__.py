@@ -7,7 +7,7 @@ from .bundle.spec import BundleSpec, HeadSpec, TensorSpec
 from .bundle.spectrogram_spec import SpectrogramSpec
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from .types import (
-    NO_SIGNAL,
+    NOISE,
     UNKNOWN,
     Accounts,
     ChannelEstimate,
@@ -21,7 +21,7 @@ from .types import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "NO_SIGNAL",
+    "NOISE",
     "UNKNOWN",
     "Accounts",
     "BundleError",

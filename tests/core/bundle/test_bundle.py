@@ -43,7 +43,7 @@ def edit_golden(bundle: Path, change: Callable[[dict], object]) -> None:
 
 def test_open_reads_what_was_written(fake_bundle: Path) -> None:
     bundle = Bundle.open(fake_bundle)
-    assert bundle.spec.head.labels == ("quiet", "left", "right")
+    assert bundle.spec.head.labels == ("noise", "left", "right")
     assert bundle.spec.preprocess.tile_samples == 2048
     assert bundle.id == "fake@" + bundle.spec.sha256[:12]
     assert bundle.model_path.read_bytes()[:1] == b"\x08"
