@@ -141,8 +141,11 @@ def unwrap_us(ticks: Sequence[int]) -> NDArray[np.float64]:
 
 
 def recordings(root: Path, suffix: str) -> list[Path]:
-    """Files at or below `root` with the suffix, sorted; raises InputError if there is none, or one exceeds
-    MAX_FILE_BYTES.
+    """Files at or below `root` with the suffix, sorted.
+
+    Raises
+    ------
+    InputError : no such file, or one larger than MAX_FILE_BYTES.
     """
     paths = files_below(root, (suffix,), f"{suffix} files")
     for path in paths:
