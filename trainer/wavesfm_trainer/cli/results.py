@@ -133,6 +133,7 @@ def compare_channels(
     from ..evaluation.compare_estimators import compare, write_comparison
     from ..evaluation.torch_engine import open_channel_pipeline
     from ..evaluation.trained_run import covariances_of
+    from ..report.comparison import write_comparison_figures
     from ..report.tables import channel_table
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -142,7 +143,7 @@ def compare_channels(
     known = covariances_of(paths.values()) if covariances is None else Covariances.load(covariances)
     models = {name: open_channel_pipeline(path, device) for name, path in paths.items()}
     made = compare([ChannelPool(path) for path in pools], models, known, count, seed)
-    for path in write_comparison(out, made):
+    for path in (*write_comparison(out, made), *write_comparison_figures(out, made[0])):
         console.print(path, highlight=False, soft_wrap=True)
     for table in map(channel_table, made):
         shown = Table(*table.columns, title=f"{table.title}: {table.heads[1][0]}", caption=" ".join(table.notes))
