@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 import numpy as np
 import onnx
 import torch
 from wavesfm_core.bundle.spec import BundleSpec
+from wavesfm_core.engines.tensorrt.mixed_precision import typed
 
 from ..models.channel_model import ChannelModel
 from ..models.task_model import TaskModel
 from .export_job import ExportJob
 from .half_weights import HALF_FROM
-from .precision import HALF_TYPES, typed
 
 EXAMPLE_BATCH = 2
 """Batch to trace with; 1 would be taken for a constant."""
@@ -22,13 +20,12 @@ EXAMPLE_BATCH = 2
 
 def make_onnx(job: ExportJob) -> bytes:
     """ONNX bytes of a job's model, in the precision that the job asks for."""
-    model, precision = job.trained.model, job.options.precision
-    if precision in HALF_TYPES:
-        model = typed(model, precision)
-    return to_onnx(model, job.spec, job.options.half_weights)
+    return to_onnx(job.trained.model, job.spec, job.options.precision, job.options.half_weights)
 
 
-def to_onnx(model: TaskModel | ChannelModel, spec: BundleSpec, half_weights: bool = False) -> bytes:
+def to_onnx(
+    model: TaskModel | ChannelModel, spec: BundleSpec, precision: str = "fp32", half_weights: bool = False
+) -> bytes:
     """Export a model for batches of any size from 1.
 
     Parameters
@@ -37,12 +34,19 @@ def to_onnx(model: TaskModel | ChannelModel, spec: BundleSpec, half_weights: boo
         Set to eval mode.
     spec
         Names and shapes of the tensors.
+    precision
+        Arithmetic of the transformer's products: fp32, fp16 or bf16 (see core's `mixed_precision`).
     half_weights
         Store float32 weights that float16 holds exactly (see `half_weights.halve_weights`) as such, before a cast.
 
     Returns
     -------
     The ONNX file's bytes.
+
+    Raises
+    ------
+    ConfigurationError
+        A weight that float16 cannot hold.
     """
     tile = torch.zeros(EXAMPLE_BATCH, *spec.preprocess.tile_shape)
     example = (tile, *(torch.full((EXAMPLE_BATCH, 1), 6.0) for tensor in spec.inputs if tensor.source != "tile"))
@@ -62,9 +66,8 @@ def to_onnx(model: TaskModel | ChannelModel, spec: BundleSpec, half_weights: boo
         store_halves(proto.graph)
     _strip(proto)
     onnx.checker.check_model(proto)
-    buffer = BytesIO()
-    onnx.save(proto, buffer)
-    return buffer.getvalue()
+    data = proto.SerializeToString()
+    return data if precision == "fp32" else typed(data, precision)
 
 
 def store_halves(graph: onnx.GraphProto) -> None:
