@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
 
-from .bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec, TensorSpec
+from .bundle.image_spec import ImageSpec
+from .bundle.pilot_grid_spec import PilotGridSpec
+from .bundle.spec import BundleSpec, HeadSpec, TensorSpec
+from .bundle.spectrogram_spec import SpectrogramSpec
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from .types import (
     NOISE,

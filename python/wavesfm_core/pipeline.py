@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from .bundle.bundle import Bundle, bundle_inputs
-from .bundle.spec import ImageSpec, SpectrogramSpec
+from .bundle.image_spec import ImageSpec
+from .bundle.spectrogram_spec import SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
 from .engines.verify import proven
 from .errors import ConfigurationError, InputError
@@ -95,11 +96,9 @@ class Pipeline:
         return self._streaming()[0]
 
     def _streaming(self) -> tuple[SpectrogramSpec, ClassificationHead]:
-        spec = self.bundle.spec
-        if isinstance(spec.preprocess, SpectrogramSpec) and isinstance(self.head, ClassificationHead):
-            return spec.preprocess, self.head
-        found = f"a model for {spec.head.task} from arrays of {spec.preprocess.tile_shape[0]} channels"
-        raise ConfigurationError(self.bundle.path, "preprocess", found, "one for spectrograms, since IQ is to be read")
+        preprocess = self.bundle.preprocess_as(SpectrogramSpec, "IQ is to be read")
+        assert isinstance(self.head, ClassificationHead)  # the only task of spectrograms
+        return preprocess, self.head
 
     def predict(self, tiles: Sequence[Tile]) -> list[Prediction]:
         """One prediction for each tile, in order.
@@ -151,10 +150,7 @@ class Pipeline:
         Raises InputError naming the array (the first is 0), EngineError, and ConfigurationError for a bundle of
         another kind (for pilot grids there is `channel.pipeline.ChannelPipeline`).
         """
-        preprocess = self.bundle.spec.preprocess
-        if not isinstance(preprocess, ImageSpec):
-            expected = "one for images, since arrays are to be read"
-            raise ConfigurationError(self.bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
+        preprocess = self.bundle.preprocess_as(ImageSpec, "arrays are to be read")
         _check_batch(batch_tiles)
         estimates: list[Estimate] = []
         for first in range(0, len(arrays), batch_tiles):

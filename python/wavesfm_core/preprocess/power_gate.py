@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..bundle.spec import SpectrogramSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import ConfigurationError
 from ..types import NOISE, Prediction, StreamTime, Tile
 from .tile_signature import Signature, Tolerances, alike, length_class, signature, tolerances

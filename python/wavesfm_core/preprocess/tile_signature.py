@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.spec import SpectrogramSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..types import Tensor, Tile
 from .spectrogram import make_tiler
 

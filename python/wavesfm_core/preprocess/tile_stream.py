@@ -10,12 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..bundle.spec import SpectrogramSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import InputError
 from ..types import StreamTime, Tile
 from .sample_clock import SampleClock
-from .spectrogram import make_tiler
-from .tile import as_samples
+from .spectrogram import as_samples, make_tiler
 
 SAME = 1e-6  # relative difference up to which two rates or two centre frequencies are the same
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..atomic_file import write_atomically
 from ..errors import ConfigurationError, InputError
 from ..types import NOISE, Prediction
 from .iqfile import SIGMF_DATATYPES, Recording
@@ -31,7 +31,11 @@ def annotate(recording: Recording, predictions: Iterable[Prediction], path: Path
     kept = [annotation for annotation in meta["annotations"] if annotation.get("core:generator") not in ours]
     meta["annotations"] = sorted(kept + fresh, key=lambda annotation: annotation["core:sample_start"])
     validate_meta(meta, path)
-    _replace(path, json.dumps(meta, indent=4, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(meta, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        write_atomically(path, text, follow_links=True)
+    except OSError as error:
+        raise ConfigurationError(path, "file", error.strerror or error, "a place that can be written") from error
     return path
 
 
@@ -98,16 +102,3 @@ def _annotation(run: list[Prediction]) -> dict[str, Any]:
         annotation["core:freq_lower_edge"] = first.centre_hz - first.rate_hz / 2
         annotation["core:freq_upper_edge"] = first.centre_hz + first.rate_hz / 2
     return annotation
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ConfigurationError(path, "file", error.strerror or error, "a place that can be written") from error

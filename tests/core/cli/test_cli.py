@@ -414,7 +414,7 @@ def test_images_do_not_classify_recordings(
     kept = tmp_path / "earlier.jsonl"
     kept.write_text("kept")
     line = refused(wavesfm(command, recording, "--model", bundle, *(["--json", kept] if command == "classify" else [])))
-    assert "found a model for classification from arrays of 3 channels, expected one for spectrograms" in line
+    assert "found a model for images, expected one for spectrograms" in line
     assert kept.read_text() == "kept"
 
 
