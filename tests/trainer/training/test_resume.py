@@ -196,11 +196,11 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wavesfm_trainer.training.run_state.os.fsync", full)
+    monkeypatch.setattr("wavesfm_core.atomic_file.os.fsync", full)
     args = loop_args()
     with pytest.raises(WavesfmError, match=r"writing: found .*No space left on device.*, expected room on the disk"):
         fit(*finetuning(args), args, tmp_path / "run")
-    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert not list((tmp_path / "run").rglob("*.part"))
 
 
 def test_a_finished_run_goes_on_for_more_epochs(tmp_path):

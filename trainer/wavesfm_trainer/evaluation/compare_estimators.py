@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.atomic_file import write_atomically
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
@@ -37,7 +38,6 @@ from ..data.generators.channels import Grid
 from ..data.generators.output import rng_for
 from ..data.generators.sionna_grids import send
 from ..models.run_layout import read_object
-from ..report import figures
 from .linear_baselines import SNRS_DB
 
 log = logging.getLogger(__name__)
@@ -178,12 +178,9 @@ def _power(values: Grid) -> float:
 
 
 def write_comparison(directory: Path, pools: Sequence[PoolCurves]) -> list[Path]:
-    """comparison.json, comparison.csv, and for the first pool mse-over-snr.svg and nmse-over-snr.svg.
-
-    Raises InputError where they cannot be written.
-    """
+    """Write comparison.json and comparison.csv, and return their paths. InputError if they cannot be written."""
     values = {"format": FORMAT, "pools": [_plain(pool) for pool in pools]}
-    table = io.StringIO()
+    table = io.StringIO(newline="")
     rows = csv.writer(table)
     rows.writerow(["pool", "estimator", "snr_db", "mse", "nmse_db", "backed_off"])
     for pool in pools:
@@ -191,26 +188,14 @@ def write_comparison(directory: Path, pools: Sequence[PoolCurves]) -> list[Path]
             shares = curve.backed_off or [None] * len(pool.snr_db)
             columns = zip(pool.snr_db, curve.mse, curve.nmse_db, shares)
             rows.writerows((pool.name, name, *numbers) for numbers in columns)
-    paths = [directory / name for name in (NAME, "comparison.csv", "mse-over-snr.svg", "nmse-over-snr.svg")]
+    paths = [directory / NAME, directory / "comparison.csv"]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="ascii")
-        paths[1].write_text(table.getvalue(), encoding="utf-8")
-        for path, decibel in zip(paths[2:], (False, True)):
-            figures.save(draw(pools[0], decibel), path)
+        write_atomically(paths[0], json.dumps(values, indent=1, allow_nan=False) + "\n")
+        write_atomically(paths[1], table.getvalue())
     except OSError as error:
         raise InputError(directory, "directory", error.strerror or error, "a place that can be written") from None
     return paths
-
-
-def draw(pool: PoolCurves, decibel: bool) -> figures.Figure:
-    """MSE, or NMSE in dB, of each estimator over SNR; linear estimators are dashed."""
-    curves = {}
-    for name, curve in pool.estimators.items():
-        if not name.endswith(BACKING_OFF):
-            values = np.array([curve.nmse_db if decibel else curve.mse])
-            curves[name] = figures.Curve(np.array(pool.snr_db), values, reference=name in LINEAR)
-    return figures.over_snr(curves, decibel)
 
 
 def read_comparison(path: Path) -> list[PoolCurves]:

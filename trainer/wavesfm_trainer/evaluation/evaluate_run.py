@@ -122,13 +122,10 @@ class Batches:
         if not isinstance(run_spec, ImageSpec) or not isinstance(data_spec, ImageSpec):
             return image  # the range of a spectrogram is no statistic
         if (run_spec.low, run_spec.high) != (data_spec.low, data_spec.high):
-            step = (data_spec.high - data_spec.low) / (run_spec.high - run_spec.low)
-            shift = (
-                (data_spec.low - run_spec.low)
-                / (run_spec.high - run_spec.low)
-                * (run_spec.range_high - run_spec.range_low)
-            )
-            image = (image - np.float32(run_spec.range_low)) * np.float32(step) + np.float32(run_spec.range_low + shift)
+            span, low = run_spec.high - run_spec.low, run_spec.range_low
+            step = (data_spec.high - data_spec.low) / span
+            shift = (data_spec.low - run_spec.low) / span * (run_spec.range_high - low)
+            image = (image - np.float32(low)) * np.float32(step) + np.float32(low + shift)
         return image
 
     def tile(self, rows: slice | NDArray[np.int64]) -> Tensor:
@@ -158,12 +155,11 @@ def check_task(trained: TrainedTask, examples: Examples, where: Path) -> None:
         raise InputError(where, "kind", note["kind"], f"{head.task}, which the run was trained for")
     meanings = {"classification": "labels", "position": "axes", "channel": "grid"}
     name = meanings[head.task]
-    run_spec, data_spec = tuple(getattr(head, name)), tuple(note.get(name) or ())
-    data_spec = (
-        data_spec[: len(run_spec)] if head.task == "position" else data_spec
-    )  # a run may have learnt the first axes only
-    if run_spec != data_spec:
-        raise InputError(where, name, list(data_spec), f"{list(run_spec)}, the run's")
+    expected, found = tuple(getattr(head, name)), tuple(note.get(name) or ())
+    if head.task == "position":
+        found = found[: len(expected)]  # a run may have learnt the first axes only
+    if expected != found:
+        raise InputError(where, name, list(found), f"{list(expected)}, the run's")
     check_preprocess(trained.preprocess, examples.spec, where)
 
 

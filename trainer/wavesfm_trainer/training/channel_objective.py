@@ -71,9 +71,7 @@ class ChannelObjective:
         sums = torch.zeros(len(self.snrs_db), 2, dtype=torch.float64)
         for _, _, batch in batches:
             difference = self.model(batch["tile"], batch["snr_db"]) - batch["target"]
-            both = torch.stack(
-                [x.square().flatten(1).sum(dim=1) * batch["power"] for x in (difference, batch["target"])], 1
-            )
+            energies = [x.square().flatten(1).sum(dim=1) * batch["power"] for x in (difference, batch["target"])]
             sums.index_add_(0, batch["at"].cpu(), torch.stack(energies, 1).double().cpu())
         sums = reduce(sums)
         nmse_db = (10 * torch.log10(sums[:, 0] / sums[:, 1])).tolist()
