@@ -195,7 +195,9 @@ def test_an_openvino_that_tears_the_heap_is_refused_and_another_runtime_taken(
     import openvino
 
     monkeypatch.setattr(openvino, "__version__", "2026.4.1-22760-something")
-    with pytest.raises(EngineError, match=r"engine openvino: version: found 2026\.4\.1, expected a version before 2026"):
+    with pytest.raises(
+        EngineError, match=r"engine openvino: version: found 2026\.4\.1, expected a version before 2026"
+    ):
         open_engine(bundle, "openvino")
     assert open_engine(bundle, "cpu").description.startswith("onnxruntime")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frozen descriptions that travel in a bundle; `from_dict` names the field that is wrong."""
+"""Contents of bundle.json as frozen dataclasses, and their conversion from and to JSON."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ T = TypeVar("T")
 DEFAULT_KIND = SpectrogramSpec.kind
 """Kind of a specification that names none, as in files from before there were other kinds."""
 SOURCES = ("tile", "log10_rate", "snr_db")
-TASK_FIELDS = {  # of HeadSpec, which hold for one task only
+"""Quantities that can feed an input of the model."""
+TASK_FIELDS = {
     "classification": ("labels", "threshold"),
     "position": ("axes", "low_m", "high_m"),
     "channel": ("grid", "scale"),
 }
+"""Fields of HeadSpec by the task that has them."""
 TASKS = tuple(TASK_FIELDS)
-GRID_LIMIT = 1 << 24  # elements of a channel matrix
+GRID_LIMIT = 1 << 24
+"""Most elements of a channel matrix."""
 
 Preprocess = SpectrogramSpec | ImageSpec | PilotGridSpec
 """All kinds of preprocessing; the first is the one of a specification without "kind"."""
@@ -36,16 +39,16 @@ Preprocess = SpectrogramSpec | ImageSpec | PilotGridSpec
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of the model: name and shape, with -1 for the batch; source says what feeds an input.
-
-    source "tile": float32 [B, C, H, W]; "log10_rate": float32 [B, 1], log10 of the sample rate in Hz, 0 when unknown
-    (spectrograms only); "snr_db": float32 [B, 1], the signal-to-noise ratio measured at the pilots, in dB (pilot grids
-    only). Outputs leave `source` empty.
-    """
+    """One input or output of the model."""
 
     name: str
+    """Name in the ONNX file."""
     shape: tuple[int, ...]
+    """Shape, with -1 for the batch first."""
     source: str = ""
+    """One of SOURCES for an input, "" for an output. "tile": float32 [B, C, H, W]; "log10_rate": float32 [B, 1], log10
+    of the sample rate in Hz, 0 when unknown (spectrograms only); "snr_db": float32 [B, 1], signal-to-noise ratio
+    measured at the pilots in dB (pilot grids only)."""
 
     def __post_init__(self) -> None:
         if not self.shape or self.shape[0] != -1:
