@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_file import write_atomically
 from ..errors import InputError
 from .npz import load_arrays
 from .ofdm_spec import OFDMSpec
@@ -100,7 +101,7 @@ class Covariances:
     def save(self, path: str | Path) -> None:
         """Write the npz file; raises InputError where that fails."""
         try:
-            Path(path).write_bytes(self.to_bytes())
+            write_atomically(path, self.to_bytes())
         except OSError as error:
             raise InputError(path, "file", error.strerror or error, "a file that can be written") from error
 
