@@ -60,7 +60,7 @@ SECTIONS = {
 
 
 def varied(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
-    """Inputs of `count` different tiles: golden tiles, each shifted along its last axis by a random number of columns."""
+    """Inputs of `count` different tiles: golden tiles, each shifted by a random number of columns."""
     golden = bundle.golden()
     rows = [i % len(golden.tiles) for i in range(count)]
     shifts = np.random.default_rng(0).integers(0, golden.tiles[0].shape[-1], count)

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile_stream import TileStream
 from wavesfm_core.recordings.iqfile import Recording
 from wavesfm_core.types import NOISE, UNKNOWN, Tile

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data import tile_dataset as tiles_module

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.atomic_file import atomic_path, write_atomically
 from wavesfm_core.bundle.npz import read_npz
-from wavesfm_core.bundle.spec import SpectrogramSpec, preprocess_from_dict, to_dict
+from wavesfm_core.bundle.spec import preprocess_from_dict, to_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, PilotGridSpec, Preprocess
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import HeadSpec, Preprocess
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.heads import ChannelHead, PositionHead, make_head
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from PIL import Image
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile import prepare
 
 from ...signals.dataset import make_example
