@@ -30,7 +30,7 @@ from wavesfm_trainer.evaluation.evaluate_run import Batches, evaluate_run
 from wavesfm_trainer.evaluation.evaluate_tiles import synthetic_report, tile_report
 from wavesfm_trainer.evaluation.run_files import read_evaluation
 from wavesfm_trainer.evaluation.torch_engine import open_pipeline, run_pipeline
-from wavesfm_trainer.evaluation.trained_run import read_run
+from wavesfm_trainer.evaluation.trained_run import load_run
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.models.weights import WeightsError
 
@@ -73,7 +73,7 @@ def test_positions_in_metres_between_the_runs_corners(made):
     run, cache = made["position"]
     found = evaluate_run(run, cache)
     outputs, examples = outputs_of(run, cache)
-    head = read_run(run).head
+    head = load_run(run).head
     metres = np.array(head.low_m) + (outputs + 1) / 2 * (np.array(head.high_m) - head.low_m)
     assert np.allclose(found.arrays["predicted_m"], metres, atol=1e-3)
     assert np.array_equal(found.arrays["target_m"], examples.target)

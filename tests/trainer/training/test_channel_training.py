@@ -29,7 +29,7 @@ from wavesfm_trainer.training import Loaders, LoopArgs, RunError
 from wavesfm_trainer.training.channel_batches import ChannelExamples, SlotArgs
 from wavesfm_trainer.training.channel_objective import ChannelObjective
 from wavesfm_trainer.training.experiment import train_channels
-from wavesfm_trainer.training.objectives import Named
+from wavesfm_trainer.training.objectives import ValidationBatch
 from wavesfm_trainer.training.recipes import read_recipe, recipe_names
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
@@ -123,7 +123,7 @@ def test_the_figures_at_the_start_are_those_of_lmmse(pools):
     objective = ChannelObjective(model)
     objective.prepare(Loaders([examples], [examples]), lambda: None, torch.device("cpu"))
     with torch.no_grad():
-        figures = objective.validate((Named("v", n, b) for n, b in examples.batches(64)), lambda sums: sums)
+        figures = objective.validate((ValidationBatch("v", n, b) for n, b in examples.batches(64)), lambda sums: sums)
     lmmse = LMMSE(SPEC, known)
     for at, snr_db in enumerate((0.0, 15.0)):
         batch = list(examples.batches(64))[at][1]
@@ -156,7 +156,7 @@ def test_a_short_training_is_better_than_lmmse(pools, tmp_path):
     examples = ChannelExamples(ChannelPool(pools / "validation.h5"), "v", recipe().slots, 0, True, 50)
     objective.prepare(Loaders([examples], [examples]), lambda: None, torch.device("cpu"))
     with torch.no_grad():
-        before = objective.validate((Named("v", n, b) for n, b in examples.batches(20)), lambda sums: sums)
+        before = objective.validate((ValidationBatch("v", n, b) for n, b in examples.batches(20)), lambda sums: sums)
     assert result["best"] < before["val_nmse_db"] - 0.2
     assert float(rows[-1]["val_nmse_db_-5"]) < before["val_nmse_db_-5"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())

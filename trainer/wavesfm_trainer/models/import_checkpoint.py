@@ -23,9 +23,10 @@ from .mae import MaskedAutoencoder
 from .registry import save
 from .task_model import TaskArgs, TaskModel
 from .vit import EncoderArgs, sincos_positions
-from .weights import WeightsError, check_state
+from .weights import WeightsError, check_finite, check_state
 
 logger = logging.getLogger(__name__)
+WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before each name
 
 # Shapes do not reveal the number of heads. Published sizes: (depth, width) -> heads.
 PUBLISHED_HEADS = {(4, 128): 4, (8, 256): 8, (12, 512): 8, (12, 768): 12, (24, 1024): 16, (32, 1280): 16}
@@ -127,13 +128,13 @@ def import_checkpoint(path: str | Path, out: str | Path, options: ImportOptions 
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a torch checkpoint, as float32; wrapped in {"model": ...} or bare.
+    """The tensors of a torch checkpoint, as float32: under "model" or "state_dict", or bare; without WRAPPERS.
 
     Only tensors, plain types and argparse.Namespace are unpickled (weights_only).
 
     Raises
     ------
-    WeightsError : no such file, a damaged file, or other contents.
+    WeightsError : no such file, a damaged file, other contents, or values that are not finite.
     """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -146,13 +147,24 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         name = re.search(r"GLOBAL (\S+)", str(error))
         found = name.group(1) if name else " ".join(str(error).split())[-200:]
         raise WeightsError(path, "pickle", found, "only tensors, plain types and argparse.Namespace") from None
-    state = content.get("model", content) if isinstance(content, Mapping) else content
+    state = content
+    if isinstance(content, Mapping):
+        state = next((content[key] for key in ("model", "state_dict") if key in content), content)
     if not isinstance(state, Mapping) or not state:
         raise WeightsError(path, "model", type(state).__name__, "a dictionary of tensors")
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise WeightsError(path, f"model.{name}", type(tensor).__name__, "a tensor")
-    return {str(name): tensor.detach().float() for name, tensor in state.items()}
+    found = _unwrapped({str(name): tensor.detach().float() for name, tensor in state.items()})
+    check_finite(found, path)
+    return found
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefixes that all of them share."""
+    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in state)), ""):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
 
 
 class _Reader:

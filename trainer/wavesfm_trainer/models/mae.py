@@ -99,6 +99,7 @@ class MaskedAutoencoder(nn.Module):
         log10_rate: Tensor | None = None,
         noise: Tensor | None = None,
         reconstruct: bool | None = None,
+        target: Tensor | None = None,
     ) -> MWMOutput:
         """Loss of a batch of one channel count.
 
@@ -108,6 +109,7 @@ class MaskedAutoencoder(nn.Module):
         log10_rate : float32 [B, 1], log10 of the sample rate in Hz; 0 or None: unknown.
         noise : [B, N]; the patches with the largest values are masked. None: drawn from the step's random numbers.
         reconstruct : whether to return the prediction of every patch. None: only in eval mode.
+        target : float32 [B, C, H, W], the tile to reconstruct. None: `tile` itself.
 
         Returns
         -------
@@ -121,7 +123,8 @@ class MaskedAutoencoder(nn.Module):
         x = self._decode(self.encoder.norm(self.encoder.run(x)), visible, masked, None if everything else self.n_masked)
         head = self.reconstruct[str(tile.shape[1])]
         predicted = head(self.decoder_norm(x[:, : self.n_masked]))
-        error = (predicted.float() - take(patches, masked).float()).square()
+        expected = patches if target is None else self.encoder.patchify(target)
+        error = (predicted.float() - take(expected, masked).float()).square()
         loss = (error.sum(dim=-1) if self.args.reading == "paper" else error.mean(dim=-1)).mean()
         mask = torch.zeros(noise.shape, dtype=torch.bool, device=tile.device).scatter_(1, masked, True)
         prediction = None

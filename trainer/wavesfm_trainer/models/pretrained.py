@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start a task model from pre-trained weights, and report which tensors were used."""
+"""Start a task model, or another pre-training, from pre-trained weights; report which tensors were used."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .mae import MaskedAutoencoder
 from .registry import build, read
 from .task_model import TaskArgs, TaskModel
+from .vit import EncoderArgs
 from .weights import Weights, WeightsError, encoder_args, shape_text
 
 PRETRAINED_KINDS = ("masked_autoencoder", "task_model")
+BY_CHANNELS = ("encoder.patch_embed.", "reconstruct.")
+"""Layers of a MaskedAutoencoder of which there is one for each channel count."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,10 @@ def load_pretrained(model: TaskModel, weights: Weights, decoder_into_head: bool 
     ------
     WeightsError : the file holds another kind of model, another encoder, or lacks a tensor.
     """
-    _check_same_encoder(model, weights)
+    if weights.kind not in PRETRAINED_KINDS:
+        expected = f"{' or '.join(PRETRAINED_KINDS)} (pre-trained weights)"
+        raise WeightsError(weights.where, "kind", weights.kind, expected)
+    _check_same_encoder(model.encoder_args, weights)
     weights = _merged(weights)
     state, targets = dict(weights.state), model.state_dict(keep_vars=True)
     if weights.kind == "task_model" and not head:
@@ -100,12 +107,40 @@ def load_pretrained(model: TaskModel, weights: Weights, decoder_into_head: bool 
     return Loaded(taken, new, unused)
 
 
-def _check_same_encoder(model: TaskModel, weights: Weights) -> None:
+def continue_pretraining(model: MaskedAutoencoder, weights: Weights) -> tuple[str, ...]:
+    """Copy the weights of a pre-training into `model`, decoder included.
+
+    Layers for channel counts that the file lacks start at random.
+
+    Returns
+    -------
+    Names of the tensors of `model` that the file lacks.
+
+    Raises
+    ------
+    WeightsError : the file holds another kind of model, another encoder or decoder, or lacks a tensor.
+    """
+    if weights.kind != "masked_autoencoder":
+        raise WeightsError(weights.where, "kind", weights.kind, "masked_autoencoder (a pre-training to go on from)")
+    _check_same_encoder(model.args, weights)
+    if (cls := weights.config.get("cls_in_pretraining")) != model.cls_in_pretraining:
+        raise WeightsError(weights.where, "cls_in_pretraining", cls, repr(model.cls_in_pretraining))
+    targets = model.state_dict(keep_vars=True)
+    new = tuple(name for name in targets if name not in weights.state)
+    for name in new:
+        if not name.startswith(BY_CHANNELS):
+            raise WeightsError(weights.where, name, "nothing", shape_text(targets[name].shape))
+    for name in weights.state:
+        if name not in targets:
+            raise WeightsError(weights.where, name, "a tensor", "none of this name")
+    with torch.no_grad():
+        for name in targets.keys() - set(new):
+            targets[name].copy_(weights.state[name])
+    return new
+
+
+def _check_same_encoder(wanted: EncoderArgs, weights: Weights) -> None:
     """Raise WeightsError unless the encoders differ in channels and stochastic depth only."""
-    if weights.kind not in PRETRAINED_KINDS:
-        expected = f"{' or '.join(PRETRAINED_KINDS)} (pre-trained weights)"
-        raise WeightsError(weights.where, "kind", weights.kind, expected)
-    wanted = model.encoder_args
     stored = replace(encoder_args(weights), channels=wanted.channels, drop_path=wanted.drop_path)
     for name, value in vars(stored).items():
         if value != getattr(wanted, name):

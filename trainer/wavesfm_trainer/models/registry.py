@@ -20,7 +20,18 @@ from .channel_model import ChannelModel, ModeArgs
 from .mae import MaskedAutoencoder
 from .task_model import TaskArgs, TaskModel
 from .vit import EncoderArgs
-from .weights import FORMAT, KINDS, Weights, WeightsError, args_of, check_state, config_of, dtype_of, json_of
+from .weights import (
+    FORMAT,
+    KINDS,
+    Weights,
+    WeightsError,
+    args_of,
+    check_finite,
+    check_state,
+    config_of,
+    dtype_of,
+    json_of,
+)
 
 Model = MaskedAutoencoder | TaskModel | ChannelModel
 _CLASSES: dict[str, type[Model]] = {
@@ -102,6 +113,7 @@ def read(path: str | Path) -> Weights:
             found_shapes = {n: (torch.Size(s.get_shape()), dtype_of(s.get_dtype())) for n, s in slices.items()}
             check_state({n: t.shape for n, t in model.state_dict().items()}, found_shapes, str(path))
             state = {name: file.get_tensor(name) for name in slices}
+            check_finite(state, path)
     except FileNotFoundError:
         raise WeightsError(path, "file", "nothing", "a weights file (.safetensors)") from None
     except (OSError, safetensors.SafetensorError) as error:

@@ -32,7 +32,8 @@ from .vit import (
 HEADS = ("linear", "block")
 POOLINGS = ("token", "avg")
 TRAINABLE = ("probe", "last", "lora", "all")
-OUTPUTS = ("logits", "position", "channel")
+OUTPUTS = {"classification": "logits", "position": "position", "channel": "channel"}
+"""Kind of a task -> name of the model's output in a bundle."""
 
 logger = logging.getLogger(__name__)
 

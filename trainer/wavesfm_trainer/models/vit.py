@@ -65,7 +65,7 @@ class EncoderArgs:
     """
 
     size: str = "nano"
-    """One of SIZES, or "custom": then `depth` to `decoder_heads` define it."""
+    """Size: nano, small or paper (SIZES), or "custom": then `depth` to `decoder_heads` define it."""
     channels: tuple[int, ...] = (1,)
     """Channel counts that have a patch embedding (and, in pre-training, a reconstruction head)."""
     rate_input: bool = False

@@ -84,6 +84,13 @@ def check_state(
             raise WeightsError(where, name, f"a tensor of {shape_text(found[name][0])}", "none of this name")
 
 
+def check_finite(state: Mapping[str, Tensor], where: str | Path) -> None:
+    """WeightsError for the first tensor that has a value that is not finite."""
+    for name, tensor in state.items():
+        if count := int((~torch.isfinite(tensor)).sum()):
+            raise WeightsError(where, name, f"{count} values that are not finite", "finite numbers")
+
+
 def args_of(cls: type, values: Any, where: str | Path) -> Any:
     """A dataclass of arguments from JSON values; raises WeightsError naming the field."""
     try:
