@@ -422,3 +422,11 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"page.html: page"):
         write_report(tmp_path, tmp_path / "file" / "page.html")
+
+
+def test_an_extended_run_is_no_seed_of_one_that_had_its_length_from_the_start(tmp_path):
+    """Its learning rate rose again, so the two were trained by different schedules."""
+    for seed in (0, 1):
+        make_run(tmp_path, f"whole-{seed}", seed)
+    make_run(tmp_path, "extended", 2, extended_from=[20])
+    assert sorted(len(group.runs) for group in read_study(tmp_path).groups) == [1, 2]

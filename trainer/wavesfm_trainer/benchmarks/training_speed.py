@@ -315,7 +315,7 @@ def _steps_that_fit(mode: str, setting: Setting) -> int:
     probe = _peer(mode, setting, 1, 0)
     probe.train_pass()
     one_s = _timed(probe.train_pass, setting)
-    passes = 2 * setting.repeats + 2 * len(setting.workers)  # ours as long as the peer's at worst
+    passes = 2 * setting.repeats + 2 * len(setting.workers)  # at worst, this side takes as long as the plain one
     return max(1, min(MOST_STEPS, int(setting.seconds / (passes * one_s))))
 
 

@@ -146,7 +146,7 @@ def write_evaluation(
     n = _check(path, kind, arrays, labels, axes)
     figures, statistic = _figures(kind, arrays, axes)
     bounds = bootstrap_interval(statistic, n, arrays.get("group"))
-    made = Evaluation(
+    evaluation = Evaluation(
         kind=kind,
         task=task,
         split=split,
@@ -161,15 +161,15 @@ def write_evaluation(
         },
         arrays=dict(arrays),
     )
-    _check_baselines(run_dir / "evaluation.json", made.baselines)
+    _check_baselines(run_dir / "evaluation.json", evaluation.baselines)
     with _writing(path), atomic_path(path) as scratch, scratch.open("wb") as file:
         np.savez_compressed(file, **arrays)
     digest = file_sha256(path)
-    values = {k: v for k, v in asdict(made).items() if k != "arrays"}
+    values = {k: v for k, v in asdict(evaluation).items() if k != "arrays"}
     text = json.dumps(_plain({"format": FORMAT, **values, "predictions_sha256": digest}), indent=1, allow_nan=False)
     with _writing(path):
         write_atomically(run_dir / "evaluation.json", text + "\n")
-    return made
+    return evaluation
 
 
 def read_evaluation(run_dir: Path) -> Evaluation:

@@ -200,8 +200,8 @@ class FinetuneObjective:
 
     def __init__(self, model: TaskModel, head: HeadSpec, args: FinetuneArgs | None = None) -> None:
         args = args or FinetuneArgs()
-        own = {"label_smoothing": args.label_smoothing or 0.0, "class_weights": bool(args.class_weights)}
-        self.model, self.head, self.args = model, head, replace(args, **own)
+        switches = {"label_smoothing": args.label_smoothing or 0.0, "class_weights": bool(args.class_weights)}
+        self.model, self.head, self.args = model, head, replace(args, **switches)
         self.loss_name = self.args.loss or LOSSES[head.task][0]
         if self.loss_name not in LOSSES[head.task]:
             expected = f"one of {', '.join(LOSSES[head.task])} for {head.task}"

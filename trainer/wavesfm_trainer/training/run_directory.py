@@ -98,7 +98,7 @@ class RunDirectory:
             old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
             for name in {**new, **old}:  # in the config's order: options before what follows from them
                 if name.removeprefix("args.") not in free and old.get(name) != new.get(name):
-                    found = f"{old.get(name)} in the run that is there"
+                    found = f"{old.get(name)} in the existing run"
                     raise RunError(path, name, found, f"{new.get(name)} as asked for now, or another run directory")
 
     def _extend(self, before: dict[str, Any]) -> tuple[str, ...]:
