@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle.spec import HeadSpec, SpectrogramSpec
+from wavesfm_core.bundle.spec import HeadSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.heads import ClassificationHead
 from wavesfm_core.preprocess import power_gate

@@ -274,6 +274,21 @@ def test_a_task_model_comes_back_from_its_file(tmp_path, fields):
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+def test_equal_models_are_equal_files(tmp_path):
+    model, extra = toy(), {"labels": ["ä", "b"], "recipe": "r", "row": {"epoch": 3}}
+    paths = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for path in paths:
+        registry.save(path, model, extra)
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert registry.read(paths[0]).extra == extra
+
+
+def test_only_models_with_a_weights_file_are_saved(tmp_path):
+    with pytest.raises(WeightsError, match="model: found Linear, expected one of masked_autoencoder, task_model"):
+        registry.save(tmp_path / "w.safetensors", torch.nn.Linear(2, 2))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_masked_autoencoder_comes_back_from_its_file(pretrained):
     model = registry.load(pretrained)
     torch.manual_seed(5)
@@ -379,9 +394,11 @@ def test_adapters_are_merged_where_a_start_is_made_from_them(tmp_path):
             if ".lora_" in name:
                 parameter.normal_(std=0.2)
     registry.save(tmp_path / "w.safetensors", source)
+    held = registry.read(tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").unlink()  # what was read counts, not the file as it is now
     for fields in ({}, {"trainable": "lora", "lora_rank": 3}):  # new adapters start at nothing
         model = TaskModel(args(), task(**fields))
-        loaded = load_pretrained(model, registry.read(tmp_path / "w.safetensors"), head=True)
+        loaded = load_pretrained(model, held, head=True)
         assert loaded.unused == () and all(".lora_" in name for name in loaded.new)
         tile = tiles()
         torch.testing.assert_close(model.eval()(tile), source.eval()(tile), rtol=1e-4, atol=1e-5)
@@ -414,6 +431,7 @@ def rewrite(path, change_state=None, change_config=None, **note):
         ({"change_config": lambda c: c["task"].update(head="mlp")}, r"TaskArgs\.head: found 'mlp'"),
         ({"change_config": lambda c: c.pop("task")}, "config: found .*expected .*task"),
         ({"config": "{"}, "config: found invalid JSON"),
+        ({"config": "[" * 100_000}, "config: found invalid JSON"),
         ({"config": "[]"}, "config: found list, expected an object"),
         ({"format": "other"}, "metadata: found other"),
         ({"kind": "gan"}, "metadata: found .*gan, expected .*task_model"),

@@ -57,14 +57,14 @@ def write_pool(
     note = {
         "format": FORMAT, "numerology": to_dict(spec), "scenario": dataclasses.asdict(scenario), "seed": seed,
     }  # fmt: skip
-    made = channel_batches(count, seed, scenario, spec, processes=processes)
-    first = next(made)  # errors appear before the file's bytes are reserved
+    batches = channel_batches(count, seed, scenario, spec, processes=processes)
+    first = next(batches)  # errors appear before the file's bytes are reserved
     n_bytes = 2 * int(np.prod(shape, dtype=np.int64)) + SPARE_BYTES
     with whole_file(path, n_bytes) as partial, h5py.File(partial, "r+") as file:
         file.attrs["note"] = json.dumps(note)
         rows = file.create_dataset(KEY, shape, np.float16)
         done = 0
-        for batch in chain([first], made):
+        for batch in chain([first], batches):
             rows[done : done + len(batch)] = batch.view(np.float32).reshape(*batch.shape, 2)
             done += len(batch)
             if progress is not None:

@@ -52,7 +52,7 @@ class Task:
     grid: tuple[int, ...] = ()
     """Channel: antennas, symbols, subcarriers."""
     head: str = "linear"
-    """"linear", or "block" (one ViT block)."""
+    """Kind of head: "linear" or "block" (one ViT block)."""
     pooling: str = "token"
     """Input of a linear head: "token" or "avg"."""
     loss: str = ""

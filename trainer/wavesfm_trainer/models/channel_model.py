@@ -204,7 +204,7 @@ class ChannelModel(nn.Module):
             getattr(self, name).copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
     def covariances(self) -> Covariances:
-        """The covariances that the constants were made from, in float32."""
+        """The covariances from which the constants were computed, in float32."""
         names = ("space", "time", "frequency")
         return Covariances(*(torch.view_as_complex(getattr(self, f"covariance_{n}").cpu()).numpy() for n in names))
 
@@ -238,9 +238,7 @@ class ChannelModel(nn.Module):
         return self.synthesise(self.coefficients(tile, snr_db))
 
     def coefficients(self, tile: Tensor, snr_db: Tensor) -> Tensor:
-        """Estimated modes [B, 2, A, P, held], real and imaginary part, of the channel at the pilots, in the tile's
-        scale.
-        """
+        """Estimated modes [B, 2, A, P, held] of the channel at the pilots, in the tile's scale."""
         noise = torch.exp(snr_db.float() * (-math.log(10) / 10))[:, :, None, None, None]  # over the signal's power
         unit = (1 + noise).sqrt()  # the tile's mean power is that of signal and noise
         return self._estimate(self.analyse(tile) * unit, snr_db.float(), noise) / unit
@@ -298,9 +296,7 @@ class ChannelModel(nn.Module):
         return estimate
 
     def _encode(self, whitened: Tensor, snr_db: Tensor) -> Tensor:
-        """Encoder output [B, 1 or 3, A, P, held] for modes of unit mean power; 0 for modes that the encoder does not
-        see.
-        """
+        """Encoder output [B, 1 or 3, A, P, held] for modes of unit mean power; 0 for modes that it does not see."""
         encoder, shown = self.encoder, self.args.frequency_modes
         patches = encoder.patchify(self._picture(whitened[..., :shown]))
         keep = None
@@ -365,6 +361,7 @@ class _Modes:
 
     @classmethod
     def of(cls, covariance: NDArray[np.complex128], pilots: NDArray[np.int64]) -> _Modes:
+        """Modes of a covariance [n, n] between the rows `pilots`."""
         powers, vectors = np.linalg.eigh(covariance[np.ix_(pilots, pilots)])
         held = int(np.count_nonzero(powers > CUT * powers[-1]))
         powers, vectors = np.maximum(powers[::-1], 0), vectors[:, ::-1]
@@ -373,6 +370,7 @@ class _Modes:
         return cls(powers, vectors, spread, held)
 
     def first(self, count: int) -> _Modes:
+        """The first `count` modes."""
         return _Modes(self.powers[:count], self.vectors[:, :count], self.spread[:, :count], self.held)
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Convert the authors' published checkpoints into weights files: every key is mapped or reported, and no pickle code
-runs.
+"""Convert the authors' published checkpoints into weights files, without running pickle code.
 
-Two layouts are read. "seed-paper": the masked autoencoder of the paper, with one or several patch embeddings, and its
-fine-tuned models (linear head, or the single-block head of channel estimation). "v1": the vision path of the later
-multimodal release; tensors of its raw IQ path are reported as not used.
+Every key is mapped or reported. Two layouts are read. "seed-paper": the masked autoencoder of the paper, with one or
+several patch embeddings, and its fine-tuned models (linear head, or the single-block head of channel estimation). "v1":
+the vision path of the later multimodal release; tensors of its raw IQ path are reported as not used.
 """
 
 from __future__ import annotations
@@ -78,9 +77,9 @@ class ImportReport:
     """What became of every key of a checkpoint."""
 
     layout: str
-    """"seed-paper" or "v1"."""
+    """Layout of the checkpoint: "seed-paper" or "v1"."""
     kind: str
-    """"masked autoencoder" or "task model"."""
+    """Kind of model: "masked autoencoder" or "task model"."""
     args: EncoderArgs | None = None
     """Arguments of the encoder."""
     mapped: dict[str, str] = field(default_factory=dict)
@@ -169,9 +168,7 @@ def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Reader:
-    """One checkpoint: its layout and sizes, found from keys and shapes, and its tensors under the names of a weights
-    file.
-    """
+    """One checkpoint: its layout and sizes from keys and shapes, and its tensors under new names."""
 
     def __init__(self, where: str, checkpoint: dict[str, Tensor], options: ImportOptions) -> None:
         self.where, self.checkpoint, self.options = where, checkpoint, options

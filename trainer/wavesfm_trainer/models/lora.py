@@ -25,6 +25,7 @@ class LowRank(nn.Module):
         self.B = nn.Parameter(torch.zeros(rank, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., D] -> x A B [..., D]."""
         return x @ self.A @ self.B
 
 
@@ -40,7 +41,8 @@ class LoRAQKV(nn.Module):
         self.lora_q = LowRank(qkv.in_features, rank)
         self.lora_v = LowRank(qkv.in_features, rank)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, N, D] -> [B, N, 3 D]
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, N, D] -> [B, N, 3 D]."""
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return torch.cat([q + self.alpha * self.lora_q(x), k, v + self.alpha * self.lora_v(x)], dim=-1)
 

@@ -77,8 +77,20 @@ def save(
     try:
         with atomic_path(path) as scratch:
             save_file(tensors, scratch, metadata=metadata)
+            _sort_header(scratch)
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(path, "file", f"not written ({error})", "a place to write to") from None
+
+
+def _sort_header(path: Path) -> None:
+    """Sort the header of a safetensors file, whose metadata has a random order: equal models are then equal files."""
+    with path.open("rb+") as file:
+        n_bytes = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(n_bytes))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= n_bytes:  # the rest of the header is padding
+            file.seek(8)
+            file.write(text.ljust(n_bytes))
 
 
 def read(path: str | Path) -> Weights:

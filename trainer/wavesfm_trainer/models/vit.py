@@ -71,7 +71,7 @@ class EncoderArgs:
     rate_input: bool = False
     """Add log10 of the sample rate to the CLS token.
 
-    A spectrogram has no scale of its own: 200 kHz at 250 kS/s looks like 20 MHz at 25 MS/s.
+    A spectrogram has no absolute scale: 200 kHz at 250 kS/s looks like 20 MHz at 25 MS/s.
     """
     reading: str = "paper"
     """Whether to follow the paper or its authors' code where they differ.
@@ -266,6 +266,7 @@ class RateEmbedding(nn.Module):
         self.unknown = nn.Parameter(torch.zeros(1, width))
 
     def forward(self, log10_rate: Tensor) -> Tensor:
+        """log10_rate [B, 1] -> [B, D]."""
         x = log10_rate.float() - 6.0
         angle = x * self.frequency
         known = self.mlp(torch.cat([x, angle.sin(), angle.cos()], dim=1))
@@ -368,9 +369,7 @@ class Encoder(nn.Module):
 
     @torch.compiler.disable  # a generator cannot be traced; drawing for all blocks at once breaks the graph only once
     def _drop_path_scales(self, x: Tensor) -> Tensor:
-        """Factors [depth, 2, B, 1, 1]: 0 for a dropped branch, else 1 / probability of keeping it, which preserves the
-        mean.
-        """
+        """Factors [depth, 2, B, 1, 1]: 0 for a dropped branch, else 1 / probability of keeping it."""
         keep = 1 - torch.tensor(self.drop_path, device=x.device)[:, None, None]
         uniform = require_step_random(self.step_random, "Encoder").rand(len(x), 2 * len(keep)).to(x.device)
         scales = (uniform.T.reshape(len(keep), 2, len(x)) < keep) / keep

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""5G CFR of a parking garage: a vehicle stops along the aisles and sends reference symbols to a station with four
-channels.
+"""5G CFR of a parking garage: a vehicle sends reference symbols to a station with four channels.
 
 Layout: one MATLAB 5 file per location with `cfr` complex64 (a, 4, b): a repeats of the reference symbol, four channels
 of the pico cell, b subcarriers. The published set has 476 locations; its a, b and file names are unknown. Here they are
 64 repeats, 272 subcarriers (one per resource block of 100 MHz at 3.5 GHz) and `location_<n>.mat`. The note has
 positions and headings. The channel is geometric (walls, floor, ceiling, pillars, parked cars); Sionna's models would
-draw the surroundings anew for each stop (see nr_positioning). During the repeats the vehicle stands or creeps, and the
+draw other surroundings for each stop (see nr_positioning). During the repeats the vehicle stands or creeps, and the
 clock drifts.
 """
 
@@ -87,6 +86,6 @@ def generate(directory: Path, count: int, seed: int, jobs: int = 1) -> None:
     ConfigurationError : a directory that is not empty.
     """
     directory = start(directory, count)
-    made = for_each(_write, ((directory, seed, i, count) for i in range(count)), jobs)
+    files = for_each(_write, ((directory, seed, i, count) for i in range(count)), jobs)
     settings = {"count": count, "size_m": list(SIZE_M), "station_m": PICO_M.tolist(), "carrier_hz": CARRIER_HZ}
-    finish(directory, "cfr_5g", seed, settings, dict(made))
+    finish(directory, "cfr_5g", seed, settings, dict(files))

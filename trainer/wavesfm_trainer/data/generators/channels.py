@@ -42,7 +42,7 @@ class Scenario:
     """
 
     model: str = "umi"
-    """"umi", "uma", "rma", "tdl-a" to "tdl-e", or "cdl-a" to "cdl-e"."""
+    """Channel model: "umi", "uma", "rma", "tdl-a" to "tdl-e", or "cdl-a" to "cdl-e"."""
     speed_m_per_s: float = 3.0
     """Speed of the user; its direction is drawn for each example."""
     delay_spread_s: float | None = None
@@ -138,9 +138,7 @@ def _cell(spec: OFDMSpec, scenario: Scenario) -> Callable[[int, int, float], tup
 
 
 def _profile(spec: OFDMSpec, scenario: Scenario) -> Callable[[int, int, float], tuple[Any, Any]]:
-    """A function that draws from a tdl model (antennas fade independently) or a cdl model (a panel at the table's
-    angles).
-    """
+    """A function that draws from a tdl model (independent antennas) or a cdl model (a panel at the table's angles)."""
     from sionna.phy.channel import tr38901
 
     kind, _, letter = scenario.model.partition("-")

@@ -68,5 +68,5 @@ def generate(
     ConfigurationError : too few recordings, or a directory that is not empty.
     """
     directory = start(directory, count, 2 * len(ACTIVITIES), "one of each activity for training and one for the test")
-    made = for_each(_write, ((directory, seed, i, persons, rooms, compress) for i in range(count)), jobs)
-    finish(directory, "ntu_fi_har", seed, {"count": count, "persons": persons, "rooms": rooms}, dict(made))
+    files = for_each(_write, ((directory, seed, i, persons, rooms, compress) for i in range(count)), jobs)
+    finish(directory, "ntu_fi_har", seed, {"count": count, "persons": persons, "rooms": rooms}, dict(files))

@@ -57,5 +57,5 @@ def generate(directory: Path, count: int, seed: int, jobs: int = 1, compress: bo
     ConfigurationError : too few recordings, or a directory that is not empty.
     """
     directory = start(directory, count, 4 * len(PERSONS), "each person in both parts")
-    made = for_each(_write, ((directory, seed, i, compress) for i in range(count)), jobs)
-    finish(directory, "ntu_fi_humanid", seed, {"count": count, "rooms": N_ROOMS}, dict(made))
+    files = for_each(_write, ((directory, seed, i, compress) for i in range(count)), jobs)
+    finish(directory, "ntu_fi_humanid", seed, {"count": count, "rooms": N_ROOMS}, dict(files))

@@ -90,8 +90,9 @@ def array_response(
 
 
 def line_array(centre: Points, facing_rad: float, count: int, carrier_hz: float) -> Points:
-    """Positions [count, 3] of a horizontal linear array, half a wavelength apart, with its broadside at
-    `facing_rad`.
+    """Positions [count, 3] of a horizontal linear array with half a wavelength between antennas.
+
+    facing_rad : direction of its broadside.
     """
     along = np.array([-np.sin(facing_rad), np.cos(facing_rad), 0.0])
     places = (np.arange(count) - (count - 1) / 2) * (LIGHT_M_PER_S / carrier_hz / 2)

@@ -133,9 +133,7 @@ def _weather_picture(rng: np.random.Generator, duration_s: float, view_hz: float
 
 
 def _vor(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """A carrier with 30 Hz AM, a 9,960 Hz subcarrier (FM, 480 Hz at 30 Hz), Morse at 1,020 Hz, and sometimes a
-    voice.
-    """
+    """A carrier with 30 Hz AM, a 9,960 Hz subcarrier (FM, 480 Hz at 30 Hz), Morse at 1,020 Hz, sometimes a voice."""
     rate_hz = 30e3
     time_s = np.arange(sample_count(duration_s, rate_hz)) / rate_hz
     turns = 30 * time_s + rng.random()

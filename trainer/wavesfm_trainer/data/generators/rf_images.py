@@ -4,7 +4,7 @@
 Layout: one folder of `<label>_<n>.png`, RGB, 256 x 256, time downwards, frequency to the right; labels as published,
 including capitals. The classes are imbalanced by up to ten to one; the published counts are unknown and these shares
 are assumed. The pictures are made by `wavesfm_trainer.signals`, its channel, and core's preprocessing;
-`published_signals` maps labels to classes. Every picture is a recording of its own, while several published pictures
+`published_signals` maps labels to classes. Every picture is a separate recording, while several published pictures
 are of one capture.
 """
 

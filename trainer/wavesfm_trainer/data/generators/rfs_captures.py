@@ -81,17 +81,19 @@ def capture(
     rate_hz, centre_hz = float(rng.choice(rates_hz)), float(rng.uniform(*band.centre_hz))
     n_samples = int(rng.uniform(*duration_s) * rate_hz)
     labels = [str(label) for label in rng.choice(band.labels, int(rng.integers(band.signals[0], band.signals[1] + 1)))]
-    made = [_emission(rng, label, n_samples / rate_hz, rate_hz) for label in labels]
-    rooms_hz = [max(0.0, 0.46 * rate_hz - emission.occupied_hz / 2) for emission in made]
+    emissions = [_emission(rng, label, n_samples / rate_hz, rate_hz) for label in labels]
+    rooms_hz = [max(0.0, 0.46 * rate_hz - emission.occupied_hz / 2) for emission in emissions]
     offsets_hz = [float(rng.uniform(-room_hz, room_hz)) for room_hz in rooms_hz]
     reception = replace(
         draw_reception(rng, rate_hz, float(rng.uniform(5, 35))),
         offset_hz=offsets_hz[0],
         bits=16,
-        neighbours=tuple((e, f, float(rng.uniform(-15, 8))) for e, f in zip(made[1:], offsets_hz[1:], strict=True)),
+        neighbours=tuple(
+            (e, f, float(rng.uniform(-15, 8))) for e, f in zip(emissions[1:], offsets_hz[1:], strict=True)
+        ),
     )
-    iq = receive(rng, made[0], reception, rate_hz, n_samples)
-    edges = [(f - e.occupied_hz / 2, f + e.occupied_hz / 2) for e, f in zip(made, offsets_hz, strict=True)]
+    iq = receive(rng, emissions[0], reception, rate_hz, n_samples)
+    edges = [(f - e.occupied_hz / 2, f + e.occupied_hz / 2) for e, f in zip(emissions, offsets_hz, strict=True)]
     signals = tuple((s, centre_hz + a, centre_hz + b) for s, (a, b) in zip(labels, edges, strict=True) if s != "noise")
     return WidebandCapture(band.name, iq, rate_hz, centre_hz, signals)
 
@@ -108,20 +110,20 @@ def _emission(rng: np.random.Generator, label: str, duration_s: float, rate_hz: 
     raise SilentWindow(f"{label}: found {SILENT_DRAWS} silent draws of {duration_s} s, expected a signal")
 
 
-def _meta(made: WidebandCapture, seed: int) -> dict:
+def _meta(recording: WidebandCapture, seed: int) -> dict:
     annotations = [
         {
-            "core:sample_start": 0, "core:sample_count": len(made.iq), "core:label": label,
+            "core:sample_start": 0, "core:sample_count": len(recording.iq), "core:label": label,
             "core:freq_lower_edge": lower, "core:freq_upper_edge": upper,
         }
-        for label, lower, upper in made.signals
+        for label, lower, upper in recording.signals
     ]  # fmt: skip
     return {
         "global": {
-            "core:datatype": "ci16_le", "core:version": "1.2.0", "core:sample_rate": made.rate_hz,
-            "core:description": f"synthetic capture, band {made.band}, seed {seed}",
+            "core:datatype": "ci16_le", "core:version": "1.2.0", "core:sample_rate": recording.rate_hz,
+            "core:description": f"synthetic capture, band {recording.band}, seed {seed}",
         },
-        "captures": [{"core:sample_start": 0, "core:frequency": made.centre_hz}],
+        "captures": [{"core:sample_start": 0, "core:frequency": recording.centre_hz}],
         "annotations": annotations,
     }  # fmt: skip
 
@@ -129,12 +131,12 @@ def _meta(made: WidebandCapture, seed: int) -> dict:
 def _write(
     directory: Path, seed: int, index: int, rates_hz: tuple[float, ...], duration_s: tuple[float, float]
 ) -> tuple[str, dict]:
-    made = capture(seed, index, rates_hz, duration_s)
-    name = f"{made.band}_{index:04d}"
-    values = np.clip(np.rint(made.iq.view(np.float32) * 32768), -32768, 32767).astype("<i2")
+    recording = capture(seed, index, rates_hz, duration_s)
+    name = f"{recording.band}_{index:04d}"
+    values = np.clip(np.rint(recording.iq.view(np.float32) * 32768), -32768, 32767).astype("<i2")
     (directory / f"{name}.sigmf-data").write_bytes(values.tobytes())
-    (directory / f"{name}.sigmf-meta").write_text(json.dumps(_meta(made, seed), indent=1) + "\n", encoding="ascii")
-    return f"{name}.sigmf-meta", {"band": made.band, "labels": [label for label, _, _ in made.signals]}
+    (directory / f"{name}.sigmf-meta").write_text(json.dumps(_meta(recording, seed), indent=1) + "\n", encoding="ascii")
+    return f"{name}.sigmf-meta", {"band": recording.band, "labels": [label for label, _, _ in recording.signals]}
 
 
 def generate(
@@ -161,6 +163,6 @@ def generate(
     if not 0.001 <= duration_s[0] <= duration_s[1] <= 1.0:
         raise ConfigurationError("rfs_captures", "duration_s", list(duration_s), "0.001 to 1 s, the shorter one first")
     directory = start(directory, count)
-    made = for_each(_write, ((directory, seed, i, rates_hz, duration_s) for i in range(count)), jobs)
+    files = for_each(_write, ((directory, seed, i, rates_hz, duration_s) for i in range(count)), jobs)
     settings = {"count": count, "rates_hz": list(rates_hz), "duration_s": list(duration_s)}
-    finish(directory, "rfs_captures", seed, settings, dict(made))
+    finish(directory, "rfs_captures", seed, settings, dict(files))

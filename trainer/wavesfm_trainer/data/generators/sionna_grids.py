@@ -116,10 +116,16 @@ def generate(
     directory = start(directory, count)
     spec, scenario = spec or read_numerology("paper"), scenario or Scenario()
     files = {}
-    for index, made in enumerate(batches(count, seed, snr_db, snr_step_db, scenario=scenario, spec=spec)):
+    for index, grids in enumerate(batches(count, seed, snr_db, snr_step_db, scenario=scenario, spec=spec)):
         name = f"batch_{index:05d}.npz"
-        np.savez(directory / name, x_rg=made.sent, y_rg=made.received, h_freq=made.channel, snr_db=made.snr_db)
-        files[name] = {"examples": len(made.snr_db)}
+        np.savez(
+            directory / name,
+            x_rg=grids.sent,
+            y_rg=grids.received,
+            h_freq=grids.channel,
+            snr_db=grids.snr_db,
+        )
+        files[name] = {"examples": len(grids.snr_db)}
     settings = {
         "count": count, "snr_db": list(snr_db), "snr_step_db": snr_step_db,
         "scenario": dataclasses.asdict(scenario), "numerology": to_dict(spec),

@@ -38,15 +38,18 @@ class Raw:
     group: str = ""
     """Position, person or capture, whose examples must be on one side of a split; "" if the example is independent."""
     published_split: str = ""
-    """"train", "test" or ""."""
+    """Published part: "train", "test" or ""."""
     log10_rate: float = 0.0
     """log10 of the sample rate in Hz; 0.0 unknown."""
     snr_db: float = math.nan
     """Signal-to-noise ratio in dB; NaN unknown."""
 
     def load(self, channels: int) -> Array:
-        """The array [channels, R, W]; raises InputError for another shape or values that are not finite real
-        numbers.
+        """The array [channels, R, W].
+
+        Raises
+        ------
+        InputError : another shape, or values that are not finite real numbers.
         """
         array = np.asarray(self._loaded(self.array))
         if array.ndim != 3 or array.shape[0] != channels or not array.size:

@@ -141,8 +141,11 @@ def unwrap_us(ticks: Sequence[int]) -> NDArray[np.float64]:
 
 
 def recordings(root: Path, suffix: str) -> list[Path]:
-    """Files at or below `root` with the suffix, sorted; raises InputError if there is none, or one exceeds
-    MAX_FILE_BYTES.
+    """Files at or below `root` with the suffix, sorted.
+
+    Raises
+    ------
+    InputError : no such file, or one larger than MAX_FILE_BYTES.
     """
     paths = files_below(root, (suffix,), f"{suffix} files")
     for path in paths:
@@ -188,7 +191,7 @@ def sessions(targets: Mapping[Path, int | None]) -> dict[Path, str]:
     """Group of every path: recordings of one target whose names end in Unix times less than SESSION_GAP_S apart.
 
     Pieces of one activity show the same person at the same place and must be on one side of a split. A name without a
-    time is its own group.
+    time is a separate group.
 
     Parameters
     ----------

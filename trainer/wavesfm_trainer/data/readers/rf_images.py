@@ -22,8 +22,15 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def read_picture(path: Path) -> Array:
-    """A picture as grey values, rotated by 90 degrees counterclockwise: float32 [1, R, W] in [0, 1]; raises
-    InputError.
+    """A picture as grey values, rotated by 90 degrees counterclockwise.
+
+    Returns
+    -------
+    float32 [1, R, W] in [0, 1].
+
+    Raises
+    ------
+    InputError : no picture, a damaged one, or too many pixels.
     """
     try:
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as picture:

@@ -44,9 +44,7 @@ def _schedule(rng: np.random.Generator, n_slots: int, load: float) -> list[tuple
 def _channel(
     rng: np.random.Generator, n_samples: int, origin_s: float, messages: list[tuple[int, int]], spread_db: float
 ) -> IQ:
-    """One channel, whose slot 0 starts at `origin_s`; every message has an individual level, frequency error and
-    delay.
-    """
+    """One channel, whose slot 0 starts at `origin_s`; level, frequency error and delay vary by message."""
     level = np.zeros(n_samples, np.float32)
     frequency_hz: Reals = np.zeros(n_samples, np.float32)
     error_hz = np.zeros(n_samples, np.float32)

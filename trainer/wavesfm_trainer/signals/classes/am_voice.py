@@ -34,9 +34,7 @@ def _talk(rng: np.random.Generator, n_samples: int, top_hz: float) -> Reals:
 
 
 def _air_channel(rng: np.random.Generator, duration_s: float) -> IQ:
-    """Short transmissions of several stations with modulation depths of 30 to 90 %, each with an individual level
-    and carrier error.
-    """
+    """Short transmissions of several stations, 30 to 90 % modulated, each with a level and carrier error."""
     n_samples = _samples(duration_s)
     wide = rng.random() < 0.6  # 25 kHz channel, else 8.33 kHz with audio to 2.5 kHz
     brief = rng.random() < 0.35

@@ -57,9 +57,7 @@ def _fsk9600(rng: np.random.Generator, count: int, peak_hz: float) -> Reals:
 
 
 def _channel(rng: np.random.Generator, duration_s: float) -> IQ:
-    """Stations that take turns on one channel, each with individual level, tone balance, deviation and frequency
-    error.
-    """
+    """Stations that take turns on one channel; level, tone balance, deviation and frequency error vary."""
     n_samples = sample_count(duration_s, RATE_HZ) + 2
     fast = rng.random() < 0.3
     bit_hz = 9600.0 if fast else 1200.0

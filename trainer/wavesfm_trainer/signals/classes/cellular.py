@@ -28,9 +28,7 @@ def _draw_size(rng: np.random.Generator, view_hz: float) -> int:
 
 
 def _draw_centre(rng: np.random.Generator, view_hz: float, half: int, spacing_hz: float, at: int = 0) -> int:
-    """Carrier at the centre of the view: the cell's centre, or `at`, or a random one if the cell is wider than the
-    view.
-    """
+    """Carrier at the centre of the view: 0 if the cell fits into the view, else `at` or a random one."""
     if fits(-half, half, spacing_hz, view_hz):
         return 0
     return at if rng.random() < 0.75 else int(rng.integers(-half // 1.1, half // 1.1 + 1))

@@ -133,9 +133,7 @@ def _traffic_levels(rng: np.random.Generator, carriers: int, frames: int, first_
 
 
 def _handset(rng: np.random.Generator, frames: int) -> tuple[NDArray, NDArray]:
-    """Uplink of one handset: bursts in one to three slots per frame, sometimes access bursts; returns bits and
-    amplitudes.
-    """
+    """Uplink bits and amplitudes of one handset: one to three slots per frame, sometimes access bursts."""
     data = _normal_bits(rng, frames)
     levels = np.zeros((frames, 8))
     first, count = int(rng.integers(8)), int(rng.choice([1, 1, 1, 2, 3]))

@@ -51,9 +51,7 @@ def _sub_audible(rng: np.random.Generator, n_samples: int) -> Reals:
 
 
 def _repeater_tail(rng: np.random.Generator, sound: Reals, stop: int) -> None:
-    """Overwrite the end of a transmission with a repeater's tail: squelch noise, silence, and sometimes a courtesy
-    beep.
-    """
+    """End a transmission with a repeater's tail: squelch noise, silence, sometimes a courtesy beep."""
     tail = int(rng.uniform(0.3, 3.0) * RATE_HZ)
     start = stop - tail
     noise = int(rng.uniform(0.04, 0.25) * RATE_HZ)

@@ -38,9 +38,7 @@ def _repeat(rng: np.random.Generator, word: Pulses, copies: int, gap_s: float) -
 
 
 def _remote(rng: np.random.Generator) -> Pulses:
-    """PT2262 or EV1527: 24 bits of 1:3 and 3:1 units, a stop pulse and 31 units of silence, repeated while a button
-    is held.
-    """
+    """PT2262 or EV1527: 24 bits of 1:3 and 3:1 units, a stop pulse, 31 units of silence, repeated."""
     unit_s = rng.uniform(150e-6, 500e-6)
     data = np.append(bits(rng, 24), 0)
     high = np.where(data == 1, 3, 1) * unit_s

@@ -93,9 +93,7 @@ def _imet(rng: np.random.Generator, n_samples: int) -> Reals:
 
 
 def _digital(rng: np.random.Generator, sonde: _Sonde, duration_s: float, envelope: Reals) -> Reals:
-    """Instantaneous frequency in Hz [n] of a sonde with frames, at a random phase of its period; fills `envelope`
-    [n].
-    """
+    """Instantaneous frequency in Hz [n] of a sonde with frames at a random phase; fills `envelope` [n]."""
     n_samples = len(envelope)
     on_s = sonde.frames.shape[1] / sonde.symbol_hz
     # A random instant of the window is inside a frame.

@@ -50,9 +50,7 @@ def _double_sideband(spectrum: np.ndarray, baseband: np.ndarray, centre: int) ->
 
 
 def _multiplex_signal(rng: np.random.Generator, n_audio: int, upsampling: int) -> Reals:
-    """Stereo multiplex in units of full deviation [n_audio * upsampling], assembled in the frequency domain (ITU-R
-    BS.450-4).
-    """
+    """Stereo multiplex in units of full deviation [n_audio * upsampling], by its spectrum (ITU-R BS.450-4)."""
     emphasis_s = rng.choice([50e-6, 75e-6])
     sound = equalise(_programme(rng, n_audio), AUDIO_HZ, lambda f: 1 + 2j * np.pi * f * emphasis_s)
     sound = limited(sound, rng.uniform(0.12, 0.55))

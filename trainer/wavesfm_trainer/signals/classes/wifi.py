@@ -43,9 +43,7 @@ class _Burst:
 
 
 class _Net:
-    """An access point and a station, with settings that are constant in a recording: channel, band, levels,
-    modulation.
-    """
+    """An access point and a station; channel, band, levels and modulation are constant in a recording."""
 
     def __init__(self, rng: np.random.Generator, view_hz: float) -> None:
         self.rng = rng
@@ -148,9 +146,7 @@ def _after(bursts: list[_Burst], gap_s: float) -> float:
 
 
 def _schedule(rng: np.random.Generator, net: _Net, duration_s: float) -> list[_Burst]:
-    """Frames from 0 to slightly more than duration_s; idle gaps are of one kind: single frame, sparse, busy,
-    saturated.
-    """
+    """Frames from 0 to slightly more than duration_s: a single one, or sparse, busy or saturated traffic."""
     if rng.random() < 0.12:
         target_s = float(np.clip(duration_s * rng.uniform(0.4, 1.1), 3e-4, 5.4e-3))
         net.wide |= target_s > 3e-3

@@ -45,9 +45,7 @@ def packet(rng: np.random.Generator, psdu_bytes: int, samples_per_chip: int) -> 
 
 
 def _schedule(rng: np.random.Generator, span_s: float) -> list[tuple[float, int, int]]:
-    """Packets (start in s, PSDU bytes, node) of a network over `span_s`: data with acknowledgments, bulk data,
-    beacons.
-    """
+    """Packets (start in s, PSDU bytes, node) of a network: data with acknowledgments, bulk data, beacons."""
     kind = rng.choice(["poll", "mixed", "bulk", "beacon"], p=[0.2, 0.45, 0.25, 0.1])
     gap_s = {"poll": (20e-3, 250e-3), "mixed": (2e-3, 150e-3), "bulk": (1e-3, 5e-3), "beacon": (5e-3, 60e-3)}[kind]
     mean_gap_s = np.exp(rng.uniform(*np.log(gap_s)))

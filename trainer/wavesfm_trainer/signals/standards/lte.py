@@ -104,9 +104,7 @@ def draw_load(rng: np.random.Generator) -> float:
 
 
 def _broadcast(rng: np.random.Generator, gain: Gain, block: NDArray, n_rb: int) -> None:
-    """SIB1 in subframe 5 of every second frame, and other system information now and then (TS 36.331 clause
-    5.2.1.2).
-    """
+    """SIB1 in subframe 5 of every second frame, and other system information (TS 36.331 clause 5.2.1.2)."""
     width = min(n_rb, int(rng.integers(3, 9)))
     begin = int(rng.integers(0, n_rb - width + 1))
     chosen = np.flatnonzero((block >= begin) & (block < begin + width))

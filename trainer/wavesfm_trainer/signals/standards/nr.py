@@ -20,8 +20,9 @@ SSB_CARRIERS = 240
 
 
 def symbol_times(spacing_hz: float, n_slots: int) -> tuple[NDArray, NDArray]:
-    """Cyclic prefix and whole length in seconds of every symbol; the first one of each half subframe is longer
-    (clause 5.3.1).
+    """Cyclic prefix and whole length in seconds of every symbol, clause 5.3.1.
+
+    The first symbol of each half subframe is longer.
     """
     per_half = 7 * int(spacing_hz // 15e3)
     prefix = np.full(n_slots * 14, 144 * 64 * CHIP_S * 15e3 / spacing_hz)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frames of IEEE 802.11: OFDM (clauses 17, 19, 21) and DSSS (clauses 15, 16), as far as they are in a receiver's
-band.
-"""
+"""Frames of IEEE 802.11 in a receiver's band: OFDM (clauses 17, 19, 21) and DSSS (clauses 15, 16)."""
 
 from __future__ import annotations
 
