@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Speed of pre-training and of each way of fine-tuning, against a plain float32 loop measured in the same run.
 
-This trainer's side is `TrainingLoop`: data on the device, features of frozen blocks computed once, the faster of
-its
-precisions. The plain side (`plain_loop`) trains the same parameters of the same model size on as many samples. The
-two
+This trainer's side is `TrainingLoop`: data on the device, features of frozen blocks computed once, the faster of its
+precisions. The plain side (`plain_loop`) trains the same parameters of the same model size on as many samples. The two
 take turns, so that other load on the machine affects both, and a ratio is the median over the turns.
 """
 
@@ -140,8 +138,7 @@ def run_bench(
     repeats : measurements of each side.
     workers : numbers of DataLoader processes of the plain side; the fastest is used.
     clock : "wall", or "cpu" for the processor time of this process alone, on a CPU that others use too. Worker
-        processes
-        are not in it, so workers must be (0,).
+        processes are not in it, so workers must be (0,).
 
     Raises
     ------

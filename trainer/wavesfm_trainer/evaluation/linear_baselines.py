@@ -48,8 +48,7 @@ def reference_table(
 ) -> ReferenceTable:
     """NMSE of least squares at the pilots, and of least squares and LMMSE on the whole grid.
 
-    LMMSE has the average covariances of `learn`, and knows the SNR or measures it at the pilots. Noise and data are
-    a
+    LMMSE has the average covariances of `learn`, and knows the SNR or measures it at the pilots. Noise and data are a
     function of (seed, SNR, batch).
 
     Parameters

@@ -25,9 +25,9 @@ predictions.npz
         (`metrics.channel_errors`); snr_db float32 [N], NaN if unknown
     pretraining
         loss float64 [N]: eq. 13 for each tile at the run's mask ratio. Examples to draw, all or none: original float32
-        [K, C, H, W] in the range of the cache; ratio float32 [R]; for each i below R reconstruction_{i} float32
-        [K, C, H, W] (the decoder's output for all patches) and hidden_{i} bool [K, patches], row by row, True for
-        masked patches
+        [K, C, H, W] in the range of the cache; ratio float32 [R]; for each i below R reconstruction_{i} float32 [K, C,
+        H, W] (the decoder's output for all patches) and hidden_{i} bool [K, patches], row by row, True for masked
+        patches
 
     Any kind may add index int64 [N] (row of the cache), group (fixed-width strings [N]: samples of a group depend on
     each other, so confidence intervals draw whole groups) and snr_db.
@@ -139,8 +139,7 @@ def write_evaluation(
     Raises
     ------
     InputError : arrays that are missing, of another shape or dtype, not finite, or that contradict labels or axes
-        (nothing
-        is written then); or there is no room.
+        (nothing is written then); or there is no room.
     """
     path = run_dir / "predictions.npz"
     n = _check(path, kind, arrays, labels, axes)

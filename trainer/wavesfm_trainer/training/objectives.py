@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from wavesfm_core.bundle.spec import HeadSpec, to_dict
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..models.mae import MaskedAutoencoder
@@ -184,16 +185,24 @@ class FinetuneArgs:
         }
         if self.cache_prefix == "always" and self.keep:
             rules["cache_prefix"] = (False, "never with keep, which looks at other patches in each step")
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("FinetuneArgs", name, getattr(self, name), expected)
+        require_rules("FinetuneArgs", self, rules)
 
 
 class FinetuneObjective:
-    """A task on a TaskModel: its loss, its validation figures, and the frozen part computed once where possible.
+    """A task on a TaskModel: loss, validation figures, and features of the frozen part computed once if possible.
 
-    head: what the outputs mean (the bundle will hold the same). Position targets in metres become -1 to 1 between the
-    head's low_m and high_m; channel targets are divided by its scale.
+    Position targets in metres become -1 to 1 between the head's low_m and high_m. Channel targets are divided by the
+    head's scale.
+
+    Parameters
+    ----------
+    model : the model.
+    head : meaning of its outputs, as the bundle will have it.
+    args : how the task is learnt.
+
+    Raises
+    ------
+    ConfigurationError : a loss or option that does not suit the head.
     """
 
     betas = (0.9, 0.999)

@@ -104,9 +104,8 @@ class RunDirectory:
     def _extend(self, before: dict[str, Any]) -> tuple[str, ...]:
         """Options that may differ because a finished run continues with more epochs; records the former length.
 
-        From the next step on, the learning rate follows the schedule of the new length. The warm-up may have
-        another length if
-        it still ends before the epoch that was reached.
+        From the next step on, the learning rate follows the schedule of the new length. The warm-up may have another
+        length if it still ends before the epoch that was reached.
         """
         assert self.resumed is not None
         state, old, new = self.resumed[0], before.get("args") or {}, self.config["args"]
