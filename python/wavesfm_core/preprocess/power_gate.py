@@ -21,7 +21,6 @@ from .tile_signature import Signature, Tolerances, alike, length_class, signatur
 DEFAULT_GATE_DB = 8.5
 DEFAULT_ASK_EVERY = 16
 NOISE_MARGIN_DB = 1.0  # the gate's limit is at least so far over what white noise shows in the tile's geometry
-NOISE_CONFIDENCE = 0.5  # probability of noise from which an answer teaches the gate
 ANSWERS = 4  # noise answers for tiles of one kind before tiles like them are held back
 ANSWERS_AFTER_SIGNAL = 256  # the same once the model has named a signal in a tile of the kind
 NAMED_FACTOR = 2.0  # a named signal is recognised within so many tolerances
@@ -95,9 +94,9 @@ class PowerGate:
 
     The gate learns from the model's answers alone. A tile is held back when all of these hold:
 
-    - the model called at least 4 tiles that look like it noise, with a probability of 0.5 or more, at this sample rate
-      and centre frequency and within the last 600 s. Look alike: mean power within 1 dB, the spectrum, its steps in
-      time and its bursts within 6 standard deviations of those of white noise (see `tile_signature`);
+    - the model called at least 4 tiles that look like it noise, at this sample rate and centre frequency and within the
+      last 600 s. Look alike: mean power within 1 dB, the spectrum, its steps in time and its bursts within 6 standard
+      deviations of those of white noise (see `tile_signature`);
     - the model named a signal in no such tile, or called 256 of them noise since;
     - its peak is less than `gate_db` over the floor of that noise;
     - it is not the `ask_every`-th of such tiles: that one is inferred all the same.
@@ -302,8 +301,8 @@ class PowerGate:
 
 
 def _is_noise(prediction: Prediction) -> bool | None:
-    """True for noise, False for a signal, None for noise that the model is not sure of."""
+    """True for noise, False for a signal, None for noise below the threshold of confidence."""
+    if prediction.label == NOISE:
+        return True
     probabilities = prediction.probabilities
-    if max(probabilities, key=lambda label: probabilities[label]) != NOISE:
-        return False
-    return True if prediction.label == NOISE and probabilities[NOISE] >= NOISE_CONFIDENCE else None
+    return None if max(probabilities, key=lambda label: probabilities[label]) == NOISE else False
