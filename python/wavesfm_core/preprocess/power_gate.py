@@ -52,7 +52,18 @@ class _Kind:
 
     @property
     def is_noise(self) -> bool:
+        """Whether tiles of this kind may be held back."""
         return self.noise_answers >= self.needed
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether the model named a signal in such a tile, and has not called enough of them noise since."""
+        return self.needed > ANSWERS and not self.is_noise
+
+    @property
+    def factor(self) -> float:
+        """Tolerances within which a tile is of this kind."""
+        return NAMED_FACTOR if self.is_signal else 1.0
 
     def include(self, seen: Signature) -> None:
         """Move the running mean towards another tile."""
@@ -240,9 +251,8 @@ class PowerGate:
         tuning.kinds = [kind for kind in tuning.kinds if self._now_s - kind.last_s <= MEMORY_S]
         noise, named = None, False
         for kind in reversed(tuning.kinds):
-            signal = kind.needed > ANSWERS and not kind.is_noise
-            if alike(seen, kind.mean, limits, NAMED_FACTOR if signal else 1.0):
-                named = named or signal
+            if alike(seen, kind.mean, limits, kind.factor):
+                named = named or kind.is_signal
                 noise = kind if noise is None and kind.is_noise else noise
         return noise, named
 
@@ -265,9 +275,12 @@ class PowerGate:
 
     def _learn_noise(self, asked: _Asked) -> None:
         kinds = asked.tuning.kinds
+        doubted = False
+        for kind in kinds:
+            if alike(asked.seen, kind.mean, asked.limits, kind.factor):
+                doubted = doubted or kind.is_signal
+                kind.noise_answers += 1
         like = [kind for kind in kinds if alike(asked.seen, kind.mean, asked.limits)]
-        for kind in like:
-            kind.noise_answers += 1
         if like:
             nearest = min(like, key=lambda kind: abs(kind.mean.level - asked.seen.level))
             nearest.include(asked.seen)
@@ -275,9 +288,6 @@ class PowerGate:
             kinds.remove(nearest)
             kinds.append(nearest)
             return
-        doubted = any(
-            kind.needed > ANSWERS and alike(asked.seen, kind.mean, asked.limits, NAMED_FACTOR) for kind in kinds
-        )
         needed = ANSWERS_AFTER_SIGNAL if doubted else ANSWERS
         self._remember(asked.tuning, _Kind(asked.seen, self._now_s, noise_answers=1, needed=needed))
 
