@@ -123,8 +123,8 @@ def read_predictions(path: Path) -> list[Prediction]:
     predictions = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        seconds = record.pop("time")
-        known = None if seconds is None else StreamTime(0, 0.0).advanced(seconds)
+        time, _, _ = (record.pop(key) for key in ("time", "run", "sequence"))
+        known = None if time is None else StreamTime(time["seconds"], time["fraction"])
         predictions.append(Prediction(**record, time=known))
     return predictions
 

@@ -7,7 +7,7 @@ Grids of OFDM slots travel as PDUs, see `pdus`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pmt
@@ -18,7 +18,7 @@ STATUS = pmt.intern("status")
 LABEL = pmt.intern("label")
 COMMAND = pmt.intern("command")
 SYSTEM = pmt.intern("system")
-COMMANDS = ("threshold", "gate_db", "policy")  # of the classifier
+OVERFLOWS = pmt.intern("overflows")
 TIME_LIMIT_S = 1 << 63
 
 
@@ -55,28 +55,36 @@ def number_from_pmt(value: Any) -> float:
     return number
 
 
-def prediction_to_pmt(prediction: Prediction) -> Any:
-    """A dict with the keys of `Prediction.as_dict`.
+def prediction_to_pmt(prediction: Prediction, run: int = 0, sequence: int = 0) -> Any:
+    """Return a dict with the keys of `Prediction.as_dict`, and `run` and `sequence`.
 
     label, bundle_id: symbol; rate_hz: double, 0 when unknown; confidence, centre_hz, latency_s: double or PMT_NIL;
     probabilities: dict of doubles by label; start_sample, n_samples, n_nonfinite: uint64; partial: bool;
-    time: tuple (uint64, double) of the first sample as in rx_time, or PMT_NIL.
+    time: tuple (uint64, double) of the first sample as in rx_time, or PMT_NIL; run: uint64, how often the block was
+    started; sequence: uint64, number of the prediction over the block's life. A text of the time is left to
+    `record_from_pmt`, because PMT keeps every symbol for ever.
     """
-    return dict_to_pmt({**prediction.as_dict(), "time": prediction.time})
+    return dict_to_pmt({**prediction.as_dict(), "time": prediction.time, "run": run, "sequence": sequence})
 
 
-def command_from_pmt(message: Any, known: Collection[str] = COMMANDS) -> dict[str, Any]:
-    """The commands of a dict, or of one pair (name . value); ValueError for anything else or a name not in `known`."""
-    if pmt.is_pair(message) and pmt.is_symbol(pmt.car(message)):
-        commands = {pmt.symbol_to_string(pmt.car(message)): pmt.to_python(pmt.cdr(message))}
-    elif pmt.is_dict(message) and not pmt.is_null(message):
-        commands = pmt.to_python(message)
-    else:
-        raise ValueError(f"found {message}, expected a dictionary or a pair (name . value)")
-    for name in commands:
-        if name not in known:
-            raise ValueError(f"found {name}, expected one of {', '.join(known)}")
-    return commands
+def overflows_from_pmt(message: Any) -> int:
+    """Return how many overflows of the receiver a message reports.
+
+    A dict with, or a pair of, the key "overflows" or "overflow" and a number reports that many; UHD's asynchronous
+    messages of a transmitter report none; any other message reports one.
+    """
+    if pmt.is_pair(message) and pmt.eqv(pmt.car(message), pmt.intern("uhd_async_msg")):
+        return 0
+    for name in ("overflows", "overflow"):
+        key = pmt.intern(name)
+        value = pmt.PMT_NIL
+        if pmt.is_pair(message) and pmt.eqv(pmt.car(message), key):
+            value = pmt.cdr(message)
+        elif pmt.is_dict(message):
+            value = pmt.dict_ref(message, key, pmt.PMT_NIL)
+        if pmt.is_integer(value) or pmt.is_uint64(value):
+            return max(0, int(number_from_pmt(value)))
+    return 1
 
 
 def retune_from_tags(tags: Iterable[Any]) -> Iterator[tuple[int, dict[str, Any], list[str]]]:
@@ -123,13 +131,16 @@ def dict_to_pmt(values: Mapping[str, Any]) -> Any:
 
 
 def record_from_pmt(message: Any) -> dict[str, Any]:
-    """The JSON record of a prediction message, equal to `Prediction.as_dict`; ValueError when it is no prediction."""
+    """Return the JSON record of a prediction message: `Prediction.as_dict` with `run` and `sequence`.
+
+    Raises ValueError for a message that is no prediction.
+    """
     if not pmt.is_dict(message) or not pmt.dict_has_key(message, pmt.intern("label")):
         raise ValueError("not a dictionary with the key 'label'")
     record = pmt.to_python(message)
     record["probabilities"] = record.get("probabilities") or {}  # an empty PMT dict is PMT_NIL
     time = record.get("time")
-    record["time"] = None if time is None else float(StreamTime(*time))
+    record["time"] = None if time is None else StreamTime(*time).as_dict()
     return record
 
 

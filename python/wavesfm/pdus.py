@@ -110,14 +110,17 @@ def slot_from_pmt(message: Any, spec: OFDMSpec) -> Slot:
     )
 
 
-def estimate_to_pmt(estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec) -> Any:
+def estimate_to_pmt(
+    estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec, run: int = 0, sequence: int = 0
+) -> Any:
     """The PDU of an estimate: h as the slot's PDU has the grid, and these facts.
 
     method, bundle_id: symbol; noise_power, snr_db, residual, nmse_db, latency_s: double or PMT_NIL; backed_off: bool,
     see `ChannelEstimate`; start_sample, n_samples, n_nonfinite, time, rate_hz, shape and numerology as in
-    `slot_to_pmt`.
+    `slot_to_pmt`; run: uint64, how often the block was started; sequence: uint64, number of the estimate over the
+    block's life.
     """
-    facts = {**estimate.facts(), "time": estimate.time, "rate_hz": slot.rate_hz}
+    facts = {**estimate.facts(), "time": estimate.time, "rate_hz": slot.rate_hz, "run": run, "sequence": sequence}
     return grid_to_pmt(estimate.channel, spec.id, facts)
 
 

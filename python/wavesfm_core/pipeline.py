@@ -12,6 +12,7 @@ import numpy as np
 from .bundle.bundle import Bundle, bundle_inputs
 from .bundle.spec import ImageSpec, SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
+from .engines.shared import EngineLease, acquire
 from .engines.verify import proven
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
@@ -56,20 +57,29 @@ class Pipeline:
         precision: str = "auto",
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
+        shared: bool = False,
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
 
         device, threads, precision, device_id, on_change: see `open_engine`; gate_db: None for no power gate, nothing to
-        a bundle of images; threshold: None for the bundle's. Raises BundleError, EngineError or ConfigurationError.
+        a bundle of images; threshold: None for the bundle's; shared: use one engine together with other pipelines of
+        this process that were opened alike, see `engines.shared`. Raises BundleError, EngineError or
+        ConfigurationError.
         """
         bundle = Bundle.open(path)
         head = make_head(bundle.spec.head, bundle.id, threshold)
         preprocess = bundle.spec.preprocess
         gate = PowerGate(gate_db, preprocess if isinstance(preprocess, SpectrogramSpec) else None)
 
-        def opener() -> Engine:
-            engine = open_engine(bundle, device, threads, precision, device_id, on_change)
+        def opened(listener: Callable[[EngineChange], object] | None) -> Engine:
+            engine = open_engine(bundle, device, threads, precision, device_id, listener)
             return proven(bundle, engine) if replay else engine
+
+        def opener() -> Engine:
+            if not shared:
+                return opened(on_change)
+            options = (bundle.path.resolve(), bundle.id, device, threads, precision, device_id, replay)
+            return acquire((*options, on_change is None), opened, on_change)
 
         return cls(bundle, opener(), head, gate, opener)
 
@@ -77,6 +87,12 @@ class Pipeline:
         """Free the engine, while no call is under way; closing twice does no harm."""
         self._closed = True
         self.engine.close()
+
+    def abandon(self) -> None:
+        """Give up an engine that does not return: `reopen` opens another one."""
+        self._closed = True
+        if isinstance(self.engine, EngineLease):
+            self.engine.abandon()
 
     def reopen(self) -> None:
         """After `close`: the engine anew, as it was opened; otherwise nothing. Raises as `open` does."""

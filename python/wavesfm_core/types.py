@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ Tensor = NDArray[np.float32]
 
 NO_SIGNAL = "no signal"
 UNKNOWN = "unknown"
+EPOCH = datetime(1970, 1, 1)
 
 
 class StreamTime(NamedTuple):
@@ -30,6 +32,19 @@ class StreamTime(NamedTuple):
 
     def __float__(self) -> float:
         return self.full_s + self.frac_s
+
+    @property
+    def iso(self) -> str:
+        """ISO 8601 text in UTC to the nanosecond; "" outside the years 1 to 9999."""
+        nanoseconds = min(int(self.frac_s * 1e9 + 0.5), 999_999_999)
+        try:
+            return f"{(EPOCH + timedelta(seconds=self.full_s)).isoformat()}.{nanoseconds:09d}Z"
+        except OverflowError:
+            return ""
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain types for JSON: whole seconds since the epoch, their fraction, and the text."""
+        return {"seconds": self.full_s, "fraction": self.frac_s, "iso": self.iso}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class Prediction:
         return self.label == NO_SIGNAL
 
     def as_dict(self) -> dict[str, object]:
-        """Plain types for JSON; `time` as float seconds since the epoch or None."""
+        """Plain types for JSON; `time` as in `StreamTime.as_dict` or None."""
         return {
             "label": self.label,
             "confidence": self.confidence,
@@ -97,7 +112,7 @@ class Prediction:
             "n_samples": self.n_samples,
             "rate_hz": self.rate_hz,
             "centre_hz": self.centre_hz,
-            "time": None if self.time is None else float(self.time),
+            "time": None if self.time is None else self.time.as_dict(),
             "partial": self.partial,
             "latency_s": self.latency_s,
             "n_nonfinite": self.n_nonfinite,
@@ -177,7 +192,7 @@ class ChannelEstimate:
         return False
 
     def facts(self) -> dict[str, object]:
-        """All but the channel, in plain types for JSON; `time` as float seconds since the epoch or None."""
+        """All but the channel, in plain types for JSON; `time` as in `StreamTime.as_dict` or None."""
         return {
             "method": self.method,
             "noise_power": self.noise_power,
@@ -187,7 +202,7 @@ class ChannelEstimate:
             "backed_off": self.backed_off,
             "start_sample": self.start_sample,
             "n_samples": self.n_samples,
-            "time": None if self.time is None else float(self.time),
+            "time": None if self.time is None else self.time.as_dict(),
             "latency_s": self.latency_s,
             "n_nonfinite": self.n_nonfinite,
             "bundle_id": self.bundle_id,

@@ -33,11 +33,6 @@ class EngineChange(NamedTuple):
     failed: bool
 
 
-def engine_failures(engine: Engine | None) -> int:
-    """How often a GPU's engine failed in a StandbyEngine, 0 for any other engine and for none."""
-    return engine.failures if isinstance(engine, StandbyEngine) else 0
-
-
 class StandbyEngine:
     """The CPU's engine until a fast one is made, then the fast one, and the CPU's for good when that one fails.
 
