@@ -90,7 +90,7 @@ class Session:
         events: SessionEvents,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._spec = pipeline.stream_spec
+        self._spec, self._queue_tiles = pipeline.stream_spec, options.worker.queue_tiles
         pipeline.gate.reset()
         self._clock, self._centre_hz = StreamClock(options.rate_hz, options.time_tolerance_s), options.centre_hz
         self._next_sample = start_sample
@@ -280,6 +280,8 @@ class Session:
         elif cuts := {name: since[name] for name in ("retunes", "gaps", "overflows") if since[name]}:
             listed = " and ".join(f"{count} {name}" for name, count in cuts.items())
             reason = f"{listed} left stretches that are shorter than the shortest tile, {least} samples"
+        elif self.worker.policy == "block" and self.worker.accounts.waiting >= self._queue_tiles:
+            reason = "the queue is full, and the engine holds the stream back"
         elif since["samples"]:
             reason = f"only {since['samples']} samples came, and a tile has {self._spec.tile_samples}"
         return f"no tile for {silent_s:.0f} s: {reason}"

@@ -64,7 +64,7 @@ def standby(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
         for module in ("wavesfm_core.pipeline", "wavesfm_core.channel.pipeline"):
             monkeypatch.setattr(f"{module}.open_engine", open_engine)
-        monkeypatch.setattr("wavesfm_core.engines.verify.replay_golden", lambda bundle, engine: None)
+            monkeypatch.setattr(f"{module}.proven", lambda bundle, engine: engine)
         return opened
 
     return arrange
