@@ -19,7 +19,7 @@ from wavesfm_core.errors import ConfigurationError, WavesfmError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.power_gate import DEFAULT_GATE_DB
 from wavesfm_core.types import Prediction
-from wavesfm_core.worker import WorkerOptions, check_policy
+from wavesfm_core.worker import check_policy
 
 from .commands import Setting, apply_all, command_from_pmt
 from .idle_engine import IdleEngine, weak_listener
@@ -35,7 +35,7 @@ from .messages import (
     retune_from_tags,
 )
 from .monitor import Monitor
-from .session import Session, SessionEvents, SessionOptions
+from .session import Session, SessionOptions
 from .stream_end import END, MessageSide, StreamSide, chunk_samples, stop_requested
 
 STOP_S = 2.0  # longest wait for a running batch at a stop; an engine that takes longer is abandoned
@@ -120,13 +120,18 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         gr.hier_block2.__init__(
             self, "wavesfm_classifier", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
         )
-        limits = WorkerOptions(int(queue_tiles), int(batch_tiles), batch_wait_ms / 1000, float(max_age_s))
         check_policy(policy)
         self._policy = policy
         self._options = SessionOptions(
-            _checked("sample_rate", sample_rate), _checked("center_freq", center_freq) or None,
-            _checked("time_tolerance_s", time_tolerance_s), limits,
-        )  # fmt: skip
+            _checked("sample_rate", sample_rate),
+            _checked("center_freq", center_freq) or None,
+            int(queue_tiles),
+            int(batch_tiles),
+            batch_wait_ms / 1000,
+            _checked("max_age_s", max_age_s),
+            _checked("time_tolerance_s", time_tolerance_s),
+        )
+        _ = self._options.worker  # refuses wrong limits before an engine is opened
         self._running = False
         self._pipeline = Pipeline.open(
             bundle,
@@ -243,8 +248,8 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         }
 
     def _make_session(self, start_sample: int) -> Session:
-        events = SessionEvents(self._publish_predictions, self._publish_failure, self._warn)
-        return Session(self._pipeline, self._options, self._policy, start_sample, events, self._cancelled)
+        listeners = self._publish_predictions, self._publish_failure, self._warn
+        return Session(self._pipeline, self._options, self._policy, start_sample, *listeners, self._cancelled)
 
     def _cancelled(self) -> bool:
         return stop_requested() or self._session.worker.batch_s > END_S

@@ -9,7 +9,7 @@ import threading
 import time as clock
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from wavesfm_core.errors import WavesfmError
@@ -36,22 +36,18 @@ class SessionOptions:
     """Sample rate in Hz, 0 when unknown."""
     centre_hz: float | None = None
     """Centre frequency in Hz, None when unknown."""
+    queue_tiles: int = 64
+    """See `WorkerOptions`, as the next three."""
+    batch_tiles: int = 8
+    batch_wait_s: float = 0.01
+    max_age_s: float = 0.0
     time_tolerance_s: float = 0.0
     """See `StreamClock`."""
-    worker: WorkerOptions = field(default_factory=WorkerOptions)
-    """Limits of the queue and of the batches."""
 
-
-@dataclass
-class SessionEvents:
-    """What a session calls; `on_predictions` and `on_error` on the worker's thread."""
-
-    on_predictions: Callable[[list[Prediction]], object]
-    """See `Worker`."""
-    on_error: Callable[[WavesfmError, int], object]
-    """See `Worker`."""
-    on_warning: Callable[[str], object]
-    """Called with a sentence when something is lost for the first time."""
+    @property
+    def worker(self) -> WorkerOptions:
+        """Limits of the queue and of the batches. Raises ConfigurationError for a wrong one."""
+        return WorkerOptions(self.queue_tiles, self.batch_tiles, self.batch_wait_s, self.max_age_s)
 
 
 class Session:
@@ -70,8 +66,10 @@ class Session:
         See `Worker`.
     start_sample : int
         Index of the first sample.
-    events : SessionEvents
-        Where answers, errors and warnings go.
+    on_predictions, on_error : callable
+        See `Worker`; called on its thread.
+    on_warning : callable
+        Called with a sentence when something is lost for the first time.
     cancelled : callable, optional
         Polled where `push` and `finish` wait; returns True when the flowgraph is being stopped.
 
@@ -87,15 +85,17 @@ class Session:
         options: SessionOptions,
         policy: str,
         start_sample: int,
-        events: SessionEvents,
+        on_predictions: Callable[[list[Prediction]], object],
+        on_error: Callable[[WavesfmError, int], object],
+        on_warning: Callable[[str], object],
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._spec, self._queue_tiles = pipeline.stream_spec, options.worker.queue_tiles
+        self._spec, self._queue_tiles = pipeline.stream_spec, options.queue_tiles
         pipeline.gate.reset()
         self._clock, self._centre_hz = StreamClock(options.rate_hz, options.time_tolerance_s), options.centre_hz
         self._next_sample = start_sample
         self._stream = self._new_stream()
-        self._events, self._cancelled = events, cancelled
+        self._on_warning, self._cancelled = on_warning, cancelled
         self._warned: set[str] = set()
         self._counts = Counter(gaps=0, samples_lost=0, retunes=0, partial=0, overflows=0)
         self.start_sample = start_sample
@@ -104,12 +104,13 @@ class Session:
         self._skipped = Counter(dict.fromkeys(SKIP_REASONS, 0))  # samples in no tile
         self._asked: dict[str, float | None] = {}  # settings and overflows that wait for the next samples
         self._asked_lock = threading.Lock()
+        self._ended = False
         self._retry = Retry()
         self._watch = RateWatch()
         self._last_tile_s = clock.monotonic()
         self._since_tile: Counter[str] = Counter()  # what came since the last tile
         self.fault = ""
-        self.worker = Worker(pipeline, events.on_predictions, options.worker, policy, events.on_error)
+        self.worker = Worker(pipeline, on_predictions, options.worker, policy, on_error)
 
     @property
     def rate_hz(self) -> float:
@@ -202,6 +203,9 @@ class Session:
         """Cut the last partial tile and wait until all predictions were handed over; False if cancelled."""
         if not self.fault:
             self._book("end", self._stream.finish())
+        self._ended = True
+        if self.status()["tiles_in"] == 0:
+            self._on_warning(f"no tile was cut: {self._silence()}")
         return self.worker.drain(cancelled=self._cancelled)
 
     def fail(self, error: BaseException, next_sample: int) -> float:
@@ -269,22 +273,23 @@ class Session:
         }
 
     def silence(self, now_s: float) -> str:
-        """Say why no tile was cut for SILENT_S; "" if one was. now_s: monotonic."""
+        """Say why no tile was cut for SILENT_S; "" if one was, or the stream has ended. now_s: monotonic."""
         silent_s = now_s - self._last_tile_s
-        if silent_s < SILENT_S:
-            return ""
-        since, least = self._since_tile, self._spec.min_samples
-        reason = "no samples come"
+        return "" if silent_s < SILENT_S or self._ended else f"no tile for {silent_s:.0f} s: {self._silence()}"
+
+    def _silence(self) -> str:
+        since = self._since_tile
+        cuts = {name: since[name] for name in ("retunes", "gaps", "overflows") if since[name]}
         if self.fault:
-            reason = f"classification is interrupted ({self.fault})"
-        elif cuts := {name: since[name] for name in ("retunes", "gaps", "overflows") if since[name]}:
+            return f"classification is interrupted ({self.fault})"
+        if self.worker.policy == "block" and self.worker.accounts.waiting >= self._queue_tiles:
+            return "the queue is full, and the engine holds the stream back"
+        if cuts:
             listed = " and ".join(f"{count} {name}" for name, count in cuts.items())
-            reason = f"{listed} left stretches that are shorter than the shortest tile, {least} samples"
-        elif self.worker.policy == "block" and self.worker.accounts.waiting >= self._queue_tiles:
-            reason = "the queue is full, and the engine holds the stream back"
-        elif since["samples"]:
-            reason = f"only {since['samples']} samples came, and a tile has {self._spec.tile_samples}"
-        return f"no tile for {silent_s:.0f} s: {reason}"
+            return f"{listed} left stretches that are shorter than the shortest tile, {self._spec.min_samples} samples"
+        if since["samples"]:
+            return f"only {since['samples']} samples came, and a tile has {self._spec.tile_samples}"
+        return "no samples come"
 
     def close(self, timeout_s: float | None = None) -> bool:
         """End the worker's thread, see `Worker.close`; waiting tiles are counted as dropped."""
@@ -298,7 +303,7 @@ class Session:
         if not self._retry.due(now_s):
             return False
         self._stream, self.fault = self._new_stream(), ""
-        self._events.on_warning(f"classification is tried again from sample {self._next_sample} on")
+        self._on_warning(f"classification is tried again from sample {self._next_sample} on")
         return True
 
     def _watch_rate(self, n_samples: int, arrived_s: float) -> None:
@@ -364,4 +369,4 @@ class Session:
     def _warn(self, kind: str, text: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            self._events.on_warning(text)
+            self._on_warning(text)
