@@ -21,13 +21,26 @@ class RateWatch:
         """Begin a window at the next samples."""
         self._began_s: float | None = None
         self._samples = 0
+        self._held_s = 0.0
 
-    def take(self, n_samples: int, rate_hz: float, arrived_s: float) -> None:
-        """Count samples of a rate in Hz (0 when unknown: nothing is counted) that arrived at a monotonic time."""
+    def take(self, n_samples: int, rate_hz: float, arrived_s: float, held_s: float = 0.0) -> None:
+        """Count samples that have just arrived.
+
+        Parameters
+        ----------
+        n_samples : int
+            How many.
+        rate_hz : float
+            Sample rate in Hz; 0 when unknown: nothing is counted.
+        arrived_s : float
+            Monotonic time.
+        held_s : float
+            Seconds so far in which the stream was held back on this side; a window with any is not judged.
+        """
         if not rate_hz:
             return
         if self._began_s is None:
-            self._began_s = arrived_s  # these samples were received before
+            self._began_s, self._held_s = arrived_s, held_s  # these samples were received before
             return
         self._samples += n_samples
         passed_s = arrived_s - self._began_s
@@ -35,7 +48,7 @@ class RateWatch:
             return
         expected = passed_s * rate_hz
         share = 1 - self._samples / expected
-        self.share = share if share >= SHORT else 0.0
+        self.share = share if share >= SHORT and held_s - self._held_s < SHORT * passed_s else 0.0
         if self.share:
             self.missing += round(expected) - self._samples
-        self._began_s, self._samples = arrived_s, 0
+        self._began_s, self._samples, self._held_s = arrived_s, 0, held_s

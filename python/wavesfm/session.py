@@ -107,6 +107,7 @@ class Session:
         self._ended = False
         self._retry = Retry()
         self._watch = RateWatch()
+        self._held_s = 0.0  # seconds that a full queue has held the stream back
         self._last_tile_s = clock.monotonic()
         self._since_tile: Counter[str] = Counter()  # what came since the last tile
         self.fault = ""
@@ -307,11 +308,12 @@ class Session:
         return True
 
     def _watch_rate(self, n_samples: int, arrived_s: float) -> None:
-        if self._clock.known or self.worker.policy == "block":  # time tags tell, or this side holds the stream back
+        if self._clock.known:  # time tags show what is lost
             return
-        self._watch.take(n_samples, self.rate_hz, arrived_s)
-        if self._watch.share:
-            self._warn("short", f"{self._watch.share:.1%} fewer samples than the sample rate says: samples are lost")
+        self._watch.take(n_samples, self.rate_hz, arrived_s, self._held_s)
+        if share := self._watch.share:
+            text = f"{share:.1%} fewer samples than the sample rate: the receiver loses samples, or the flowgraph is slow"
+            self._warn("short", text)
 
     def _ask(self, **settings: float | None) -> None:
         with self._asked_lock:
@@ -349,7 +351,9 @@ class Session:
             self._counts["partial"] += tile.partial
             if self._clock.known and self.rate_hz:
                 tile = dataclasses.replace(tile, time=self._clock.time_of(tile.start_sample))
+            began_s = clock.monotonic()
             self.worker.submit(tile, self._cancelled)
+            self._held_s += clock.monotonic() - began_s
         if not tiles:
             return
         self._retry.succeeded()
