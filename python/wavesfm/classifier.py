@@ -57,7 +57,8 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
     center_freq : float
         In Hz, 0 when unknown. A tag rx_freq replaces it from its sample on.
     gate_db : float or None
-        Power gate in dB over the running noise floor, below which the engine is not asked; negative or None: no gate.
+        A tile is answered "noise" without inference when it looks like tiles of this tuning that the model called noise
+        and its peak is less than so many dB over their floor; negative or None: no gate.
     threshold : float or None
         Confidence below which the label is "unknown", 0 to 1; negative or None: the bundle's.
     policy : {"block", "drop_oldest", "drop_newest"}
@@ -277,7 +278,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         """Open a session after a start that failed; the samples until then are skipped."""
         failed = self._session
         self._open_session(failed.start_sample)
-        self._session.skip_to(next_sample, "fault")
+        self._session.skip_to(next_sample)
 
     def _close_session(self) -> None:
         self._monitor.stop()

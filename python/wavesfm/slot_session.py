@@ -10,7 +10,7 @@ from typing import Any
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import SlotStream
 from wavesfm_core.errors import InputError
-from wavesfm_core.preprocess.stream_clock import StreamClock
+from wavesfm_core.preprocess.sample_clock import SampleClock
 from wavesfm_core.types import Samples, Slot, StreamTime
 
 RATE_TOLERANCE = 1e-6  # relative difference up to which two sample rates are the same
@@ -56,8 +56,8 @@ class SlotSession:
         correct_cfo: bool = False,
     ) -> None:
         self._stream = SlotStream(spec, sync, rate_hz, start_sample=start_sample, correct_cfo=correct_cfo)
-        self._clock = StreamClock(rate_hz or spec.rate_hz)  # antenna 0's, tracked: tells gaps
-        self._tagged = {0: StreamClock(rate_hz or spec.rate_hz)}  # each antenna's last time tag: tells alignment
+        self._clock = SampleClock(rate_hz or spec.rate_hz)  # antenna 0's, tracked: tells gaps
+        self._tagged = {0: SampleClock(rate_hz or spec.rate_hz)}  # each antenna's last time tag: tells alignment
         self._compare_due = False
         self._wrong: dict[tuple[str, int], str] = {}  # by field and antenna; meanwhile no slots are passed on
         self._next_sample = start_sample
@@ -113,7 +113,7 @@ class SlotSession:
             if jump_s:
                 self._gaps += 1
                 self._samples_lost += max(0, round(jump_s * self._clock.rate_hz))
-        self._tagged.setdefault(antenna, StreamClock(self._clock.rate_hz)).set_time(time, self._next_sample)
+        self._tagged.setdefault(antenna, SampleClock(self._clock.rate_hz)).set_time(time, self._next_sample)
         self._compare_due = True  # once all antennas have had their tags of this sample
 
     def finish(self, ahead: Sequence[int] = ()) -> None:
@@ -155,11 +155,12 @@ class SlotSession:
     def _compare_times(self) -> None:
         self._compare_due = False
         first, sample = self._tagged[0], self._next_sample
+        reference = first.time_of(sample)
         for antenna, clock in self._tagged.items():
-            if antenna and first.known:
+            time = clock.time_of(sample)
+            if antenna and reference is not None and time is not None:
                 wrong = f"antenna {antenna}: the time of sample {sample} is not antenna 0's: streams not aligned"
-                ahead_s = first.ahead_s(clock.time_of(sample), sample)
-                apart = ahead_s is None or abs(ahead_s) > 1 / first.rate_hz
+                apart = abs(time.seconds_after(reference)) > 1 / first.rate_hz
                 self._misaligned += apart and ("time", antenna) not in self._wrong
                 self._set_wrong("time", antenna, wrong if apart else "")
 

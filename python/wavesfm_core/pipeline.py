@@ -3,26 +3,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .bundle.bundle import Bundle, bundle_inputs
-from .bundle.spec import ImageSpec, SpectrogramSpec
+from .bundle.image_spec import ImageSpec
+from .bundle.spectrogram_spec import SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
 from .engines.shared import EngineLease, acquire
 from .engines.verify import proven
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
-from .preprocess.power_gate import DEFAULT_GATE_DB, PowerGate
+from .preprocess.power_gate import DEFAULT_ASK_EVERY, DEFAULT_GATE_DB, PowerGate
 from .preprocess.tile import prepare
-from .preprocess.tile_stream import TileStream
+from .preprocess.tile_stream import StreamAccounts, TileStream
 from .recordings.iqfile import Recording, check_rate
 from .types import Estimate, Prediction, Samples, Tensor, Tile
-
-log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -44,6 +42,7 @@ class Pipeline:
         self.gate = gate
         self._opener = opener
         self._closed = False
+        self._stream: TileStream | None = None
 
     @classmethod
     def open(
@@ -57,6 +56,7 @@ class Pipeline:
         precision: str = "auto",
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
+        ask_every: int = DEFAULT_ASK_EVERY,
         shared: bool = False,
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
@@ -67,9 +67,10 @@ class Pipeline:
         ConfigurationError.
         """
         bundle = Bundle.open(path)
-        head = make_head(bundle.spec.head, bundle.id, threshold)
+        head = make_head(bundle.spec.head, bundle.id, threshold, bundle.spec.rates_hz)
         preprocess = bundle.spec.preprocess
-        gate = PowerGate(gate_db, preprocess if isinstance(preprocess, SpectrogramSpec) else None)
+        geometry = preprocess if isinstance(preprocess, SpectrogramSpec) else None
+        gate = PowerGate(gate_db, geometry, bundle.spec.head.labels, ask_every)
 
         def opened(listener: Callable[[EngineChange], object] | None) -> Engine:
             engine = open_engine(bundle, device, threads, precision, device_id, listener)
@@ -101,24 +102,57 @@ class Pipeline:
             self._closed = False
 
     @property
+    def stream_accounts(self) -> StreamAccounts:
+        """Counts of the samples of the last `classify` or `classify_recording`, up to now."""
+        return StreamAccounts() if self._stream is None else self._stream.accounts
+
+    @property
     def stream_spec(self) -> SpectrogramSpec:
         """How IQ becomes this bundle's tiles; ConfigurationError for a bundle of images, which takes no IQ."""
         return self._streaming()[0]
 
     def _streaming(self) -> tuple[SpectrogramSpec, ClassificationHead]:
-        spec = self.bundle.spec
-        if isinstance(spec.preprocess, SpectrogramSpec) and isinstance(self.head, ClassificationHead):
-            return spec.preprocess, self.head
-        found = f"a model for {spec.head.task} from arrays of {spec.preprocess.tile_shape[0]} channels"
-        raise ConfigurationError(self.bundle.path, "preprocess", found, "one for spectrograms, since IQ is to be read")
+        preprocess = self.bundle.preprocess_as(SpectrogramSpec, "IQ is to be read")
+        assert isinstance(self.head, ClassificationHead)  # the only task of spectrograms
+        return preprocess, self.head
 
     def predict(self, tiles: Sequence[Tile]) -> list[Prediction]:
-        """One prediction for each tile, in order; the gate keeps quiet tiles from the engine. Raises EngineError."""
+        """One prediction for each tile, in order.
+
+        The gate keeps tiles of known noise from the engine. It needs some answers before it can decide on the next
+        tile, so that a batch may be inferred in several parts; how tiles are cut into batches changes no answer.
+
+        Raises
+        ------
+        EngineError
+            When the engine fails; no tile of the batch has an answer then.
+        """
         _, head = self._streaming()
-        passed = [self.gate.passes(tile) for tile in tiles]
-        loud = [tile for tile, passes in zip(tiles, passed, strict=True) if passes]
-        inferred = iter(head.predict(self._infer(loud), loud) if loud else [])
-        return [next(inferred) if passes else head.no_signal(tile) for tile, passes in zip(tiles, passed, strict=True)]
+        answers: dict[int, Prediction] = {}
+        waiting: list[int] = []  # places in `tiles` of those that the engine is to see
+        margins_db: list[float] = []
+
+        def infer() -> None:
+            if not waiting:
+                return
+            passed = [tiles[place] for place in waiting]
+            predictions = head.predict(self._infer(passed), passed, [margins_db[place] for place in waiting])
+            self.gate.learn(predictions)
+            answers.update(zip(waiting, predictions, strict=True))
+            waiting.clear()
+
+        try:
+            for place, tile in enumerate(tiles):
+                held, margin_db = self.gate.judge(tile, infer)
+                margins_db.append(margin_db)
+                if held:
+                    answers[place] = head.held_back(tile, margin_db)
+                else:
+                    waiting.append(place)
+            infer()
+        finally:
+            self.gate.forget_unanswered()  # there are none but after a failure
+        return [answers[place] for place in range(len(tiles))]
 
     def _infer(self, tiles: Sequence[Tile]) -> Tensor:
         spec = self.bundle.spec
@@ -132,10 +166,7 @@ class Pipeline:
         Raises InputError naming the array (the first is 0), EngineError, and ConfigurationError for a bundle of
         another kind (for pilot grids there is `channel.pipeline.ChannelPipeline`).
         """
-        preprocess = self.bundle.spec.preprocess
-        if not isinstance(preprocess, ImageSpec):
-            expected = "one for images, since arrays are to be read"
-            raise ConfigurationError(self.bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
+        preprocess = self.bundle.preprocess_as(ImageSpec, "arrays are to be read")
         _check_batch(batch_tiles)
         estimates: list[Estimate] = []
         for first in range(0, len(arrays), batch_tiles):
@@ -157,15 +188,22 @@ class Pipeline:
         rate_hz = check_rate("samples", rate_hz)
         spec = self.stream_spec
         self.gate.reset()
-        stream = TileStream(spec, rate_hz, centre_hz)
+        stream = self._stream = TileStream(spec, rate_hz, centre_hz)
         tiles = stream.push(samples) + stream.finish()
         self._refuse_none(len(tiles), "samples", samples.size)
         return list(self._in_batches(iter(tiles), batch_tiles))
 
     def classify_recording(self, recording: Recording, batch_tiles: int = 8) -> Iterator[Prediction]:
-        """Predictions of a whole recording as they are made, in order; each of its segments starts a new tile.
+        """Predictions of a whole recording as they are made, in order.
 
-        Raises InputError when it is too short for even a partial tile, EngineError.
+        A segment (SigMF capture) starts a new tile where its frequency differs or its time jumps. `stream_accounts`
+        has the counts of samples.
+
+        Raises
+        ------
+        InputError
+            When the recording is too short for even a partial tile.
+        EngineError
         """
         self.gate.reset()
         count = 0
@@ -175,19 +213,16 @@ class Pipeline:
         self._refuse_none(count, recording.path, recording.n_samples)
 
     def _tiles(self, recording: Recording) -> Iterator[Tile]:
-        spec = self.stream_spec
-        starts = [segment.start_sample for segment in recording.segments]
-        for segment, stop in zip(recording.segments, [*starts[1:], recording.n_samples], strict=True):
-            stream = TileStream(spec, recording.rate_hz, segment.centre_hz, segment.time, segment.start_sample)
+        segments = recording.segments
+        first, starts = segments[0], [segment.start_sample for segment in segments]
+        stream = self._stream = TileStream(
+            self.stream_spec, recording.rate_hz, first.centre_hz, first.time, first.start_sample
+        )
+        for segment, stop in zip(segments, [*starts[1:], recording.n_samples], strict=True):
+            yield from stream.retune(centre_hz=segment.centre_hz, time=segment.time)
             for block in recording.blocks(start=segment.start_sample, stop=stop):
                 yield from stream.push(block)
-            yield from stream.finish()
-            if stream.samples_skipped:
-                log.info(
-                    "%s: %d samples at the end of a segment are too few for a tile",
-                    recording.path,
-                    stream.samples_skipped,
-                )
+        yield from stream.finish()
 
     def _in_batches(self, tiles: Iterator[Tile], batch_tiles: int) -> Iterator[Prediction]:
         _check_batch(batch_tiles)

@@ -33,7 +33,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             return opened[-1]
 
         monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
-        monkeypatch.setattr("wavesfm_core.engines.verify.replay_golden", lambda bundle, engine: None)
+        monkeypatch.setattr("wavesfm_core.pipeline.proven", lambda bundle, engine: engine)
         return opened
 
     return arrange

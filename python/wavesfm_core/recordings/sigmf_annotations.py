@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..atomic_file import write_atomically
 from ..errors import ConfigurationError, InputError
-from ..types import Prediction
+from ..types import NOISE, Prediction
 from .iqfile import SIGMF_DATATYPES, Recording
 from .sigmf_meta import META, load_meta, validate_meta
 
@@ -18,8 +18,8 @@ from .sigmf_meta import META, load_meta, validate_meta
 def annotate(recording: Recording, predictions: Iterable[Prediction], path: Path | None = None) -> Path:
     """Add one annotation for each run of equal labels to the recording's SigMF metadata; returns the metadata's path.
 
-    Gated tiles are left out. All fields and annotations that were there stay, but those that the same bundle left in an
-    earlier run, which are replaced. A raw recording gets metadata of its own beside it, with core:dataset naming it.
+    Tiles of noise are left out. All fields and annotations that were there stay, but those that the same bundle left in
+    an earlier run, which are replaced. A raw recording gets metadata of its own beside it, with core:dataset naming it.
     path: where the metadata goes instead; what is there is replaced, and beside the recording nothing changes. SigMF
     wants the samples, or a link to them, in the same directory.
     Raises InputError where metadata there is wrong or of another recording, ConfigurationError where it cannot be
@@ -31,7 +31,11 @@ def annotate(recording: Recording, predictions: Iterable[Prediction], path: Path
     kept = [annotation for annotation in meta["annotations"] if annotation.get("core:generator") not in ours]
     meta["annotations"] = sorted(kept + fresh, key=lambda annotation: annotation["core:sample_start"])
     validate_meta(meta, path)
-    _replace(path, json.dumps(meta, indent=4, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(meta, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        write_atomically(path, text, follow_links=True)
+    except OSError as error:
+        raise ConfigurationError(path, "file", error.strerror or error, "a place that can be written") from error
     return path
 
 
@@ -64,10 +68,10 @@ def _new_metadata(recording: Recording) -> dict[str, Any]:
 
 
 def _runs(predictions: Iterable[Prediction]) -> list[list[Prediction]]:
-    """Predictions without a gap between them, of one label, rate and centre frequency; gated ones are left out."""
+    """Predictions without a gap between them, of one label, rate and centre frequency; noise is left out."""
     runs: list[list[Prediction]] = []
     for prediction in predictions:
-        if prediction.gated:
+        if prediction.label == NOISE:
             continue
         last = runs[-1][-1] if runs else None
         if last is not None and _continues(last, prediction):
@@ -98,16 +102,3 @@ def _annotation(run: list[Prediction]) -> dict[str, Any]:
         annotation["core:freq_lower_edge"] = first.centre_hz - first.rate_hz / 2
         annotation["core:freq_upper_edge"] = first.centre_hz + first.rate_hz / 2
     return annotation
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ConfigurationError(path, "file", error.strerror or error, "a place that can be written") from error
