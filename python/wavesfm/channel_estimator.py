@@ -231,6 +231,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self.msg_connect(self._messages, port, self, port)
         for index in (0, 1):
             self.connect((self._symbols, index), (self, index))
+        self.note_references()
 
     def _make_session(self) -> EstimatorSession:
         events = EstimatorEvents(self._publish, self._messages.say, self._publish_failure)

@@ -166,6 +166,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self.msg_connect(self, port, self._output, port)
         self.msg_connect(self._input, END, self._output, END)
         self.connect(self, self._input)
+        self.note_references()
 
     def set_threshold(self, threshold: float | None) -> None:
         """Set the least confidence of a label, 0 to 1; negative or None: the bundle's. Raises ConfigurationError."""

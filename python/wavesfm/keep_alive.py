@@ -27,6 +27,12 @@ _kept: dict[str, _Kept] = {}  # by the block's symbol name, which is unique in t
 class KeptAlive:
     """Base of a block, before GNU Radio's class, that lives as long as a flowgraph owns it."""
 
+    _references_alone = 1
+
+    def note_references(self: Any) -> None:
+        """Note how often a hierarchical block refers to itself; to be called at the end of its constructor."""
+        self._references_alone = _runtime.owners(self.symbol_name())
+
     def to_basic_block(self: Any) -> Any:
         """Return the C++ block, which GNU Radio asks for whenever the block is connected."""
         release_unowned()
@@ -38,7 +44,7 @@ def release_unowned() -> None:
     """Let go of the blocks that no flowgraph owns any more."""
     now_s = time.monotonic()
     for name, kept in list(_kept.items()):
-        if now_s - kept.since_s > CONNECTING_S and _runtime.owners(name) <= 1:
+        if now_s - kept.since_s > CONNECTING_S and _runtime.owners(name) <= kept.block._references_alone:
             _kept.pop(name, None)
 
 

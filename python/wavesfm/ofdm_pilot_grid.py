@@ -95,6 +95,7 @@ class ofdm_pilot_grid(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         self.msg_connect(self._input, END, self._output, END)
         for antenna in range(n):
             self.connect((self, antenna), (self._input, antenna))
+        self.note_references()
 
     def status(self) -> dict[str, Any]:
         """Return the accounts of this run or, after it, of the last one.
