@@ -191,7 +191,10 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self._session.set_rate(rate_hz)
 
     def set_center_freq(self, center_freq: float) -> None:
-        """Set the centre frequency in Hz, 0 when unknown; a new tile begins if it differs. Raises ConfigurationError."""
+        """Set the centre frequency in Hz, 0 when unknown; a new tile begins if it differs.
+
+        Raises ConfigurationError.
+        """
         centre_hz = _checked("center_freq", center_freq) or None
         with self._lock:
             self._options = dataclasses.replace(self._options, centre_hz=centre_hz)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import pmt
 
 # What GNU Radio's UHD and Soapy sources take beside frequency and rate: one message may be sent to them and to us.
-RADIO_COMMANDS = frozenset(
-    "antenna bandwidth bw chan direction dsp_freq frequency_correction gain gain_mode gpio iq_balance lo_freq lo_offset "
-    "mboard mtune pc_clock_resync power_dbm reset settings tag time tune".split()
-)
+RADIO_COMMANDS = frozenset({
+    "antenna", "bandwidth", "bw", "chan", "direction", "dsp_freq", "frequency_correction", "gain", "gain_mode", "gpio",
+    "iq_balance", "lo_freq", "lo_offset", "mboard", "mtune", "pc_clock_resync", "power_dbm", "reset", "settings", "tag",
+    "time", "tune",
+})  # fmt: skip
 
 
 class Setting(NamedTuple):

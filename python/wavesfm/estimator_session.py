@@ -57,9 +57,7 @@ class EstimatorSession:
         For an unknown policy.
     """
 
-    def __init__(
-        self, pipeline: ChannelPipeline, options: WorkerOptions, policy: str, events: EstimatorEvents
-    ) -> None:
+    def __init__(self, pipeline: ChannelPipeline, options: WorkerOptions, policy: str, events: EstimatorEvents) -> None:
         self._pipeline, self._events = pipeline, events
         self._refused = self._discarded = self._backed_off = 0
         self._unpublished = 0  # the worker's accounts count these as estimated

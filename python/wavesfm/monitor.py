@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import threading
 import time as clock
-from collections.abc import Callable
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)

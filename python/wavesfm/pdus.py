@@ -110,9 +110,7 @@ def slot_from_pmt(message: Any, spec: OFDMSpec) -> Slot:
     )
 
 
-def estimate_to_pmt(
-    estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec, run: int = 0, sequence: int = 0
-) -> Any:
+def estimate_to_pmt(estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec, run: int = 0, sequence: int = 0) -> Any:
     """The PDU of an estimate: h as the slot's PDU has the grid, and these facts.
 
     method, bundle_id: symbol; noise_power, snr_db, residual, nmse_db, latency_s: double or PMT_NIL; backed_off: bool,

@@ -39,9 +39,7 @@ class OutboxPort:
         See `Outbox`.
     """
 
-    def __init__(
-        self, block: Any, port: Any, policy: Callable[[], str], in_flight: int = 16, limit: int = 256
-    ) -> None:
+    def __init__(self, block: Any, port: Any, policy: Callable[[], str], in_flight: int = 16, limit: int = 256) -> None:
         block.message_port_register_out(port)
         name = pmt.symbol_to_string(port)
         self._block, self._port = weakref.proxy(block), port

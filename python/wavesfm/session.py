@@ -315,7 +315,7 @@ class Session:
             return
         self._watch.take(n_samples, self.rate_hz, arrived_s, self._held_s)
         if share := self._watch.share:
-            text = f"{share:.1%} fewer samples than the sample rate: the receiver loses samples, or the flowgraph is slow"
+            text = f"{share:.1%} fewer samples than the sample rate: the receiver loses some, or the flowgraph is slow"
             self._warn("short", text)
 
     def _ask(self, **settings: float | None) -> None:

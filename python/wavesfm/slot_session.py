@@ -103,7 +103,8 @@ class SlotSession:
     def tell_time(self, antenna: int, time: StreamTime) -> None:
         """Set the time of an antenna's next sample; a gap in antenna 0's cuts the open slot.
 
-        While another antenna's time differs from antenna 0's, no slots are passed on: its samples are of another moment.
+        While another antenna's time differs from antenna 0's, its samples are of another moment and no slots are passed
+        on.
         """
         if antenna == 0:
             jump_s = self._clock.jump_s(time, self._next_sample)

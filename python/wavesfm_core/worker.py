@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Inference on a thread of its own: a bounded queue, micro-batches, an overrun policy, an age limit, closing accounts."""
+"""Inference on its own thread: a bounded queue, micro-batches, an overrun policy, an age limit, closing accounts."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Worker:
 
     @property
     def accounts(self) -> Accounts:
-        """A consistent copy of the accounts; `extra["too_old"]` counts the part of `dropped` that `max_age_s` dropped."""
+        """A consistent copy of the accounts; `extra["too_old"]` is the part of `dropped` that `max_age_s` dropped."""
         with self._changed:
             return dataclasses.replace(self._accounts, extra=dict(self._accounts.extra))
 

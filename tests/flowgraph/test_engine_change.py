@@ -175,7 +175,7 @@ def test_the_channel_estimator_says_the_same(standby, tmp_path):
     opened = standby(failures={2})
     estimator = wavesfm.channel_estimator(bundle, batch_slots=1, back_off=False, **GPU)
     graph = Estimated(pdus, made(estimator)).run()
-    ((cpu, gpu),) = opened
+    ((_, gpu),) = opened
     assert len(gpu.calls) == 3
     assert graph.status("started")[0]["engine"]
     assert [(said["from"], said["to"]) for said in graph.status("engine")] == [

@@ -117,7 +117,7 @@ class Target:
 @pytest.mark.parametrize("wrong", [{"rate": 5.0, "freq": -1.0}, {"freq": 5.0, "colour": "blue"}])
 def test_commands_are_applied_whole_or_not_at_all(wrong):
     target = Target()
-    with pytest.raises((ConfigurationError, ValueError), match="freq|colour"):
+    with pytest.raises((ConfigurationError, ValueError), match=r"freq|colour"):
         apply_all(wrong, target.settings())
     assert target.values == {"rate": 1.0, "freq": 2.0}
 

@@ -96,7 +96,9 @@ def test_samples_that_do_not_come_are_counted():
     assert short.missing == pytest.approx(3 * WINDOW_S * 1e6 * 0.021, rel=0.05)
 
 
-@pytest.mark.parametrize("options", [{"share": 0.998}, {"share": 1.0}, {"share": 3.0}, {"share": 0.5, "held_share": 0.4}])
+@pytest.mark.parametrize(
+    "options", [{"share": 0.998}, {"share": 1.0}, {"share": 3.0}, {"share": 0.5, "held_share": 0.4}]
+)
 def test_a_full_stream_a_fast_file_and_one_that_is_held_back_are_not(options):
     assert (watch(**options).share, watch(**options).missing) == (0.0, 0)
 

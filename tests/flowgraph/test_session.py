@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A session of a stream without a flowgraph: tags that jitter, gaps, hops, settings, faults, and what it says of them."""
+"""A session of a stream without a flowgraph: tags that jitter, gaps, hops, settings, faults and its warnings."""
 
 from __future__ import annotations
 

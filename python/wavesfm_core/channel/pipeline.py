@@ -73,9 +73,9 @@ class ChannelPipeline:
         """Open the bundle at `path`, for its model or for another method with its numerology and covariances.
 
         device, threads, precision, device_id, on_change: see `open_engine`; replay: of its golden grids, when the model
-        is first used; covariances: for LMMSE in place of the bundle's; shared: see `Pipeline.open`. Raises BundleError, EngineError, InputError for
-        covariances of another size, and ConfigurationError for a bundle that is not for grids and for a method that is
-        unknown or lacks its covariances.
+        is first used; covariances: for LMMSE in place of the bundle's; shared: see `Pipeline.open`. Raises
+        BundleError, EngineError, InputError for covariances of another size, and ConfigurationError for a
+        bundle that is not for grids and for a method that is unknown or lacks its covariances.
         """
         bundle = Bundle.open(path)
         preprocess = bundle.preprocess_as(PilotGridSpec, "a channel is to be estimated")
