@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How predictions, status, commands and tags travel as PMT; the keys of the dictionaries are a contract with users.
+"""Predictions, status messages and tags as PMT; the keys of the dictionaries are a contract with users.
 
-Grids of OFDM slots travel as PDUs, see `pdus`.
+Grids of OFDM slots are PDUs, see `pdus`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ TIME_LIMIT_S = 1 << 63
 
 
 def time_to_pmt(time: StreamTime | None) -> Any:
-    """A tuple (uint64 seconds, double fraction) as in rx_time, or PMT_NIL when the time is unknown."""
+    """Return a tuple (uint64 seconds, double fraction) as in rx_time, or PMT_NIL for None."""
     if time is None:
         return pmt.PMT_NIL
     return pmt.make_tuple(pmt.from_uint64(time.full_s), pmt.from_double(time.frac_s))
 
 
 def time_from_pmt(value: Any) -> StreamTime:
-    """The reverse of `time_to_pmt` for a known time; ValueError when it is no (uint64, double) tuple or not finite, and
-    when it lies before the epoch or 2^63 s behind it: a later time of its stream must fit a uint64 too.
+    """Return the time of a tuple (seconds, fraction) as in rx_time.
+
+    Raises ValueError for another value, a number that is not finite, and a time before 1970 or from 2^63 s on: a later
+    time of its stream must fit a uint64, too.
     """
     if not pmt.is_tuple(value) or pmt.length(value) < 2:
         raise ValueError("not a tuple (seconds, fraction)")
@@ -44,7 +46,7 @@ def time_from_pmt(value: Any) -> StreamTime:
 
 
 def number_from_pmt(value: Any) -> float:
-    """A finite real or integer; ValueError for anything else."""
+    """Return a finite real number or integer; ValueError for anything else."""
     if pmt.is_uint64(value):
         return int(pmt.to_uint64(value))
     if not pmt.is_number(value) or pmt.is_complex(value):
@@ -88,8 +90,10 @@ def overflows_from_pmt(message: Any) -> int:
 
 
 def retune_from_tags(tags: Iterable[Any]) -> Iterator[tuple[int, dict[str, Any], list[str]]]:
-    """For each offset with rx_time, rx_freq or rx_rate tags, in order: the offset, the arguments for `Session.retune`,
-    and a sentence for each tag that cannot be read.
+    """Read the tags rx_time, rx_freq and rx_rate.
+
+    Yields, for each offset with such tags in order, the offset, the arguments for `Session.retune`, and a sentence for
+    each tag that cannot be read.
     """
     by_offset: dict[int, list[Any]] = {}
     for tag in tags:
@@ -104,7 +108,7 @@ def retune_from_tags(tags: Iterable[Any]) -> Iterator[tuple[int, dict[str, Any],
             try:
                 change[name] = read(tag.value)
             except ValueError as error:
-                unread.append(f"tag {key} at sample {offset}: found {tag.value}: {error}; it is passed over")
+                unread.append(f"tag {key} at sample {offset}: found {tag.value}: {error}; it is ignored")
         yield offset, change, unread
 
 
@@ -123,7 +127,7 @@ TAGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def dict_to_pmt(values: Mapping[str, Any]) -> Any:
-    """A PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, nested dicts and PMT_NIL (None)."""
+    """Return a PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, nested dicts and PMT_NIL (None)."""
     message = pmt.make_dict()
     for key, value in reversed(values.items()):  # a PMT dict grows at its front
         message = pmt.dict_add(message, pmt.intern(key), _value_to_pmt(value))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Predictions as JSON lines in a file or on standard output."""
+"""Write predictions as JSON lines to a file or to standard output."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class prediction_sink(KeptAlive, gr.basic_block):  # type: ignore[misc]
 
     @property
     def errors(self) -> int:
-        """Messages of which no line was written."""
+        """Messages that were not written."""
         return self._errors
 
     def handle_prediction(self, message: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays a recording of any format that `wavesfm_core.recordings.iqfile` reads."""
+"""Play a recording of any format that `wavesfm_core.recordings.iqfile` reads."""
 
 from __future__ import annotations
 
@@ -69,17 +69,17 @@ class recording_source(KeptAlive, gr.sync_block):  # type: ignore[misc]
 
     @property
     def rate_hz(self) -> float:
-        """Sample rate, 0.0 when unknown."""
+        """Sample rate in Hz, 0.0 when unknown."""
         return self._recording.rate_hz
 
     @property
     def centre_hz(self) -> float | None:
-        """Of the first capture, None when unknown."""
+        """Centre frequency of the first capture in Hz, None when unknown."""
         return self._recording.centre_hz
 
     @property
     def n_samples(self) -> int:
-        """Of the whole recording."""
+        """Samples of the whole recording."""
         return self._recording.n_samples
 
     def start(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OFDM symbols that another thread hands over, as a stream of vectors with the tags of GNU Radio's equalisers."""
+"""OFDM symbols from another thread as a stream of vectors with the tags of GNU Radio's equalisers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .pdus import complex_to_pmt
 from .stream_end import END_OF_STREAM
 
-CHANNEL_TAPS = pmt.intern("ofdm_sync_chan_taps")  # which ofdm_frame_equalizer_vcvc takes, whatever its manual says
+CHANNEL_TAPS = pmt.intern("ofdm_sync_chan_taps")  # what ofdm_frame_equalizer_vcvc reads; its manual has another name
 SLOT_START = pmt.intern("slot_start")
 WAIT_S = 0.1  # how long a call of work waits for a slot, so that stopping the flowgraph takes no longer
 Vectors = NDArray[np.complex64]
