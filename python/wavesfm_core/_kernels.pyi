@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-_Made = tuple[NDArray[np.float32], int, int, bool, float, float, int]
+_Made = tuple[NDArray[np.float32], int, int, bool, float, float, int, int]
 
 class SpectrogramTiler:
     def __init__(
@@ -24,11 +24,14 @@ class SpectrogramTiler:
         high_db: float,
         mean: float,
         std: float,
+        remove_dc: bool = False,
     ) -> None: ...
     def push(self, samples: NDArray[np.complex64]) -> list[_Made]: ...
     def flush(self) -> _Made | None: ...
     @property
     def pending_samples(self) -> int: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
 
 class OFDMDemodulator:
     def __init__(self, fft_size: int, prefix_samples: Sequence[int], bins: Sequence[int], antennas: int) -> None: ...

@@ -23,6 +23,7 @@ from ..errors import BundleError, ConfigurationError, InputError
 from ..hashing import file_sha256
 from .covariance import FILE_LIMIT, Covariances
 from .golden import GOLDEN_LIMIT, Golden
+from .model_file import check_model_file
 from .pilot_grid_spec import PilotGridSpec
 from .preprocess_spec import PreprocessSpec
 from .spec import BundleSpec, from_dict, to_dict
@@ -64,6 +65,7 @@ class Bundle:
             _check_file(directory / name, limit)
         spec = read_spec(directory / SPEC)
         _require_hash(directory / MODEL, spec.sha256)
+        check_model_file(directory / MODEL)
         if spec.covariances:
             _check_file(directory / COVARIANCES, FILE_LIMIT)
             _require_hash(directory / COVARIANCES, spec.covariances)

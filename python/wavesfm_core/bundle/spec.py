@@ -144,13 +144,16 @@ def to_dict(spec: Any) -> dict[str, Any]:
     """Plain types for JSON, which `from_dict` reads again.
 
     An ImageSpec or a PilotGridSpec says its "kind"; a SpectrogramSpec says none, as in files from before there were
-    images. Of a HeadSpec only the fields of its task; a BundleSpec without covariances has no such field, as before.
+    images. Of a HeadSpec only the fields of its task; a BundleSpec without covariances
+    has no such field, nor a SpectrogramSpec without remove_dc, as before.
     """
     values = {f.name: _plain(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
     if isinstance(spec, HeadSpec):
         return {name: values[name] for name in ("task", *TASK_FIELDS[spec.task])}
     if isinstance(spec, BundleSpec) and not spec.covariances:
         del values["covariances"]
+    if isinstance(spec, SpectrogramSpec) and not spec.remove_dc:
+        del values["remove_dc"]
     if isinstance(spec, PreprocessSpec) and spec.kind != DEFAULT_KIND:
         return {"kind": spec.kind, **values}
     return values

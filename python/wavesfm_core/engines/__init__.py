@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EngineError
+from ..packages import install_command
 from .availability import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
 from .base import Engine
 from .standby import EngineChange, StandbyEngine
@@ -122,10 +123,8 @@ def _first(bundle: Bundle, device: str, openers: Mapping[str, Opener]) -> Engine
                 raise
             log.warning("%s cannot be used, trying the next engine: %s", name, error)
             failures.append(f"{name} ({error})")
-    extras = " or ".join(f"wavesfm-core[{name}]" for name in ENGINES)
-    raise EngineError(
-        "engine", f"device {device}", "; ".join(failures) or "no inference runtime", f"one: pip install {extras}"
-    )
+    found = "; ".join(failures) or "no inference runtime"
+    raise EngineError("engine", f"device {device}", found, "one: " + " or ".join(map(install_command, ENGINES)))
 
 
 def _open(name: str, bundle: Bundle, threads: int, precision: str) -> Engine:

@@ -28,6 +28,8 @@ def missing_for_tensorrt() -> str:
     missing = []
     if not any(_installed(name) for name in LIBRARIES):
         missing.append("neither tensorrt nor tensorrt_rtx")
+    if not _installed("onnx"):
+        missing.append("no onnx")
     if not _installed("pycuda"):
         missing.append("no pycuda")
     if not cuda_devices():

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, EngineError
+from ..packages import install_command
 from ..types import Tensor
 from .base import RuntimeTensor, check_arrays, closed, match_tensors
 
@@ -42,9 +43,7 @@ class OnnxRuntimeEngine:
         try:
             import onnxruntime
         except ImportError as error:
-            raise EngineError(
-                "engine onnxruntime", "runtime", error, "pip install wavesfm-core[onnxruntime]"
-            ) from error
+            raise EngineError("engine onnxruntime", "runtime", error, install_command("onnxruntime")) from error
         wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
         if wanted == CUDA and hasattr(onnxruntime, "preload_dlls"):
             with contextlib.redirect_stdout(sys.stderr):  # where it prints what it does not find

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import EngineError
+from ..packages import install_command
 from ..types import Tensor
 from .base import RuntimeTensor, check_arrays, closed, match_tensors
 
@@ -26,7 +27,7 @@ class OpenVinoEngine:
         try:
             import openvino
         except ImportError as error:
-            raise EngineError("engine openvino", "runtime", error, "pip install wavesfm-core[openvino]") from error
+            raise EngineError("engine openvino", "runtime", error, install_command("openvino")) from error
         version = openvino.__version__.split("-")[0]
         if tuple(map(int, version.split(".")[:2])) >= FIRST_REFUSED:
             raise EngineError("engine openvino", "version", version, "one before 2026, which tear the heap")

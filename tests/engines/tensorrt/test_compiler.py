@@ -27,7 +27,7 @@ BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/bundle.json")
 TARGETS = ("sm_86", "sm_120")
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
-    reason="tensorrt_rtx is not installed (wavesfm-core[tensorrt-rtx])",
+    reason="tensorrt_rtx is not installed (pip install tensorrt-rtx-cu13)",
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from wavesfm_core.errors import InputError
 from wavesfm_trainer.data.readers import dw1000
-from wavesfm_trainer.data.readers.dw1000_places import read_links
+from wavesfm_trainer.data.readers.dw1000 import read_links
 from wavesfm_trainer.data.splits import groups_on_two_sides, split_examples
 from wavesfm_trainer.data.tasks import Task, read_task
 

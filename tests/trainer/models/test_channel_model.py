@@ -170,7 +170,7 @@ def damage(path, **changes):
     ("changes", "said"),
     [
         ({"held": 3}, "held"),
-        ({"held": "x"}, "the args of a model"),
+        ({"held": "x"}, "the arguments of a model"),
         ({"modes": {"patch": 2}}, "encoder"),
         ({"modes": {"patch": 0}}, "patch"),
         ({"modes": {"colour": 1}}, "colour"),

@@ -15,7 +15,7 @@ MODULES = ("ads_b", "gsm", "bluetooth", "zigbee", "lora", "ook_ism", "fsk_ism")
 
 
 def load(name):
-    return import_module(f"wavesfm_trainer.signals.{name}")
+    return import_module(f"wavesfm_trainer.signals.classes.{name}")
 
 
 def make(name, seed, duration_s, view_hz):

@@ -13,7 +13,7 @@ MODULES = ("wbfm", "nfm_voice", "am_voice", "ais", "dmr", "pocsag", "ax25_packet
 
 
 def load(name):
-    return import_module(f"wavesfm_trainer.signals.{name}")
+    return import_module(f"wavesfm_trainer.signals.classes.{name}")
 
 
 def make(name, seed, duration_s, view_hz=0.25e6):

@@ -13,8 +13,8 @@ from ...bundle.bundle import bundle_inputs
 from ...bundle.npz import load_arrays
 from ...bundle.spec import BundleSpec
 from ...errors import EngineError, InputError
+from ...packages import install_command
 from ...types import Tensor
-from .mixed_precision import activations, exposing
 
 TILES_LIMIT = 1 << 30  # bytes
 
@@ -27,15 +27,17 @@ def activation_ranges(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, f
     try:
         import onnxruntime
     except ImportError as error:
-        expected = "for the calibration of int8: pip install wavesfm-core[onnxruntime]"
+        expected = "for the calibration of int8: " + install_command("onnxruntime")
         raise EngineError("calibration", "runtime", error, expected) from error
+    from .mixed_precision import activations, with_range_outputs  # which needs the package onnx
+
     names = activations(model)
     if not names:
         return {}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(exposing(model, names), options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(with_range_outputs(model, names), options, ["CPUExecutionProvider"])
         wanted = {tensor.name for tensor in session.get_inputs()}
         largest = np.zeros(len(names))
         for i in range(len(next(iter(inputs.values())))):

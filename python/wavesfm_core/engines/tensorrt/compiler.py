@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import BundleError, ConfigurationError, EngineError
+from ...packages import install_command
 from ...preprocess.golden_inputs import golden_inputs
 from ...types import Tensor
 from .calibration import activation_ranges, digest
 from .cuda import GPU, CudaDriver, PyCudaDriver
 from .library import Build, Library, Profile, Progress, capability_name, open_library
-from .mixed_precision import PRECISIONS, activations, typed
 from .plan_cache import AHEAD, BATCHES, CALIBRATION, PlanCache, PlanKey, PlanRecord
+from .precisions import PRECISIONS, RELATIVE_TOLERANCES
 from .session import GpuSession, profile_of
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 
 # Version of what is done to a model before it is built: a plan of another recipe is built anew.
 RECIPE = "1"
-# How far outputs may be from float32, as a part of the largest: halves keep 11 and 8 bits, int8 7 of what is largest.
-RELATIVE_TOLERANCES = {"fp32": 0.0, "fp16": 0.01, "bf16": 0.05, "int8": 0.1}
 NO_GPU = "not checked: no GPU"
 _BF16_FROM = 80  # Ampere; before it there is only float16
 
@@ -135,9 +134,20 @@ def _driver(device_id: int) -> PyCudaDriver:
 
 def precision_for(bundle: Bundle, gpu: GPU) -> str:
     """The fastest precision that needs no calibration: bf16, before Ampere fp16; fp32 for what is no transformer."""
+    require_onnx()
+    from .mixed_precision import activations
+
     if not activations(bundle.model_path.read_bytes()):
         return "fp32"
     return "bf16" if int(gpu.capability.removeprefix("sm_")) >= _BF16_FROM else "fp16"
+
+
+def require_onnx() -> None:
+    """Raise EngineError unless the package onnx is here, which types the precision into the graph."""
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise EngineError("compile", "package onnx", error, install_command("onnx")) from error
 
 
 @dataclass(frozen=True)
@@ -225,6 +235,9 @@ class _Job:
 
     def _build(self, key: PlanKey) -> tuple[bytes, PlanRecord]:
         log.info("%s: building for %s in %s", self.bundle.id, ", ".join((key.gpu, *key.capabilities)), self.precision)
+        require_onnx()
+        from .mixed_precision import typed
+
         started = time.monotonic()
         model = self._model()
         ranges = activation_ranges(model, self._calibration_inputs()) if self.precision == "int8" else None

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from ...errors import ConfigurationError, EngineError, WavesfmError
 from ...types import Tensor
 from ..base import closed
-from .compiler import RELATIVE_TOLERANCES, Plan, compile_bundle, precision_for
+from .compiler import Plan, compile_bundle, precision_for
 from .cuda import CudaDriver, PyCudaDriver
 from .library import Library, PlanRefused, open_library
-from .mixed_precision import PRECISIONS
 from .plan_cache import PlanCache
+from .precisions import PRECISIONS, RELATIVE_TOLERANCES
 from .session import ENGINE, GpuSession
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ...errors import ConfigurationError, EngineError
+from ...packages import install_command
 from ..base import RuntimeTensor
 
 log = logging.getLogger(__name__)
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")  # the fuller one first: it times kernels on the GPU that is there
-INSTALL = "pip install wavesfm-core[tensorrt-rtx] (or NVIDIA's tensorrt)"
+INSTALL = f"{install_command('tensorrt_rtx')} (or NVIDIA's tensorrt)"
 WORKSPACE_BYTES = 4 << 30
 _MESSAGE = 300  # characters
 
