@@ -127,7 +127,7 @@ TAGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def dict_to_pmt(values: Mapping[str, Any]) -> Any:
-    """Return a PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, nested dicts and PMT_NIL (None)."""
+    """Return a PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, dicts and PMT_NIL (None)."""
     message = pmt.make_dict()
     for key, value in reversed(values.items()):  # a PMT dict grows at its front
         message = pmt.dict_add(message, pmt.intern(key), _value_to_pmt(value))
