@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-POLL_S = 0.01  # how often a wait for the reader looks at its queue
+POLL_S = 0.002  # how often a wait for the reader looks at its queue
 STALLED_S = 5.0  # a reader that takes nothing for so long is not waited for any more
 DROP_AGE_S = 1.0  # messages older than this are dropped under the policies that drop
 

@@ -260,7 +260,11 @@ class Session:
     def silence(self, now_s: float) -> str:
         """Say why no tile was cut for SILENT_S; "" if one was, or the stream has ended. now_s: monotonic."""
         silent_s = now_s - self._last_tile_s
-        return "" if silent_s < SILENT_S or self._ended else f"no tile for {silent_s:.0f} s: {self._silence()}"
+        if silent_s < SILENT_S or self._ended:
+            return ""
+        reason = self._silence()
+        slow = reason.startswith("only") and self.rate_hz and silent_s < 1.5 * self._spec.tile_samples / self.rate_hz
+        return "" if slow else f"no tile for {silent_s:.0f} s: {reason}"
 
     def _silence(self) -> str:
         now, before = self._stream.accounts, self._at_tile

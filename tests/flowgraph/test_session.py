@@ -127,6 +127,13 @@ def test_a_stream_without_a_tile_says_why(samples, reason, heard, tone):
     assert h.session.silence(h.session._last_tile_s + 1) == ""
 
 
+def test_a_tile_that_lasts_longer_is_no_silence(heard, tone):
+    h = heard(TILE / 10)  # a tile lasts 10 s
+    h.session.push(tone(-0.2, 1500))
+    assert h.session.silence(h.session._last_tile_s + 14.9) == ""
+    assert "only 1500 samples came" in h.session.silence(h.session._last_tile_s + 15.1)
+
+
 def test_nearly_equal_rates_and_frequencies_are_the_same(heard, tone):
     h = heard(2e6, 100e6)
     for k in range(10):
