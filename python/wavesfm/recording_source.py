@@ -9,7 +9,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.recordings.iqfile import Segment, open_recording
+from wavesfm_core.recordings.iqfile import open_recording
+from wavesfm_core.recordings.recording import Segment
 
 from .messages import time_to_pmt
 from .stream_end import chunk_samples

@@ -18,7 +18,9 @@ from .heads import ClassificationHead, Head, make_head
 from .preprocess.power_gate import DEFAULT_GATE_DB, PowerGate
 from .preprocess.tile import prepare
 from .preprocess.tile_stream import TileStream
-from .recordings.iqfile import Recording, check_rate
+from .recordings.iqstream import IQStream
+from .recordings.recording import Recording, check_rate
+from .recordings.tiles import cut_tiles, new_stream
 from .types import Estimate, Prediction, Samples, Tensor, Tile
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Pipeline:
         self.gate = gate
         self._opener = opener
         self._closed = False
+        self._stream: TileStream | None = None
 
     @classmethod
     def open(
@@ -83,6 +86,14 @@ class Pipeline:
         if self._closed and self._opener is not None:
             self.engine = self._opener()
             self._closed = False
+
+    @property
+    def stream_accounts(self):  # TEMPORARY until sense is merged
+        from types import SimpleNamespace
+
+        skipped = self._stream.samples_skipped
+        return SimpleNamespace(samples_in=self._stream.samples_in, samples_skipped=skipped, skipped_end=skipped,
+            skipped_retune=0, skipped_gap=0, skipped_silence=0, samples_silent=0, samples_nonfinite=0)
 
     @property
     def stream_spec(self) -> SpectrogramSpec:
@@ -146,7 +157,7 @@ class Pipeline:
         self._refuse_none(len(tiles), "samples", samples.size)
         return list(self._in_batches(iter(tiles), batch_tiles))
 
-    def classify_recording(self, recording: Recording, batch_tiles: int = 8) -> Iterator[Prediction]:
+    def classify_recording(self, recording: Recording | IQStream, batch_tiles: int = 8) -> Iterator[Prediction]:
         """Predictions of a whole recording as they are made, in order; each of its segments starts a new tile.
 
         Raises InputError when it is too short for even a partial tile, EngineError.
@@ -156,22 +167,11 @@ class Pipeline:
         for prediction in self._in_batches(self._tiles(recording), batch_tiles):
             count += 1
             yield prediction
-        self._refuse_none(count, recording.path, recording.n_samples)
+        self._refuse_none(count, recording.path, self._stream.samples_in if self._stream else 0)
 
-    def _tiles(self, recording: Recording) -> Iterator[Tile]:
-        spec = self.stream_spec
-        starts = [segment.start_sample for segment in recording.segments]
-        for segment, stop in zip(recording.segments, [*starts[1:], recording.n_samples], strict=True):
-            stream = TileStream(spec, recording.rate_hz, segment.centre_hz, segment.time, segment.start_sample)
-            for block in recording.blocks(start=segment.start_sample, stop=stop):
-                yield from stream.push(block)
-            yield from stream.finish()
-            if stream.samples_skipped:
-                log.info(
-                    "%s: %d samples at the end of a segment are too few for a tile",
-                    recording.path,
-                    stream.samples_skipped,
-                )
+    def _tiles(self, recording: Recording | IQStream) -> Iterator[Tile]:
+        self._stream = new_stream(recording, self.stream_spec)
+        yield from cut_tiles(recording, self._stream)
 
     def _in_batches(self, tiles: Iterator[Tile], batch_tiles: int) -> Iterator[Prediction]:
         _check_batch(batch_tiles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ Tensor = NDArray[np.float32]
 
 NO_SIGNAL = "no signal"
 UNKNOWN = "unknown"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StreamTime(NamedTuple):
@@ -27,6 +29,15 @@ class StreamTime(NamedTuple):
         """This time `seconds` later."""
         whole = int(np.floor(self.frac_s + seconds))
         return StreamTime(self.full_s + whole, self.frac_s + seconds - whole)
+
+    def as_dict(self) -> dict[str, object]:
+        """Exact for JSON: whole seconds, fraction, and ISO 8601 text in UTC to the nanosecond (None past year 9999)."""
+        full_s, nanoseconds = divmod(self.full_s * 10**9 + round(self.frac_s * 1e9), 10**9)
+        try:
+            text = (EPOCH + timedelta(seconds=full_s)).strftime("%Y-%m-%dT%H:%M:%S")
+        except OverflowError:
+            return {"full_s": self.full_s, "frac_s": self.frac_s, "utc": None}
+        return {"full_s": self.full_s, "frac_s": self.frac_s, "utc": f"{text}.{nanoseconds:09d}Z"}
 
     def __float__(self) -> float:
         return self.full_s + self.frac_s
@@ -81,6 +92,7 @@ class Prediction:
     latency_s: float | None
     bundle_id: str
     n_nonfinite: int = 0
+    rate_note: str = ""
 
     @property
     def gated(self) -> bool:

@@ -4,31 +4,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .. import __version__
 from ..bundle.bundle import Bundle
 from ..engines import available_engines, open_engine
 from ..engines.verify import replay_golden
 from ..errors import ConfigurationError, EngineError
-from ..pipeline import Pipeline
-from ..preprocess.power_gate import DEFAULT_GATE_DB
-from ..recordings.iqfile import Recording, open_recording
-from ..types import Prediction
 from .benchmarks import PEER, bench_channel, bench_engines, bench_spectrogram
+from .classifying import annotate_command, classify_command
 from .compiling import cache_app, cached_plans, compile_command
 from .description import head_rows, input_rows
-from .parsing import gate_db, hertz
-from .summary import Summary
+from .json_output import json_lines, write_line
+from .options import Device, DeviceId, Precision, Threads
 
 app = typer.Typer(
     help="Classify radio signals in IQ recordings; estimate channels of OFDM slots.",
@@ -38,25 +33,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("classify")(classify_command)
+app.command("annotate")(annotate_command)
 app.command("compile")(compile_command)
 app.add_typer(cache_app, name="cache")
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]
-RecordingPath = Annotated[Path, typer.Argument(metavar="RECORDING", help="SigMF, .cu8, .cs8, .cs16 or .cf32.")]
-Model = Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="Directory of the bundle to use.")]
-Rate = Annotated[str | None, typer.Option("--rate", metavar="HZ", help="Sample rate: 1.92e6, 2M, 250k.")]
-Format = Annotated[str | None, typer.Option("--format", help="cu8, cs8, cs16 or cf32, where the name does not tell.")]
-Centre = Annotated[str | None, typer.Option("--centre", metavar="HZ", help="Centre frequency: 433.92M.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, tensorrt, openvino or onnxruntime.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16; with TensorRT fp16 or int8.")]
-DeviceId = Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")]
-Threads = Annotated[int, typer.Option("--threads", help="Of the engine; 0 for its own choice.")]
-Gate = Annotated[str, typer.Option("--gate", metavar="DB|off", help="Power gate, dB over the noise floor.")]
-Threshold = Annotated[float | None, typer.Option("--threshold", help="Less confidence than this is 'unknown'.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"wavesfm {__version__}\n")
+        raise typer.Exit()
 
 
 @app.callback()
-def setup(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is being done.")] = False) -> None:
+def setup(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     """Classify radio signals in IQ recordings; estimate channels of OFDM slots."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
 
@@ -100,61 +97,6 @@ def check(bundle: BundlePath, threads: Threads = 0) -> None:
     console = Console()
     console.print(table)
     console.print("the bundle is whole", highlight=False)
-
-
-@app.command()
-def classify(
-    recording: RecordingPath,
-    model: Model,
-    rate: Rate = None,
-    sample_format: Format = None,
-    centre: Centre = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    device_id: DeviceId = 0,
-    threads: Threads = 0,
-    gate: Gate = f"{DEFAULT_GATE_DB:g}",
-    threshold: Threshold = None,
-    json_path: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE|-", help="Also write one JSON line for each tile; - for stdout."),
-    ] = None,
-) -> None:
-    """Name the signals in a recording."""
-    console = Console(stderr=json_path == "-")
-    with _open(recording, rate, sample_format, centre) as opened:
-        pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
-        with contextlib.closing(pipeline), _lines(json_path) as lines:
-            summary = Summary().add(_written(_followed(pipeline, opened, console), lines))
-        console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
-        summary.show(console, opened.path.name)
-
-
-@app.command()
-def annotate(
-    recording: RecordingPath,
-    model: Model,
-    rate: Rate = None,
-    sample_format: Format = None,
-    centre: Centre = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    device_id: DeviceId = 0,
-    threads: Threads = 0,
-    gate: Gate = f"{DEFAULT_GATE_DB:g}",
-    threshold: Threshold = None,
-) -> None:
-    """Write what was found as SigMF annotations next to the recording."""
-    from ..recordings.sigmf_annotations import annotate as write_annotations
-
-    console = Console()
-    with _open(recording, rate, sample_format, centre) as opened:
-        pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
-        with contextlib.closing(pipeline):
-            predictions = list(_followed(pipeline, opened, console))
-        path = write_annotations(opened, predictions)
-    Summary().add(predictions).show(console, opened.path.name)
-    console.print(f"annotations in {path}", highlight=False)
 
 
 @app.command()
@@ -203,10 +145,10 @@ def estimate(
     )
     read = read_grids(grids, pipeline.spec)
     made = []
-    with contextlib.closing(pipeline), _lines(json_path) as lines:
+    with contextlib.closing(pipeline), json_lines(json_path) as lines:
         for answer in run(pipeline, read, console, grids.name):
             if lines is not None:
-                _write(lines, answer if isinstance(answer, dict) else answer.facts())
+                write_line(lines, answer if isinstance(answer, dict) else answer.facts())
             if output is not None and not isinstance(answer, dict):
                 made.append(answer)
     if output is not None:
@@ -228,57 +170,6 @@ def bench(
         results["engines"] = bench_engines(bundle, seconds, console)
         if channel := bench_channel(bundle, seconds, console):
             results["channel"] = channel
-    with _lines(json_path) as lines:
+    with json_lines(json_path) as lines:
         if lines is not None:
-            _write(lines, results)
-
-
-def _open(path: Path, rate: str | None, sample_format: str | None, centre: str | None) -> Recording:
-    centre_hz = hertz("--centre", centre, allow_negative=True)
-    return open_recording(path, hertz("--rate", rate), sample_format, centre_hz)
-
-
-def _pipeline(
-    model: Path, device: str, gate: str, threshold: float | None, threads: int, precision: str, device_id: int
-) -> Pipeline:
-    pipeline = Pipeline.open(model, device, gate_db(gate), threshold, threads, precision=precision, device_id=device_id)
-    _ = pipeline.stream_spec  # a bundle that takes no IQ is refused before a file is written over
-    return pipeline
-
-
-def _followed(pipeline: Pipeline, recording: Recording, console: Console) -> Iterator[Prediction]:
-    """The recording's predictions, with a progress bar while they come, on a terminal only."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(recording.path.name, total=recording.n_samples)
-        for prediction in pipeline.classify_recording(recording):
-            progress.update(task, completed=prediction.start_sample + prediction.n_samples)
-            yield prediction
-
-
-def _written(predictions: Iterable[Prediction], lines: IO[str] | None) -> Iterator[Prediction]:
-    for prediction in predictions:
-        if lines is not None:
-            _write(lines, prediction.as_dict())
-        yield prediction
-
-
-def _write(lines: IO[str], values: object) -> None:
-    lines.write(json.dumps(values, allow_nan=False) + "\n")
-    lines.flush()
-
-
-@contextlib.contextmanager
-def _lines(path: str | None) -> Iterator[IO[str] | None]:
-    """Where JSON lines go: nowhere, stdout or a file; raises ConfigurationError for one that cannot be written."""
-    try:
-        if path is None or path == "-":
-            yield None if path is None else sys.stdout
-        else:
-            with open(path, "w", encoding="utf-8") as file:
-                yield file
-    except BrokenPipeError:
-        raise  # the reader has enough: the command ends quietly
-    except OSError as error:
-        expected = "a file that can be written"
-        raise ConfigurationError(path or "output", "--json", error.strerror or error, expected) from error
+            write_line(lines, results)

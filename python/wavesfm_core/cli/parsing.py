@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user writes for a rate, a frequency or the gate."""
+"""What a user writes for a rate, a frequency, a length or the gate."""
 
 from __future__ import annotations
 
 import math
+import re
 
 from ..errors import ConfigurationError
 
 _SCALES = {"k": 1e3, "K": 1e3, "M": 1e6, "m": 1e6, "G": 1e9, "g": 1e9}
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 
 
 def hertz(option: str, text: str | None, allow_negative: bool = False) -> float | None:
@@ -28,6 +30,23 @@ def hertz(option: str, text: str | None, allow_negative: bool = False) -> float 
         )
         raise ConfigurationError("command line", option, repr(text), expected)
     return value
+
+
+def samples(option: str, text: str | None, rate_hz: float) -> int | None:
+    """2.5s or 40ms at `rate_hz`, or 250000 (samples), as a number of samples; None stays None.
+
+    Raises ConfigurationError naming the option, also for seconds where the rate is unknown.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d*)?|\.\d+)\s*(us|ms|s|min|)\s*", text)
+    if match is None or (not match[2] and "." in match[1]):
+        raise ConfigurationError("command line", option, repr(text), "seconds such as 2.5s or 40ms, or whole samples")
+    if not match[2]:
+        return int(match[1])
+    if not rate_hz:
+        raise ConfigurationError("command line", option, repr(text), "samples, or a --rate: the rate is unknown")
+    return round(float(match[1]) * _SECONDS[match[2]] * rate_hz)
 
 
 def gate_db(text: str) -> float | None:

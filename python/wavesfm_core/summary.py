@@ -6,10 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from rich.console import Console
-from rich.table import Table
-
-from ..types import NO_SIGNAL, UNKNOWN, Prediction
+from .types import NO_SIGNAL, Prediction
 
 
 class Summary:
@@ -44,19 +41,3 @@ class Summary:
         """The label of the highest mean probability; NO_SIGNAL when every tile was gated."""
         means = self.probabilities
         return max(means, key=lambda label: means[label]) if means else NO_SIGNAL
-
-    def show(self, console: Console, title: str) -> None:
-        """Print a table of the labels that were found and the verdict."""
-        means = self.probabilities
-        table = Table("label", "tiles", "part", "mean probability", title=title, title_justify="left")
-        for label, count in self.counts.most_common():
-            mean = "" if label in (NO_SIGNAL, UNKNOWN) else f"{means[label]:.3f}"
-            table.add_row(label, str(count), f"{count / self.tiles:.1%}", mean)
-        console.print(table)
-        verdict = f"most probable: {self.label}"
-        verdict += f" ({means[self.label]:.3f})" if means else " (the power gate held every tile back)"
-        console.print(verdict, highlight=False)
-        if self.partial:
-            console.print(f"partial tiles: {self.partial}", highlight=False)
-        if self.n_nonfinite:
-            console.print(f"samples that were NaN or infinite and taken as zero: {self.n_nonfinite}", highlight=False)
