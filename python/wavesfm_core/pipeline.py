@@ -92,8 +92,16 @@ class Pipeline:
         from types import SimpleNamespace
 
         skipped = self._stream.samples_skipped
-        return SimpleNamespace(samples_in=self._stream.samples_in, samples_skipped=skipped, skipped_end=skipped,
-            skipped_retune=0, skipped_gap=0, skipped_silence=0, samples_silent=0, samples_nonfinite=0)
+        return SimpleNamespace(
+            samples_in=self._stream.samples_in,
+            samples_skipped=skipped,
+            skipped_end=skipped,
+            skipped_retune=0,
+            skipped_gap=0,
+            skipped_silence=0,
+            samples_silent=0,
+            samples_nonfinite=0,
+        )
 
     @property
     def stream_spec(self) -> SpectrogramSpec:

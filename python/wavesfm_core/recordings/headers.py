@@ -92,7 +92,9 @@ def _walk(path: Path, file: BinaryIO, size: int) -> _Chunks:
             if len(sizes) >= 16:
                 chunks.data_bytes_64 = struct.unpack_from("<Q", sizes, 8)[0]
         file.seek(min(first + length + length % 2, size))
-    raise InputError(path, "header", f"more than {CHUNKS_LIMIT} chunks", "a WAV file")
+    if chunks.data is None:
+        raise InputError(path, "header", f"more than {CHUNKS_LIMIT} chunks", "a WAV file")
+    return chunks  # what follows the samples is no chunk
 
 
 def _wav_header(path: Path, chunks: _Chunks, size: int) -> Header:

@@ -21,7 +21,7 @@ _EXPONENT_SPREAD = 24.0
 """Octaves between the 5 % and the 95 % quantile of |x| that a float signal stays below."""
 _FINE = 0.995
 """Share of values that must be plausible floats."""
-_TOP, _FLAT, _SHAPED = 0.35, 0.25, 0.1
+_TOP, _FLAT, _SHAPED = 0.2, 0.25, 0.1
 """Distances (total variation, 0 to 1) from a uniform histogram: at least of a top byte, at most of a low byte, at least
 of a value of one byte."""
 _WORDS = ((32, "", (3,), (1,)), (32, "be", (0,), (2,)), (16, "", (1, 3), (0, 2)), (16, "be", (0, 2), (1, 3)))
@@ -112,7 +112,8 @@ def _detect_integer(raw: NDArray[np.uint8], histograms: NDArray[np.float64]) -> 
     for bits, suffix, tops, lows in _WORDS:
         top = histograms[list(tops)].mean(axis=0)
         lopsided = 0.5 * np.abs(top - top[::-1]).sum() > 0.5  # as are low bytes with zeros at their end
-        if peaked[list(tops)].all() and flat[list(lows)].all() and not lopsided and (sign := _sign(top)):
+        clear = flatness[list(tops)].min() > flatness[list(lows)].max() + 0.1
+        if peaked[list(tops)].all() and flat[list(lows)].all() and clear and not lopsided and (sign := _sign(top)):
             return f"c{sign}{bits}{suffix}"
     return None
 
@@ -141,5 +142,15 @@ def _weak_words(raw: NDArray[np.uint8]) -> str | None:
 
 def _sign(histogram: NDArray[np.float64]) -> str:
     """s where values lie around 0 (bytes near 0 and 255), u around 128, "" where neither is clear."""
-    middle = float(histogram @ _FROM_ZERO)  # 63.5 for uniform bytes
-    return "s" if middle < 52 else "u" if middle > 75 else ""
+    if not 0.02 < histogram[128:].sum() < 0.98:
+        return ""  # on one side of the middle only, as text
+    from_zero = float(histogram @ _FROM_ZERO)  # 63.5 for uniform bytes
+    if from_zero < 52:
+        return "s"
+    if from_zero > 75:
+        return "u"
+    # strong signals of constant envelope: nothing at one end of the range, and something at the other
+    near_zero, near_middle = histogram[_FROM_ZERO < 13].sum(), histogram[_FROM_ZERO > 114].sum()
+    if near_middle < 0.002 and near_zero > 0.03:
+        return "s"
+    return "u" if near_zero < 0.002 and near_middle > 0.03 else ""
