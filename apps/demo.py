@@ -41,7 +41,7 @@ from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
 from wavesfm_core.recordings.iqfile import Recording, open_recording
 from wavesfm_core.recordings.sigmf_annotations import annotate
 from wavesfm_core.recordings.sigmf_meta import META, validate_meta
-from wavesfm_core.types import NO_SIGNAL, UNKNOWN, Prediction, StreamTime
+from wavesfm_core.types import UNKNOWN, Prediction, StreamTime
 from wavesfm_trainer.signals.scene import Scene, Span, labels_at, make_scene
 
 MODEL = Path(__file__).parents[1] / "models" / "rf20-nano"
@@ -123,21 +123,21 @@ def read_predictions(path: Path) -> list[Prediction]:
     predictions = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        seconds = record.pop("time")
-        known = None if seconds is None else StreamTime(0, 0.0).advanced(seconds)
+        time = record.pop("time")
+        known = None if time is None else StreamTime(time["full_s"], time["frac_s"])
         predictions.append(Prediction(**record, time=known))
     return predictions
 
 
 def at_stops(spans: Sequence[Span], predictions: Sequence[Prediction]) -> list[Found]:
-    """What was found at each stop: the label of the highest mean probability over its tiles that were not gated."""
+    """What was found at each stop: the label of `Summary`."""
     found = []
     for span in spans:
         stop = span.start_sample + span.n_samples
         mine = [p for p in predictions if span.start_sample <= p.start_sample < stop]
         summary = Summary().add(mine)
         confidence = summary.probabilities.get(summary.label)  # None when all were gated
-        gated = summary.counts[NO_SIGNAL]
+        gated = summary.tiles - summary.inferred
         label = summary.label if mine else UNKNOWN  # not one of its tiles was classified
         place = (span.start_sample, span.n_samples, span.centre_hz)
         found.append(Found(label, confidence, *place, len(mine), gated, span.label))

@@ -37,9 +37,10 @@ from gpu_contenders import (  # noqa: E402
     missing_for_torch,
     product_rate,
 )
-from wavesfm_core.bundle.bundle import SPEC, Bundle, bundle_inputs  # noqa: E402
+from wavesfm_core.bundle.bundle import SPEC, Bundle  # noqa: E402
 from wavesfm_core.engines.availability import cuda_devices  # noqa: E402
 from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
+from wavesfm_core.preprocess.golden_inputs import golden_inputs  # noqa: E402
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PAPER_TILES = 64  # of the parity of the paper's size: the reference on the CPU takes 0.1 s for each
@@ -61,11 +62,10 @@ SECTIONS = {
 def varied(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
     """Inputs of so many tiles: the golden ones, each shifted along its last axis by another number of columns."""
     golden = bundle.golden()
-    rows = np.arange(count) % len(golden.tiles)
+    rows = [i % len(golden.tiles) for i in range(count)]
     shifts = np.random.default_rng(0).integers(0, golden.tiles[0].shape[-1], count)
     tiles = np.stack([np.roll(golden.tiles[row], shift, -1) for row, shift in zip(rows, shifts)])
-    snr_db = golden.snr_db(bundle.spec)
-    return bundle_inputs(bundle.spec, tiles, golden.rate_hz[rows], None if snr_db is None else snr_db[rows])
+    return golden_inputs(bundle.spec, golden, rows, tiles)
 
 
 def cut(inputs: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
@@ -244,8 +244,7 @@ def synthetic_bundle(directory: Path, **size: int) -> Bundle:
     from support.synthetic_vit import make_bundle
 
     draft = make_bundle(directory / "draft", np.zeros((2, PAPER_OUTPUTS), np.float32), **size)
-    golden = draft.golden()
-    inputs = bundle_inputs(draft.spec, np.stack(golden.tiles), golden.rate_hz)
+    inputs = golden_inputs(draft.spec, draft.golden())
     return make_bundle(directory / PAPER_NAME, OnnxRuntimeEngine(draft).run(inputs)["logits"], **size)
 
 

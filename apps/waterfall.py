@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile_stream import TileStream
 from wavesfm_core.recordings.iqfile import Recording
-from wavesfm_core.types import NO_SIGNAL, UNKNOWN, Tile
+from wavesfm_core.types import NOISE, UNKNOWN, Tile
 
 DPI = 100
 WIDTH = 1400
@@ -25,7 +25,7 @@ TILE_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 48, 480, 1600  # pixels of the waterfal
 LINE_HEIGHT = 19  # pixels that one label needs
 LONGEST_TEXT = 52
 SHORT_S = 0.2  # shorter recordings have their time in ms
-GREYS = {NO_SIGNAL: "#d0d0d0", UNKNOWN: "#707070"}
+GREYS = {NOISE: "#d0d0d0", UNKNOWN: "#707070"}
 WRONG = "#c00000"
 
 
@@ -47,8 +47,8 @@ class Found:
 
     @property
     def wrong(self) -> bool:
-        """Whether something else was there; to find nothing where there is only noise is right."""
-        return bool(self.truth) and self.label != self.truth and (self.label, self.truth) != (NO_SIGNAL, "noise")
+        """Whether the label is not the truth, where that is known."""
+        return bool(self.truth) and self.label != self.truth
 
     def text(self, with_centre: bool) -> str:
         """For the picture."""

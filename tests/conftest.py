@@ -16,7 +16,7 @@ from support import tiny_onnx
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-FAKE_LABELS = ("quiet", "left", "right")
+FAKE_LABELS = ("noise", "left", "right")
 
 
 def _tone(cycles_per_sample: float, n_samples: int, seed: int = 0, snr_db: float = 40.0) -> np.ndarray:
@@ -36,7 +36,7 @@ def tone() -> Callable[..., np.ndarray]:
 def make_bundle() -> Callable[..., Path]:
     """make_bundle(directory, threshold=0.0, model=None, labels=FAKE_LABELS, **preprocess) -> the bundle's directory.
 
-    The model (tiny_onnx, or other bytes) answers "left" for a carrier below the centre, "right" above, "quiet" for
+    The model (tiny_onnx, or other bytes) answers "left" for a carrier below the centre, "right" above, "noise" for
     noise. A full tile has 2048 samples (fft_size 64, 32 rows of one frame), a partial one at least 256.
     """
     from wavesfm_core.bundle.bundle import bundle_inputs, write_bundle

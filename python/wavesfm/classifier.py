@@ -39,8 +39,8 @@ class classifier(gr.hier_block2):  # type: ignore[misc]
     failed, the CPU's serves.
     sample_rate, center_freq: in Hz, 0 when unknown; a tag rx_rate or rx_freq replaces them from its sample on, and a
     new tile begins there, as it does at an rx_time that does not follow from the one before.
-    gate_db: tiles whose peak is less than this over the running noise floor are "no signal" without asking the engine;
-    negative: no gate.
+    gate_db: a tile is answered "noise" without inference when it looks like tiles of this tuning that the model called
+    noise and its peak is less than so many dB over their floor; negative: no gate.
     threshold: confidence below which the label is "unknown"; negative: the bundle's own.
     policy: when queue_tiles wait, `block` holds the stream back, `drop_oldest` and `drop_newest` drop and count.
     batch_tiles, batch_wait_ms: the engine is run when so many tiles wait or the first has waited so long.

@@ -129,7 +129,7 @@ def record_from_pmt(message: Any) -> dict[str, Any]:
     record = pmt.to_python(message)
     record["probabilities"] = record.get("probabilities") or {}  # an empty PMT dict is PMT_NIL
     time = record.get("time")
-    record["time"] = None if time is None else float(StreamTime(*time))
+    record["time"] = None if time is None else StreamTime(*time).as_dict()
     return record
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
-from wavesfm_core.bundle.spec import PilotGridSpec, from_dict
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import from_dict
 from wavesfm_core.errors import ConfigurationError
 
 BYTES_LIMIT = 1 << 24
@@ -36,11 +37,7 @@ def numerology_of(bundle: str | Path, numerology: str | Path) -> OFDMSpec:
     """The numerology of a bundle's directory or, where that is "", of a JSON file. Raises WavesfmError."""
     if not str(bundle):
         return read_numerology(numerology)
-    opened = Bundle.open(bundle)
-    if not isinstance(opened.spec.preprocess, PilotGridSpec):
-        found = f"a model for {opened.spec.preprocess.kind}s"
-        raise ConfigurationError(opened.path, "preprocess", found, "one for pilot grids")
-    return opened.spec.preprocess.numerology
+    return Bundle.open(bundle).preprocess_as(PilotGridSpec, "a numerology is asked for").numerology
 
 
 def require_size(block: str, field: str, given: int, needed: int) -> None:

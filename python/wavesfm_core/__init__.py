@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
 
-from .bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec, TensorSpec
+from .bundle.image_spec import ImageSpec
+from .bundle.pilot_grid_spec import PilotGridSpec
+from .bundle.spec import BundleSpec, HeadSpec, TensorSpec
+from .bundle.spectrogram_spec import SpectrogramSpec
 from .errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
 from .types import (
-    NO_SIGNAL,
+    NOISE,
     UNKNOWN,
     Accounts,
     ChannelEstimate,
@@ -18,7 +21,7 @@ from .types import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "NO_SIGNAL",
+    "NOISE",
     "UNKNOWN",
     "Accounts",
     "BundleError",

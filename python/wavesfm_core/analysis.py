@@ -105,6 +105,8 @@ def _notes(pipeline: Pipeline, predictions: list[Prediction]) -> list[str]:
             f"{accounts.samples_skipped} of {accounts.samples_in} samples ({share:.1%}) were not looked at, {least}: "
             + ", ".join(reasons)
         )
+    if accounts.gaps:
+        notes.append(f"{accounts.gaps} jumps in time: {accounts.samples_lost} samples were never recorded")
     if accounts.samples_silent:
         share = accounts.samples_silent / accounts.samples_in
         notes.append(f"{accounts.samples_silent} samples ({share:.1%}) are digital silence: left out of the tiles")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .bundle.ofdm_spec import OFDMSpec
-from .bundle.spec import SpectrogramSpec
+from .bundle.spectrogram_spec import SpectrogramSpec
 from .channel.pipeline import ChannelPipeline
 from .channel.slots import SlotStream, make_demodulator
 from .channel.uplink import UplinkSource

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from .bundle.spec import HeadSpec
 from .errors import ConfigurationError, EngineError
-from .types import NO_SIGNAL, UNKNOWN, ChannelEstimate, PositionEstimate, Prediction, Tensor, Tile
+from .types import NOISE, UNKNOWN, ChannelEstimate, PositionEstimate, Prediction, Tensor, Tile
+
+RATE_TOLERANCE = 1e-3  # relative: a rate so little outside of those trained at is taken for one of them
 
 
 def softmax(logits: Tensor) -> np.ndarray:
@@ -22,14 +24,35 @@ def softmax(logits: Tensor) -> np.ndarray:
 
 
 class ClassificationHead:
-    """Softmax over the labels; below `threshold` (settable while running) the label is UNKNOWN.
+    """Softmax over the labels; below `threshold` the label is UNKNOWN.
 
-    threshold: None for the bundle's own.
+    Parameters
+    ----------
+    spec : HeadSpec
+        Labels in the order of the logits, and the default threshold.
+    bundle_id : str
+        Identity of the bundle.
+    threshold : float or None
+        Confidence below which the answer is UNKNOWN; None for the spec's. May be set while running.
+    rates_hz : (float, float)
+        Lowest and highest sample rate that the model was trained at; (0, 0) when unknown.
+
+    Raises
+    ------
+    ConfigurationError
+        For a threshold outside 0 to 1.
     """
 
-    def __init__(self, spec: HeadSpec, bundle_id: str, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        spec: HeadSpec,
+        bundle_id: str,
+        threshold: float | None = None,
+        rates_hz: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         self.labels = spec.labels
         self._bundle_id = bundle_id
+        self._rates_hz = rates_hz
         self.threshold = spec.threshold if threshold is None else threshold
 
     @property
@@ -43,23 +66,46 @@ class ClassificationHead:
             raise ConfigurationError("classification head", "threshold", value, "0 to 1")
         self._threshold = float(value)
 
-    def predict(self, logits: Tensor, tiles: Sequence[Tile]) -> list[Prediction]:
-        """One prediction for each tile from logits [B, L]; EngineError for a wrong shape or values not finite."""
+    def predict(
+        self, logits: Tensor, tiles: Sequence[Tile], margins_db: Sequence[float] | None = None
+    ) -> list[Prediction]:
+        """One prediction for each tile.
+
+        Parameters
+        ----------
+        logits : ndarray of float32 [B, L]
+        tiles : sequence of B Tiles
+        margins_db : sequence of B floats or None
+            Peaks over the noise floors known; None: over each tile's own floor.
+
+        Raises
+        ------
+        EngineError
+            For logits of another shape or that are not finite.
+        """
         _check(logits, "classification head", "logits", (len(tiles), len(self.labels)))
-        return [self._prediction(row, tile) for row, tile in zip(softmax(logits), tiles, strict=True)]
+        if margins_db is None:
+            margins_db = [tile.peak_db - tile.floor_db for tile in tiles]
+        return [self._prediction(*each) for each in zip(softmax(logits), tiles, margins_db, strict=True)]
 
-    def no_signal(self, tile: Tile) -> Prediction:
-        """What is said of a tile that the power gate held back."""
-        return self._answer(tile, NO_SIGNAL, None, {})
+    def held_back(self, tile: Tile, margin_db: float) -> Prediction:
+        """The answer for a tile that the power gate held back: noise, not inferred."""
+        return self._answer(tile, NOISE, None, {}, margin_db)
 
-    def _prediction(self, probabilities: np.ndarray, tile: Tile) -> Prediction:
+    def _prediction(self, probabilities: np.ndarray, tile: Tile, margin_db: float) -> Prediction:
         best = int(probabilities.argmax())
         confidence = float(probabilities[best])
         label = self.labels[best] if confidence >= self._threshold else UNKNOWN
-        return self._answer(tile, label, confidence, dict(zip(self.labels, map(float, probabilities), strict=True)))
+        by_label = dict(zip(self.labels, map(float, probabilities), strict=True))
+        return self._answer(tile, label, confidence, by_label, margin_db)
 
     def _answer(
-        self, tile: Tile, label: str, confidence: float | None, probabilities: Mapping[str, float]
+        self,
+        tile: Tile,
+        label: str,
+        confidence: float | None,
+        probabilities: Mapping[str, float],
+        margin_db: float,
     ) -> Prediction:
         return Prediction(
             label=label,
@@ -74,7 +120,36 @@ class ClassificationHead:
             latency_s=None if tile.arrived_s is None else time.monotonic() - tile.arrived_s,
             bundle_id=self._bundle_id,
             n_nonfinite=tile.n_nonfinite,
+            inferred=confidence is not None,
+            floor_db=tile.floor_db,
+            peak_db=tile.peak_db,
+            margin_db=margin_db,
+            rate_note=rate_note(tile.rate_hz, self._rates_hz),
+            n_gap_samples=tile.n_gap_samples,
         )
+
+
+def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
+    """Why a sample rate makes an answer doubtful.
+
+    Parameters
+    ----------
+    rate_hz : float
+        Sample rate of the tile; 0.0 when unknown.
+    trained_hz : (float, float)
+        Lowest and highest sample rate trained at; (0, 0) when unknown.
+
+    Returns
+    -------
+    str
+        "unknown", "outside 0.25 to 25 MS/s" (the rates trained at), or "" for a rate that was trained.
+    """
+    low_hz, high_hz = trained_hz
+    if rate_hz == 0.0:
+        return "unknown"
+    if high_hz == 0.0 or low_hz * (1 - RATE_TOLERANCE) <= rate_hz <= high_hz * (1 + RATE_TOLERANCE):
+        return ""
+    return f"outside {low_hz / 1e6:g} to {high_hz / 1e6:g} MS/s"
 
 
 class PositionHead:
@@ -127,13 +202,28 @@ class ChannelHead:
 Head = ClassificationHead | PositionHead | ChannelHead
 
 
-def make_head(spec: HeadSpec, bundle_id: str, threshold: float | None = None) -> Head:
-    """The head of the spec's task; threshold: None for the bundle's own, and None for a task that has none.
+def make_head(
+    spec: HeadSpec, bundle_id: str, threshold: float | None = None, rates_hz: tuple[float, float] = (0.0, 0.0)
+) -> Head:
+    """The head of the spec's task.
 
-    Raises ConfigurationError for a threshold out of range or of another task.
+    Parameters
+    ----------
+    spec : HeadSpec
+    bundle_id : str
+        Identity of the bundle.
+    threshold : float or None
+        Of classification, see `ClassificationHead`; None for another task.
+    rates_hz : (float, float)
+        Of classification: lowest and highest sample rate trained at; (0, 0) when unknown.
+
+    Raises
+    ------
+    ConfigurationError
+        For a threshold out of range or of another task.
     """
     if spec.task == "classification":
-        return ClassificationHead(spec, bundle_id, threshold)
+        return ClassificationHead(spec, bundle_id, threshold, rates_hz)
     if threshold is not None:
         raise ConfigurationError(f"{spec.task} head", "threshold", threshold, "none: only classification has one")
     return PositionHead(spec, bundle_id) if spec.task == "position" else ChannelHead(spec, bundle_id)

@@ -3,27 +3,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .bundle.bundle import Bundle, bundle_inputs
-from .bundle.spec import ImageSpec, SpectrogramSpec
+from .bundle.image_spec import ImageSpec
+from .bundle.spectrogram_spec import SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
 from .engines.verify import proven
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
-from .preprocess.power_gate import DEFAULT_GATE_DB, PowerGate
+from .preprocess.power_gate import DEFAULT_ASK_EVERY, DEFAULT_GATE_DB, PowerGate
 from .preprocess.tile import prepare
-from .preprocess.tile_stream import TileStream
+from .preprocess.tile_stream import StreamAccounts, TileStream
 from .recordings.iqstream import IQStream
 from .recordings.recording import Recording, check_rate
 from .recordings.tiles import cut_tiles, new_stream
 from .types import Estimate, Prediction, Samples, Tensor, Tile
-
-log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -59,6 +57,7 @@ class Pipeline:
         precision: str = "auto",
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
+        ask_every: int = DEFAULT_ASK_EVERY,
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
 
@@ -66,9 +65,10 @@ class Pipeline:
         a bundle of images; threshold: None for the bundle's. Raises BundleError, EngineError or ConfigurationError.
         """
         bundle = Bundle.open(path)
-        head = make_head(bundle.spec.head, bundle.id, threshold)
+        head = make_head(bundle.spec.head, bundle.id, threshold, bundle.spec.rates_hz)
         preprocess = bundle.spec.preprocess
-        gate = PowerGate(gate_db, preprocess if isinstance(preprocess, SpectrogramSpec) else None)
+        geometry = preprocess if isinstance(preprocess, SpectrogramSpec) else None
+        gate = PowerGate(gate_db, geometry, bundle.spec.head.labels, ask_every)
 
         def opener() -> Engine:
             engine = open_engine(bundle, device, threads, precision, device_id, on_change)
@@ -88,20 +88,9 @@ class Pipeline:
             self._closed = False
 
     @property
-    def stream_accounts(self):  # TEMPORARY until sense is merged
-        from types import SimpleNamespace
-
-        skipped = self._stream.samples_skipped
-        return SimpleNamespace(
-            samples_in=self._stream.samples_in,
-            samples_skipped=skipped,
-            skipped_end=skipped,
-            skipped_retune=0,
-            skipped_gap=0,
-            skipped_silence=0,
-            samples_silent=0,
-            samples_nonfinite=0,
-        )
+    def stream_accounts(self) -> StreamAccounts:
+        """Counts of the samples of the last `classify` or `classify_recording`, up to now."""
+        return StreamAccounts() if self._stream is None else self._stream.accounts
 
     @property
     def stream_spec(self) -> SpectrogramSpec:
@@ -109,19 +98,47 @@ class Pipeline:
         return self._streaming()[0]
 
     def _streaming(self) -> tuple[SpectrogramSpec, ClassificationHead]:
-        spec = self.bundle.spec
-        if isinstance(spec.preprocess, SpectrogramSpec) and isinstance(self.head, ClassificationHead):
-            return spec.preprocess, self.head
-        found = f"a model for {spec.head.task} from arrays of {spec.preprocess.tile_shape[0]} channels"
-        raise ConfigurationError(self.bundle.path, "preprocess", found, "one for spectrograms, since IQ is to be read")
+        preprocess = self.bundle.preprocess_as(SpectrogramSpec, "IQ is to be read")
+        assert isinstance(self.head, ClassificationHead)  # the only task of spectrograms
+        return preprocess, self.head
 
     def predict(self, tiles: Sequence[Tile]) -> list[Prediction]:
-        """One prediction for each tile, in order; the gate keeps quiet tiles from the engine. Raises EngineError."""
+        """One prediction for each tile, in order.
+
+        The gate keeps tiles of known noise from the engine. It needs some answers before it can decide on the next
+        tile, so that a batch may be inferred in several parts; how tiles are cut into batches changes no answer.
+
+        Raises
+        ------
+        EngineError
+            When the engine fails; no tile of the batch has an answer then.
+        """
         _, head = self._streaming()
-        passed = [self.gate.passes(tile) for tile in tiles]
-        loud = [tile for tile, passes in zip(tiles, passed, strict=True) if passes]
-        inferred = iter(head.predict(self._infer(loud), loud) if loud else [])
-        return [next(inferred) if passes else head.no_signal(tile) for tile, passes in zip(tiles, passed, strict=True)]
+        answers: dict[int, Prediction] = {}
+        waiting: list[int] = []  # places in `tiles` of those that the engine is to see
+        margins_db: list[float] = []
+
+        def infer() -> None:
+            if not waiting:
+                return
+            passed = [tiles[place] for place in waiting]
+            predictions = head.predict(self._infer(passed), passed, [margins_db[place] for place in waiting])
+            self.gate.learn(predictions)
+            answers.update(zip(waiting, predictions, strict=True))
+            waiting.clear()
+
+        try:
+            for place, tile in enumerate(tiles):
+                held, margin_db = self.gate.judge(tile, infer)
+                margins_db.append(margin_db)
+                if held:
+                    answers[place] = head.held_back(tile, margin_db)
+                else:
+                    waiting.append(place)
+            infer()
+        finally:
+            self.gate.forget_unanswered()  # there are none but after a failure
+        return [answers[place] for place in range(len(tiles))]
 
     def _infer(self, tiles: Sequence[Tile]) -> Tensor:
         spec = self.bundle.spec
@@ -135,10 +152,7 @@ class Pipeline:
         Raises InputError naming the array (the first is 0), EngineError, and ConfigurationError for a bundle of
         another kind (for pilot grids there is `channel.pipeline.ChannelPipeline`).
         """
-        preprocess = self.bundle.spec.preprocess
-        if not isinstance(preprocess, ImageSpec):
-            expected = "one for images, since arrays are to be read"
-            raise ConfigurationError(self.bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
+        preprocess = self.bundle.preprocess_as(ImageSpec, "arrays are to be read")
         _check_batch(batch_tiles)
         estimates: list[Estimate] = []
         for first in range(0, len(arrays), batch_tiles):
@@ -160,22 +174,29 @@ class Pipeline:
         rate_hz = check_rate("samples", rate_hz)
         spec = self.stream_spec
         self.gate.reset()
-        stream = TileStream(spec, rate_hz, centre_hz)
+        stream = self._stream = TileStream(spec, rate_hz, centre_hz)
         tiles = stream.push(samples) + stream.finish()
         self._refuse_none(len(tiles), "samples", samples.size)
         return list(self._in_batches(iter(tiles), batch_tiles))
 
     def classify_recording(self, recording: Recording | IQStream, batch_tiles: int = 8) -> Iterator[Prediction]:
-        """Predictions of a whole recording as they are made, in order; each of its segments starts a new tile.
+        """Predictions of a whole recording as they are made, in order.
 
-        Raises InputError when it is too short for even a partial tile, EngineError.
+        A segment (SigMF capture) starts a new tile where its frequency differs or its time jumps. `stream_accounts`
+        has the counts of samples.
+
+        Raises
+        ------
+        InputError
+            When the recording is too short for even a partial tile.
+        EngineError
         """
         self.gate.reset()
         count = 0
         for prediction in self._in_batches(self._tiles(recording), batch_tiles):
             count += 1
             yield prediction
-        self._refuse_none(count, recording.path, self._stream.samples_in if self._stream else 0)
+        self._refuse_none(count, recording.path, self.stream_accounts.samples_in)
 
     def _tiles(self, recording: Recording | IQStream) -> Iterator[Tile]:
         self._stream = new_stream(recording, self.stream_spec)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Samples = NDArray[np.complex64]
 Tensor = NDArray[np.float32]
 
-NO_SIGNAL = "no signal"
+NOISE = "noise"  # the class of an empty band, and the label of a tile that the power gate held back
 UNKNOWN = "unknown"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,6 +29,10 @@ class StreamTime(NamedTuple):
         """This time `seconds` later."""
         whole = int(np.floor(self.frac_s + seconds))
         return StreamTime(self.full_s + whole, self.frac_s + seconds - whole)
+
+    def seconds_after(self, earlier: StreamTime) -> float:
+        """Seconds from `earlier` to this time, without the rounding of a float of the whole epoch."""
+        return (self.full_s - earlier.full_s) + (self.frac_s - earlier.frac_s)
 
     def as_dict(self) -> dict[str, object]:
         """Exact for JSON: whole seconds, fraction, and ISO 8601 text in UTC to the nanosecond (None past year 9999)."""
@@ -45,74 +49,100 @@ class StreamTime(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One prepared tile and where in the stream it came from.
-
-    data: float32 [C, 224, 224], ready for the engine.
-    start_sample: absolute index of the first sample in the stream; n_samples: samples that the tile covers.
-    rate_hz: sample rate, 0.0 when unknown; centre_hz: tuned frequency, None when unknown; time: of the first sample.
-    partial: made from fewer frames than the bundle's tile has.
-    floor_db, peak_db: the power of the tile's noise floor and of its strongest cells, in dB relative to full scale
-        per FFT bin (what the power gate looks at).
-    n_nonfinite: samples that were NaN, infinite or beyond 1e15 and were taken as zero.
-    arrived_s: time.monotonic() at which the tile's last sample was there; None offline.
-    """
+    """One prepared tile and its place in the stream."""
 
     data: Tensor
+    """float32 [C, height, width], ready for the engine."""
     start_sample: int
+    """Absolute index of the tile's first sample in the stream."""
     n_samples: int
+    """Samples from the first to the last that the tile covers, with the gaps between."""
     rate_hz: float = 0.0
+    """Sample rate in Hz; 0.0 when unknown."""
     centre_hz: float | None = None
+    """Centre frequency in Hz; None when unknown."""
     time: StreamTime | None = None
+    """Time of the first sample; None when unknown."""
     partial: bool = False
+    """True when the tile has fewer rows than the bundle's full tile."""
     floor_db: float = 0.0
+    """Median of the tile in dB relative to full scale per FFT bin: its noise floor in most tiles."""
     peak_db: float = 0.0
+    """99.9 % quantile of the tile in dB relative to full scale per FFT bin."""
     n_nonfinite: int = 0
+    """Samples that were NaN, infinite or beyond 1e15."""
     arrived_s: float | None = None
+    """time.monotonic() at the arrival of the tile's last sample; None offline."""
+    n_gap_samples: int = 0
+    """Samples of digital silence between the first and the last: left out of the tile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one tile.
-
-    label: a label of the bundle, UNKNOWN when the confidence is below the threshold, NO_SIGNAL when the power gate held
-        the tile back.
-    confidence: of the most probable label, None when gated; probabilities: of all labels, empty when gated.
-    latency_s: from the arrival of the tile's last sample to the making of this prediction, None offline.
-    """
+    """The model's answer for one tile, or the power gate's."""
 
     label: str
+    """A label of the bundle; UNKNOWN when the confidence is below the threshold; NOISE when the gate held it back."""
     confidence: float | None
+    """Probability of the most probable label; None when the model was not asked."""
     probabilities: Mapping[str, float]
+    """Probability of each label; empty when the model was not asked."""
     start_sample: int
+    """Absolute index of the tile's first sample in the stream."""
     n_samples: int
+    """Samples from the first to the last that the tile covers."""
     rate_hz: float
+    """Sample rate in Hz; 0.0 when unknown."""
     centre_hz: float | None
+    """Centre frequency in Hz; None when unknown."""
     time: StreamTime | None
+    """Time of the first sample; None when unknown."""
     partial: bool
+    """True when the tile has fewer rows than the bundle's full tile."""
     latency_s: float | None
+    """Seconds from the arrival of the tile's last sample to this prediction; None offline."""
     bundle_id: str
+    """Identity of the bundle that answered."""
     n_nonfinite: int = 0
+    """Samples of the tile that were NaN, infinite or beyond 1e15."""
+    inferred: bool = True
+    """True when the model was asked; False when the power gate held the tile back."""
+    floor_db: float = 0.0
+    """The tile's median in dB relative to full scale per FFT bin."""
+    peak_db: float = 0.0
+    """The tile's 99.9 % quantile in dB relative to full scale per FFT bin."""
+    margin_db: float = 0.0
+    """peak_db over the noise floor known for this tuning, or over floor_db where none is known."""
     rate_note: str = ""
+    """"" or why the sample rate makes this prediction doubtful: "unknown" or "outside 0.25 to 25 MS/s"."""
+    n_gap_samples: int = 0
+    """Samples of digital silence that were left out of the tile."""
 
     @property
     def gated(self) -> bool:
-        """Whether the power gate held the tile back, so that no engine saw it."""
-        return self.label == NO_SIGNAL
+        """True when the power gate held the tile back."""
+        return not self.inferred
 
     def as_dict(self) -> dict[str, object]:
-        """Plain types for JSON; `time` as float seconds since the epoch or None."""
+        """Plain types for JSON; `time` as `StreamTime.as_dict` or None."""
         return {
             "label": self.label,
             "confidence": self.confidence,
             "probabilities": dict(self.probabilities),
+            "inferred": self.inferred,
             "start_sample": self.start_sample,
             "n_samples": self.n_samples,
             "rate_hz": self.rate_hz,
+            "rate_note": self.rate_note,
             "centre_hz": self.centre_hz,
-            "time": None if self.time is None else float(self.time),
+            "time": None if self.time is None else self.time.as_dict(),
             "partial": self.partial,
             "latency_s": self.latency_s,
+            "floor_db": self.floor_db,
+            "peak_db": self.peak_db,
+            "margin_db": self.margin_db,
             "n_nonfinite": self.n_nonfinite,
+            "n_gap_samples": self.n_gap_samples,
             "bundle_id": self.bundle_id,
         }
 
@@ -189,7 +219,7 @@ class ChannelEstimate:
         return False
 
     def facts(self) -> dict[str, object]:
-        """All but the channel, in plain types for JSON; `time` as float seconds since the epoch or None."""
+        """All but the channel, in plain types for JSON; `time` as `StreamTime.as_dict` or None."""
         return {
             "method": self.method,
             "noise_power": self.noise_power,
@@ -199,7 +229,7 @@ class ChannelEstimate:
             "backed_off": self.backed_off,
             "start_sample": self.start_sample,
             "n_samples": self.n_samples,
-            "time": None if self.time is None else float(self.time),
+            "time": None if self.time is None else self.time.as_dict(),
             "latency_s": self.latency_s,
             "n_nonfinite": self.n_nonfinite,
             "bundle_id": self.bundle_id,
@@ -215,10 +245,7 @@ Estimate = Prediction | PositionEstimate | ChannelEstimate
 
 @dataclass(slots=True)
 class Accounts:
-    """Where every tile went; closes at every moment: tiles_in = inferred + gated + dropped + failed + waiting.
-
-    gated: decided by the power gate without the engine. waiting: queued or in the engine right now.
-    """
+    """Counts of tiles by outcome; at every moment tiles_in = inferred + gated + dropped + failed + waiting."""
 
     tiles_in: int = 0
     inferred: int = 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import wavesfm_core
 
 PUBLIC = {
-    "NO_SIGNAL",
+    "NOISE",
     "UNKNOWN",
     "Accounts",
     "BundleError",

@@ -10,7 +10,7 @@ import pytest
 from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, EngineError
 from wavesfm_core.heads import ChannelHead, ClassificationHead, PositionHead, make_head, softmax
-from wavesfm_core.types import NO_SIGNAL, UNKNOWN, PositionEstimate, StreamTime, Tile
+from wavesfm_core.types import NOISE, UNKNOWN, PositionEstimate, StreamTime, Tile
 
 SPEC = HeadSpec("classification", ("a", "b", "c"), 0.5)
 TILE = Tile(np.zeros((1, 2, 2), np.float32), 100, 50, 1e6, 2e9, StreamTime(7, 0.5), True, n_nonfinite=3)
@@ -65,11 +65,11 @@ def test_softmax_of_huge_logits() -> None:
     np.testing.assert_allclose(softmax(logits([3e38, 3e38, -3e38])), [[0.5, 0.5, 0.0]])
 
 
-def test_no_signal_and_latency() -> None:
+def test_held_back_and_latency() -> None:
     arrived = Tile(TILE.data, 0, 1, arrived_s=time.monotonic() - 10)
-    prediction = ClassificationHead(SPEC, "m").no_signal(arrived)
-    assert (prediction.label, prediction.confidence, dict(prediction.probabilities)) == (NO_SIGNAL, None, {})
-    assert prediction.gated
+    prediction = ClassificationHead(SPEC, "m").held_back(arrived, 2.5)
+    assert (prediction.label, prediction.confidence, dict(prediction.probabilities)) == (NOISE, None, {})
+    assert (prediction.gated, prediction.inferred, prediction.margin_db) == (True, False, 2.5)
     assert 10 <= prediction.latency_s < 100
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import tiny_onnx
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError
@@ -20,7 +21,7 @@ from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.power_gate import PowerGate
 from wavesfm_core.preprocess.tile_stream import TileStream
 from wavesfm_core.recordings.iqfile import open_recording
-from wavesfm_core.types import NO_SIGNAL, UNKNOWN, Prediction, Tile
+from wavesfm_core.types import NOISE, UNKNOWN, Prediction, Tile
 
 Tone = Callable[..., np.ndarray]
 
@@ -42,33 +43,78 @@ class Recorder(FakeEngine):
 def recorded(fake_bundle: Path) -> tuple[Pipeline, Recorder]:
     bundle = Bundle.open(fake_bundle)
     engine = Recorder(bundle)
-    return Pipeline(bundle, engine, ClassificationHead(bundle.spec.head, bundle.id), PowerGate(None)), engine
+    gate = PowerGate(None, bundle.spec.preprocess, bundle.spec.head.labels)
+    return Pipeline(bundle, engine, ClassificationHead(bundle.spec.head, bundle.id), gate), engine
+
+
+NOISE_TILES = 40  # of them the gate holds back most
+
+
+def noise(tone: Tone, n_tiles: int) -> np.ndarray:
+    return tone(0.1, n_tiles * 2048, snr_db=-200)
 
 
 def scene(tone: Tone) -> np.ndarray:
-    """Two tiles left, two of noise, one and a part right."""
-    return np.concatenate([tone(-0.2, 4096), tone(0.1, 4096, snr_db=-200), tone(0.3, 3000)])
+    """Two tiles left, NOISE_TILES of noise, one and a part right."""
+    return np.concatenate([tone(-0.2, 4096), noise(tone, NOISE_TILES), tone(0.3, 3000)])
 
 
-def test_labels_in_order_with_gated_tiles_between(pipeline: Pipeline, tone: Tone) -> None:
+def test_labels_in_order_with_noise_between(pipeline: Pipeline, tone: Tone) -> None:
     predictions = pipeline.classify(scene(tone), 1e6, 100e6)
-    labels = ["left", "left", NO_SIGNAL, NO_SIGNAL, "right", "right"]
+    labels = ["left", "left", *[NOISE] * NOISE_TILES, "right", "right"]
     assert [p.label for p in predictions] == labels
-    assert [p.start_sample for p in predictions] == [0, 2048, 4096, 6144, 8192, 10240]
-    assert [p.partial for p in predictions] == [False] * 5 + [True]
+    assert [p.start_sample for p in predictions] == [2048 * i for i in range(len(labels))]
+    assert [p.partial for p in predictions] == [False] * (len(labels) - 1) + [True]
     assert {(p.rate_hz, p.centre_hz, p.bundle_id) for p in predictions} == {(1e6, 100e6, pipeline.bundle.id)}
     assert sum(predictions[0].probabilities.values()) == pytest.approx(1)
 
 
-def test_gated_tiles_do_not_reach_the_engine(recorded: tuple[Pipeline, Recorder], tone: Tone) -> None:
-    pipeline, engine = recorded
+class Answering(FakeEngine):
+    """Answers as the fake bundle's model does."""
+
+    def run(self, inputs: Any) -> Any:
+        super().run(inputs)
+        return {"logits": tiny_onnx.oracle(inputs["tile"], inputs["log10_rate"], 3)}
+
+
+def test_known_noise_does_not_reach_the_engine(recorded: tuple[Pipeline, Recorder], tone: Tone) -> None:
+    pipeline, _ = recorded
+    pipeline.engine = engine = Answering(pipeline.bundle)
     pipeline.gate.gate_db = 12.0
     predictions = pipeline.classify(scene(tone), 1e6, batch_tiles=6)
-    assert engine.calls == [4]
-    assert [p.gated for p in predictions] == [False, False, True, True, False, False]
-    assert predictions[2].confidence is None
-    pipeline.classify(tone(0, 2048, snr_db=-200), 1e6)
-    assert engine.calls == [4]
+    held = [p for p in predictions if p.gated]
+    assert len(held) > NOISE_TILES / 2 and {p.label for p in held} == {NOISE}
+    assert sum(engine.calls) == len(predictions) - len(held)
+    assert {(p.confidence, len(p.probabilities), p.inferred) for p in held} == {(None, 0, False)}
+    assert not any(p.gated for p in predictions[:6] + predictions[-2:])
+    pipeline.gate.gate_db = None
+    assert all(p.inferred for p in pipeline.classify(noise(tone, 10), 1e6))
+
+
+def test_every_prediction_tells_its_levels(pipeline: Pipeline, tone: Tone) -> None:
+    predictions = pipeline.classify(scene(tone), 1e6)
+    for p in predictions:
+        assert p.floor_db < p.peak_db and np.isfinite(p.margin_db)
+    (carrier, known) = predictions[0], predictions[-2]
+    assert carrier.margin_db == pytest.approx(carrier.peak_db - carrier.floor_db)  # no noise is known yet
+    floors = [p.floor_db for p in predictions if p.label == NOISE]
+    assert known.margin_db == pytest.approx(known.peak_db - np.mean(floors), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "note"),
+    [
+        (0.0, "unknown"),
+        (1e6, ""),
+        (0.25e6, ""),
+        (25.001e6, ""),
+        (26e6, "outside 0.25 to 25 MS/s"),
+        (4.0, "outside 0.25 to 25 MS/s"),
+    ],
+)
+def test_a_rate_that_was_not_trained_is_noted(pipeline: Pipeline, tone: Tone, rate_hz: float, note: str) -> None:
+    (prediction,) = pipeline.classify(tone(0.1, 2048), rate_hz)
+    assert prediction.rate_note == note == prediction.as_dict()["rate_note"]
 
 
 def test_engine_inputs(recorded: tuple[Pipeline, Recorder], tone: Tone) -> None:
@@ -103,6 +149,7 @@ def test_chunks_and_batches_change_nothing(fake_bundle: Path, tone: Tone, sizes:
         parts += pipeline.predict(tiles[first : first + batch_tiles])
     for a, b in zip(whole, parts, strict=True):
         assert (a.label, a.start_sample, a.n_samples) == (b.label, b.start_sample, b.n_samples)
+        assert a.inferred == b.inferred
         assert a.probabilities == pytest.approx(b.probabilities, abs=1e-6)
 
 
@@ -113,7 +160,7 @@ def test_a_recording_gives_the_same_as_its_samples(pipeline: Pipeline, tone: Ton
         assert list(pipeline.classify_recording(recording)) == pipeline.classify(samples, 1e6)
 
 
-def test_segments_of_a_recording_start_new_tiles(pipeline: Pipeline, tone: Tone, tmp_path: Path) -> None:
+def test_captures_of_other_frequencies_start_new_tiles(pipeline: Pipeline, tone: Tone, tmp_path: Path) -> None:
     meta = {
         "global": {"core:datatype": "cf32_le", "core:version": "1.2.0", "core:sample_rate": 1e6},
         "captures": [
@@ -128,21 +175,22 @@ def test_segments_of_a_recording_start_new_tiles(pipeline: Pipeline, tone: Tone,
         predictions = list(pipeline.classify_recording(recording))
     told = [(p.start_sample, p.partial, p.centre_hz, p.label) for p in predictions]
     assert told == [(0, False, 1e9, "left"), (2048, True, 1e9, "left"), (3000, False, 2e9, "right")]
-    assert [None if p.time is None else float(p.time) for p in predictions] == [5.0, 5.0 + 2048 / 1e6, None]
+    assert [None if p.time is None else float(p.time) for p in predictions] == pytest.approx(
+        [5.0, 5.0 + 2048 / 1e6, 5.0 + 3000 / 1e6]
+    )
 
 
-def test_a_second_stream_starts_with_a_new_noise_floor(pipeline: Pipeline, tone: Tone) -> None:
-    noise = tone(0, 2048, snr_db=-200)
-    pipeline.classify(noise * np.float32(1e-3), 1e6)
-    assert pipeline.classify(noise, 1e6)[0].gated
+def test_a_second_stream_starts_with_an_empty_memory(pipeline: Pipeline, tone: Tone) -> None:
+    assert any(p.gated for p in pipeline.classify(noise(tone, 12), 1e6))
+    assert pipeline.classify(noise(tone, 1), 1e6)[0].inferred
 
 
 def test_threshold_and_gate_options(fake_bundle: Path, tone: Tone) -> None:
     pipeline = Pipeline.open(fake_bundle, device="onnxruntime", gate_db=None, threshold=1.0)
     noise = pipeline.classify(tone(0, 2048, snr_db=-200), 1e6)[0]
-    assert (noise.label, max(noise.probabilities, key=noise.probabilities.__getitem__)) == (UNKNOWN, "quiet")
+    assert (noise.label, max(noise.probabilities, key=noise.probabilities.__getitem__)) == (UNKNOWN, "noise")
     pipeline.head.threshold = 0.2
-    assert pipeline.classify(tone(0, 2048, snr_db=-200), 1e6)[0].label == "quiet"
+    assert pipeline.classify(tone(0, 2048, snr_db=-200), 1e6)[0].label == "noise"
 
 
 def test_samples_that_are_not_finite_are_counted(pipeline: Pipeline, tone: Tone) -> None:
@@ -190,8 +238,6 @@ def test_a_failing_engine_is_an_engine_error(recorded: tuple[Pipeline, Recorder]
 
 
 def test_opening_replays_the_golden_tiles(fake_bundle: Path, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-    from support import tiny_onnx
-
     other = tiny_onnx.model(3, scale=1.1)
     path = make_bundle(tmp_path / "other", model=other)
     with pytest.raises(BundleError, match=r"golden stage engine \(onnxruntime .*output logits"):

@@ -44,7 +44,7 @@ class Pipeline:
         if (error := self.error(tiles)) is not None:
             raise error
         scores = np.zeros((1, 2), np.float32)
-        return [HEAD.no_signal(t) if t.start_sample % 3 == 2 else HEAD.predict(scores, [t])[0] for t in tiles]
+        return [HEAD.held_back(t, 0.0) if t.start_sample % 3 == 2 else HEAD.predict(scores, [t])[0] for t in tiles]
 
 
 class Caller:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle.bundle import SPEC, Bundle, bundle_inputs
+from wavesfm_core.bundle.bundle import SPEC, Bundle
 from wavesfm_core.engines import open_engine
 from wavesfm_core.engines.availability import (
     missing_for_onnxruntime_cuda,
@@ -23,6 +23,7 @@ from wavesfm_core.engines.onnxruntime import CUDA, OnnxRuntimeEngine, cuda_provi
 from wavesfm_core.engines.standby import StandbyEngine
 from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import EngineError
+from wavesfm_core.preprocess.golden_inputs import golden_inputs
 
 MISSING = missing_for_tensorrt() or unloadable_for_tensorrt()
 MISSING_CUDA = missing_for_onnxruntime_cuda()
@@ -40,10 +41,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def batch(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
     golden = bundle.golden()
-    rows = np.arange(count) % len(golden.tiles)
+    rows = [i % len(golden.tiles) for i in range(count)]
     tiles = np.stack([np.roll(golden.tiles[row], i, axis=-1) for i, row in enumerate(rows)])
-    snr_db = golden.snr_db(bundle.spec)
-    return bundle_inputs(bundle.spec, tiles, golden.rate_hz[rows], None if snr_db is None else snr_db[rows])
+    return golden_inputs(bundle.spec, golden, rows, tiles)
 
 
 @needs_tensorrt

@@ -32,7 +32,8 @@ class Messages(gr_unittest.TestCase):
             "label": pmt.is_symbol, "confidence": pmt.is_real, "probabilities": pmt.is_dict, "start_sample":
             pmt.is_uint64, "n_samples": pmt.is_uint64, "rate_hz": pmt.is_real, "centre_hz": pmt.is_real, "time":
             pmt.is_tuple, "partial": pmt.is_bool, "latency_s": pmt.is_real, "n_nonfinite": pmt.is_uint64, "bundle_id":
-            pmt.is_symbol,
+            pmt.is_symbol, "inferred": pmt.is_bool, "rate_note": pmt.is_symbol, "floor_db": pmt.is_real, "peak_db":
+            pmt.is_real, "margin_db": pmt.is_real, "n_gap_samples": pmt.is_uint64,
         }  # fmt: skip
         self.assertEqual(set(pmt.to_python(message)), set(types))
         for key, is_right in types.items():
@@ -40,26 +41,25 @@ class Messages(gr_unittest.TestCase):
         (prediction,) = graph.predictions
         self.assertEqual(prediction["label"], "left")
         self.assertAlmostEqual(sum(prediction["probabilities"].values()), 1.0, 6)
-        self.assertEqual(set(prediction["probabilities"]), {"quiet", "left", "right"})
+        self.assertEqual(set(prediction["probabilities"]), {"noise", "left", "right"})
         self.assertEqual(prediction["confidence"], prediction["probabilities"]["left"])
         self.assertTrue(0 < prediction["latency_s"] < 60)
         self.assertEqual(prediction["bundle_id"], graph.classifier.bundle_id)
 
-    def test_noise_is_no_signal(self):
-        graph = Collector(
-            vector_source(self.tone(0, TILE, snr_db=-200)), wavesfm.classifier(self.bundle, gate_db=20)
-        ).run()
-        (prediction,) = graph.predictions
-        self.assertEqual(
-            (prediction["label"], prediction["confidence"], prediction["probabilities"]), ("no signal", None, None)
-        )
-        self.assertEqual(graph.status("finished")[0]["gated"], 1)
+    def test_known_noise_is_held_back(self):
+        noise = vector_source(self.tone(0, 20 * TILE, snr_db=-200))
+        graph = Collector(noise, wavesfm.classifier(self.bundle, gate_db=20)).run()
+        self.assertEqual({prediction["label"] for prediction in graph.predictions}, {"noise"})
+        held = [prediction for prediction in graph.predictions if not prediction["inferred"]]
+        self.assertEqual({(p["confidence"], p["probabilities"]) for p in held}, {(None, None)})
+        self.assertGreater(len(held), 10)
+        self.assertEqual(graph.status("finished")[0]["gated"], len(held))
 
     def test_a_negative_gate_is_no_gate(self):
         graph = Collector(
             vector_source(self.tone(0, TILE, snr_db=-200)), wavesfm.classifier(self.bundle, gate_db=-1)
         ).run()
-        self.assertEqual(graph.predictions[0]["label"], "quiet")
+        self.assertEqual(graph.predictions[0]["label"], "noise")
 
     def test_label_says_each_change_once(self):
         samples = np.concatenate([self.tone(-0.2, 3 * TILE), self.tone(0.3, 2 * TILE)])
@@ -218,8 +218,9 @@ def test_setters_while_running(fake_bundle, fake_engine, tone):
         assert labels_become("unknown")
         classifier.set_threshold(-1)
         assert labels_become("right")
-        classifier.set_gate_db(200.0)
-        assert labels_become("no signal")
+        classifier.set_gate_db(200.0)  # a signal that the model names is never held back
+        assert labels_become("right")
+        assert all(p["inferred"] for p in graph.predictions)
         classifier.set_gate_db(-1)
         assert labels_become("right")
         classifier.set_policy("drop_oldest")

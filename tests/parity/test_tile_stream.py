@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wavesfm_core.bundle.spec import SpectrogramSpec
-from wavesfm_core.errors import InputError
+from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_core.preprocess.tile_stream import TileStream
 from wavesfm_core.types import StreamTime, Tile
@@ -112,6 +112,89 @@ def test_a_stream_goes_on_after_finish() -> None:
     (full,) = stream.push(noise(512))
     assert (partial.start_sample, full.start_sample, full.partial) == (0, 200, False)
     assert float(full.time) == pytest.approx(2.0)
+
+
+def jittered(stream: TileStream, times: np.ndarray, n: int) -> list[Tile]:
+    """Push n samples after each reported time, in seconds past an epoch that a float cannot hold to the microsecond."""
+    tiles = []
+    for seconds in times:
+        tiles += stream.retune(time=StreamTime(1_700_000_000, 0.0).advanced(seconds))
+        tiles += stream.push(noise(n))
+    return tiles
+
+
+def test_jitter_and_drift_of_reported_times_leave_full_tiles() -> None:
+    rate_hz, n = 2e6, 2000
+    at = np.arange(600) * n / rate_hz
+    rng = np.random.default_rng(0)
+    for times in (at + 2e-6 * rng.normal(size=at.size), at * (1 + 15e-6), at * (1 - 1e-6)):
+        stream = TileStream(SPEC, rate_hz)
+        tiles = jittered(stream, times, n)
+        assert not any(t.partial for t in tiles)
+        assert (stream.accounts.gaps, stream.accounts.samples_lost, stream.samples_skipped) == (0, 0, 0)
+        last = tiles[-1]
+        expected = times[-1] + (last.start_sample - (at.size - 1) * n) / rate_hz
+        assert last.time.seconds_after(StreamTime(1_700_000_000, 0.0)) == pytest.approx(expected, abs=8e-6)
+
+
+def test_reports_a_second_apart_may_drift_by_20_ppm() -> None:
+    stream = TileStream(SPEC, 20_000.0)
+    jittered(stream, np.arange(30) * (1 + 18e-6), 20_000)
+    assert stream.accounts.gaps == 0
+
+
+def test_a_packet_that_is_missing_is_a_gap_and_counted() -> None:
+    rate_hz, n = 2e6, 1000
+    at = np.arange(100) * n / rate_hz + 1e-6 * np.random.default_rng(0).normal(size=100)
+    at[40:] += n / rate_hz
+    stream = TileStream(SPEC, rate_hz)
+    tiles = jittered(stream, at, n)
+    accounts = stream.accounts
+    assert accounts.gaps == 1 and accounts.samples_lost == pytest.approx(n, abs=10)
+    assert accounts.skipped_gap + accounts.partial_tiles > 0
+    (ends,) = [i for i, t in enumerate(tiles) if t.start_sample == 40 * n]
+    assert tiles[ends].time.seconds_after(tiles[ends - 1].time) > n / rate_hz
+
+
+@pytest.mark.parametrize("tolerance_s", [0.0, 1e-3])
+def test_the_tolerance_is_a_parameter(tolerance_s: float) -> None:
+    stream = TileStream(SPEC, 1e6, tolerance_s=tolerance_s)
+    jittered(stream, np.array([0.0, 1e-3 + 5e-4]), 1000)
+    assert stream.accounts.gaps == (tolerance_s == 0.0)
+    with pytest.raises(ConfigurationError, match="tolerance_s"):
+        TileStream(SPEC, tolerance_s=-1.0)
+
+
+def test_what_is_reported_again_ends_no_tile() -> None:
+    stream = TileStream(SPEC, 2e6, 100e6)
+    for i in range(20):
+        assert stream.retune(rate_hz=2e6 + (i % 2) * 1e-4, centre_hz=100e6 * (1 + (i % 2) * 1e-12)) == []
+        stream.push(noise(100))
+    accounts = stream.accounts
+    assert (accounts.retunes, accounts.tiles, accounts.partial_tiles) == (0, 3, 0)
+
+
+def test_accounts_say_why_samples_were_skipped() -> None:
+    stream = TileStream(SPEC, 1e6, 100e6, StreamTime(5, 0.0))
+    stream.push(noise(100))
+    stream.retune(centre_hz=101e6)
+    stream.push(noise(90))
+    stream.retune(time=StreamTime(6, 0.0))
+    stream.push(noise(512 + 80))
+    stream.finish()
+    accounts = stream.accounts
+    assert (accounts.skipped_retune, accounts.skipped_gap, accounts.skipped_end) == (100, 90, 80)
+    assert (accounts.retunes, accounts.gaps, accounts.samples_lost) == (1, 1, 1_000_000 - 190)
+    assert accounts.as_dict()["samples_skipped"] == stream.samples_skipped == 270
+
+
+def test_time_going_back_is_a_gap_without_lost_samples() -> None:
+    stream = TileStream(SPEC, 1e6, time=StreamTime(5, 0.0))
+    stream.push(noise(512))
+    stream.retune(time=StreamTime(1, 0.0))
+    (tile,) = stream.push(noise(512))
+    assert tile.time == StreamTime(1, 0.0)
+    assert (stream.accounts.gaps, stream.accounts.samples_lost) == (1, 0)
 
 
 def test_n_nonfinite_reaches_the_tile() -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pmt
 from gnuradio import blocks, gr
 from gnuradio.wavesfm.pdus import grid_from_pmt
-from support.flowgraphs import WATCHDOG_S, run
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.bundle.spec import to_dict
 from wavesfm_core.types import Slot
+
+from support.flowgraphs import WATCHDOG_S, run
 
 
 def numerology(antennas: int = 3, **changes: Any) -> OFDMSpec:

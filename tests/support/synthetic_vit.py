@@ -7,12 +7,13 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from support import tiny_onnx
 from wavesfm_core.bundle.bundle import Bundle, write_bundle
 from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
 from wavesfm_core.onnx_graph import Graph, Initialiser, Node
 from wavesfm_core.preprocess.tile import prepare
+
+from support import tiny_onnx
 
 PAPER = {"depth": 12, "width": 512, "heads": 8, "side": 224, "channels": 1}
 SMALL = {"depth": 2, "width": 32, "heads": 4, "side": 32, "channels": 2}
@@ -95,7 +96,7 @@ def make_bundle(directory: Path, outputs: np.ndarray | None = None, **size: int)
         licence="CC0-1.0",
         training_data="none",
     )
-    golden = Golden((), np.zeros(2), tiles, {"logits": outputs}, arrays)
+    golden = Golden(tuple(arrays), np.zeros(2), tiles, {"logits": outputs})
     return write_bundle(directory, bundle, model, golden, "# synthetic\n")
 
 

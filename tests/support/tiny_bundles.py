@@ -6,11 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from support import tiny_onnx
 from wavesfm_core.bundle.bundle import write_bundle
 from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
 from wavesfm_core.preprocess.tile import prepare
+
+from support import tiny_onnx
 
 HEADS = {
     "classification": HeadSpec("classification", labels=("run", "walk", "fall")),
@@ -47,5 +48,5 @@ def make_image_bundle(
     tiles = tuple(prepare(array, spec) for array in golden_arrays)
     outputs = {name: tiny_onnx.image_oracle(np.stack(tiles), head.output_shape)}
     onnx = tiny_onnx.image_model(spec.tile_shape, head.output_shape, name) if model is None else model
-    golden = Golden((), np.zeros(2), tiles, outputs, golden_arrays)
+    golden = Golden(tuple(golden_arrays), np.zeros(2), tiles, outputs)
     return write_bundle(directory, BundleSpec(**{**fields, **changes}), onnx, golden, "# tiny\n").path

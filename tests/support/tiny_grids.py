@@ -6,15 +6,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from support import tiny_onnx
-from wavesfm_core.bundle.bundle import bundle_inputs, write_bundle
+from wavesfm_core.bundle.bundle import write_bundle
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, TensorSpec
 from wavesfm_core.channel.estimators import LeastSquares
+from wavesfm_core.preprocess.golden_inputs import golden_inputs
 from wavesfm_core.preprocess.pilot_grid import Observation
 from wavesfm_core.preprocess.tile import prepare
+
+from support import tiny_onnx
 
 SNR_WEIGHT = 0.01  # of the tiny model: what each dB adds to every output
 
@@ -133,12 +135,12 @@ def make_grid_bundle(
     )
     grids = tuple(received(spec, paths(spec, 2, seed=9), 12.0))
     tiles = tuple(prepare(grid, preprocess) for grid in grids)
-    golden = Golden((), np.zeros(2), tiles, {}, (), grids)
-    fed = bundle_inputs(contract, np.stack(tiles), golden.rate_hz, golden.snr_db(contract))
+    golden = Golden(grids, np.zeros(2), tiles, {})
+    fed = golden_inputs(contract, golden)
     if layout == "least_squares":
         features = np.concatenate([fed["tile"].reshape(2, -1), fed["snr_db"]], axis=1)
         made = (features @ weights).reshape(2, *head.output_shape)
     else:
         made = tiny_onnx.image_oracle(fed["tile"], head.output_shape)
-    golden = Golden((), golden.rate_hz, tiles, {"channel": made}, (), grids)
+    golden = Golden(grids, golden.rate_hz, tiles, {"channel": made})
     return write_bundle(directory, contract, onnx, golden, "# tiny\n", covs).path

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from support.loop_toys import ENCODER
 from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, Preprocess, SpectrogramSpec, preprocess_from_dict, to_dict
 from wavesfm_trainer.data.cache import read_note, write_cache
 from wavesfm_trainer.data.readers.base import Raw
@@ -18,6 +17,8 @@ from wavesfm_trainer.data.tasks import Task
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.models.mae import MaskedAutoencoder
 from wavesfm_trainer.models.task_model import TaskArgs, TaskModel
+
+from support.loop_toys import ENCODER
 
 SIZE = {"height": 32, "width": 32, "shares": (0.4, 0.1, 0.5)}
 KINDS = ("classification", "position", "channel")

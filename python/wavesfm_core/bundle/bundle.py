@@ -15,19 +15,21 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import BundleError, ConfigurationError, InputError
+from ..hashing import file_sha256
 from .covariance import FILE_LIMIT, Covariances
 from .golden import GOLDEN_LIMIT, Golden
-from .spec import BundleSpec, PilotGridSpec, from_dict, to_dict
-
-if TYPE_CHECKING:
-    pass
+from .pilot_grid_spec import PilotGridSpec
+from .preprocess_spec import PreprocessSpec
+from .spec import BundleSpec, from_dict, to_dict
 
 log = logging.getLogger(__name__)
+
+P = TypeVar("P", bound=PreprocessSpec)
 
 SCHEMA_VERSION = 1
 MODEL, SPEC, GOLDEN, README = "model.onnx", "bundle.json", "golden.npz", "README.md"
@@ -72,20 +74,42 @@ class Bundle:
         _check_file(self.model_path, LIMITS[MODEL])
         _require_hash(self.model_path, self.spec.sha256)
 
+    def preprocess_as(self, kind: type[P], reason: str) -> P:
+        """The preprocessing, where it is of one kind.
+
+        Parameters
+        ----------
+        kind : type of PreprocessSpec
+            The kind that the caller needs.
+        reason : str
+            Why, for the error: "IQ is to be read".
+
+        Raises
+        ------
+        ConfigurationError
+            The bundle is of another kind.
+        """
+        preprocess = self.spec.preprocess
+        if isinstance(preprocess, kind):
+            return preprocess
+        found, expected = (f"{name.replace('_', ' ')}s" for name in (preprocess.kind, kind.kind))
+        raise ConfigurationError(self.path, "preprocess", f"a model for {found}", f"one for {expected}, since {reason}")
+
     def golden(self) -> Golden:
         """The golden tiles, checked against the spec's tensors; raises BundleError."""
-        golden = Golden.load(self.path / GOLDEN)
+        golden = Golden.load(self.path / GOLDEN, self.spec.preprocess.input_name)
         golden.check(self.spec, self.path / GOLDEN)
         return golden
 
     def covariances(self) -> Covariances:
         """Those of the channels that the model was trained on; raises BundleError where there are none, or bad ones."""
-        path, preprocess = self.path / COVARIANCES, self.spec.preprocess
-        if not self.spec.covariances or not isinstance(preprocess, PilotGridSpec):
+        path = self.path / COVARIANCES
+        if not self.spec.covariances:
             raise BundleError(path, "covariances", "nothing", "a bundle of pilot grids that has them")
+        numerology = self.preprocess_as(PilotGridSpec, "covariances are asked for").numerology
         try:
             covariances = Covariances.load(path)
-            covariances.require(preprocess.numerology)
+            covariances.require(numerology)
         except InputError as error:
             raise BundleError(error.where, error.field, error.found, error.expected) from error
         return covariances
@@ -136,7 +160,7 @@ def write_bundle(
             (fresh / MODEL).write_bytes(onnx)
             values = {"schema_version": SCHEMA_VERSION, **to_dict(spec)}
             (fresh / SPEC).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-            golden.save(fresh / GOLDEN)
+            golden.save(fresh / GOLDEN, spec.preprocess.input_name)
             (fresh / README).write_text(readme, encoding="utf-8")
             if extra:
                 (fresh / COVARIANCES).write_bytes(extra)
@@ -182,18 +206,16 @@ _OUTPUTS = {
 
 def _check_consistency(spec: BundleSpec, path: Path) -> None:
     """What no single field can say: inputs that can be fed, and a first output that the head can read."""
-    shapes: dict[str, tuple[int, ...]] = {"tile": (-1, *spec.preprocess.tile_shape)}
-    if spec.preprocess.kind == "spectrogram":
-        shapes["log10_rate"] = (-1, 1)
-        if spec.head.task != "classification":
-            raise BundleError(path, "head.task", spec.head.task, "classification, the only task of spectrograms")
-    if isinstance(spec.preprocess, PilotGridSpec):
-        shapes["snr_db"] = (-1, 1)
-        grid = spec.preprocess.numerology.grid_shape
-        if spec.head.task != "channel" or tuple(spec.head.grid) != grid:
-            other = f"task {spec.head.task}, grid {tuple(spec.head.grid)}"
-            raise BundleError(path, "head", other, f"task channel and grid {grid}, as the numerology has")
-    elif spec.covariances:
+    preprocess = spec.preprocess
+    shapes: dict[str, tuple[int, ...]] = {"tile": (-1, *preprocess.tile_shape)}
+    shapes |= dict.fromkeys(preprocess.side_inputs, (-1, 1))
+    if spec.head.task not in preprocess.tasks:
+        expected = f"{' or '.join(preprocess.tasks)}, for {preprocess.kind.replace('_', ' ')}s"
+        raise BundleError(path, "head.task", spec.head.task, expected)
+    if preprocess.channel_grid not in (None, tuple(spec.head.grid)):
+        expected = f"{preprocess.channel_grid}, as the numerology has"
+        raise BundleError(path, "head.grid", tuple(spec.head.grid), expected)
+    if spec.covariances and not preprocess.has_covariances:
         raise BundleError(path, "covariances", spec.covariances, "none: only bundles of pilot grids have them")
     for tensor in spec.inputs:
         if tensor.source not in shapes:
@@ -216,17 +238,9 @@ def _check_consistency(spec: BundleSpec, path: Path) -> None:
 
 
 def _require_hash(path: Path, expected: str) -> None:
-    digest = _sha256(path)
+    digest = file_sha256(path)
     if digest != expected:
         raise BundleError(path, "sha256", digest, expected + " as bundle.json says")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _swap(fresh: Path, target: Path, old: Path) -> None:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import Rules, require_rules
 from ..errors import BundleError, InputError
+from ..hashing import json_sha256
 
 FFT_LIMIT = 65536
 ANTENNAS_LIMIT = 1024
@@ -57,12 +57,9 @@ class OFDMSpec:
 
     def __post_init__(self) -> None:
         for rules in (self._size_rules, self._pilot_rules):  # the second builds on sizes that the first has checked
-            for name, (holds, expected) in rules().items():
-                if not holds:
-                    found = repr(getattr(self, name))
-                    raise BundleError("numerology", name, found if len(found) <= 60 else found[:57] + "...", expected)
+            require_rules("numerology", self, rules(), BundleError)
 
-    def _size_rules(self) -> dict[str, tuple[bool, str]]:
+    def _size_rules(self) -> Rules:
         symbols, fft_size, prefixes = self.symbols, self.fft_size, self.prefix_samples
         above = self._lowest + self.subcarriers - 1 + self.dc_null
         fit = self.subcarriers >= 1 and -self._lowest <= fft_size // 2 and above <= (fft_size - 1) // 2
@@ -83,7 +80,7 @@ class OFDMSpec:
             "spacing_hz": (0 < self.spacing_hz < math.inf, "a positive number"),
         }
 
-    def _pilot_rules(self) -> dict[str, tuple[bool, str]]:
+    def _pilot_rules(self) -> Rules:
         ascending = all(a < b for a, b in zip(self.pilot_symbols, self.pilot_symbols[1:]))
         within = len(self.pilot_symbols) >= 1 and self.pilot_symbols[0] >= 0 and self.pilot_symbols[-1] < self.symbols
         step = 1 <= self.pilot_step <= self.subcarriers
@@ -147,8 +144,7 @@ class OFDMSpec:
     @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits that differ where the numerology does."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return json_sha256(dataclasses.asdict(self))[:12]
 
     def require(self, other: OFDMSpec, where: str, but_pilots: bool = False) -> None:
         """Raise InputError, naming `where` and the first field that differs, unless `other` is this numerology.

@@ -8,213 +8,30 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, TypeVar, cast
 
+from ..checks import Rules, require_rules
 from ..errors import BundleError
-from .ofdm_spec import OFDMSpec
+from .image_spec import ImageSpec
+from .pilot_grid_spec import PilotGridSpec
+from .preprocess_spec import PreprocessSpec
+from .spectrogram_spec import SpectrogramSpec
 
 T = TypeVar("T")
-PreprocessT = TypeVar("PreprocessT", "SpectrogramSpec", "ImageSpec", "PilotGridSpec")
 
-WINDOWS = ("hann", "hamming", "blackman", "rectangular")
-REFERENCES = ("median", "full_scale")
+DEFAULT_KIND = SpectrogramSpec.kind
+"""Kind of a specification that names none, as in files from before there were other kinds."""
 SOURCES = ("tile", "log10_rate", "snr_db")
-LAYOUTS = ("image", "least_squares")
 TASK_FIELDS = {  # of HeadSpec, which hold for one task only
     "classification": ("labels", "threshold"),
     "position": ("axes", "low_m", "high_m"),
     "channel": ("grid", "scale"),
 }
 TASKS = tuple(TASK_FIELDS)
-SIDE_LIMIT = 4096  # of a prepared tile
-CHANNELS_LIMIT = 64
-VALUES_LIMIT = 1 << 26  # of a prepared image with all its channels: 256 MiB
 GRID_LIMIT = 1 << 24  # elements of a channel matrix
 
-
-@final
-@dataclass(frozen=True)
-class SpectrogramSpec:
-    """How IQ becomes a tile: window, FFT, |.|^2, mean over frames, dB with floor, fftshift, resize, range, standardise.
-
-    fft_size, hop_samples: of one frame; window: one of WINDOWS, scaled to unit mean power.
-    frames_averaged: frames whose power is averaged into one row; rows_per_tile: rows of a full tile.
-    min_rows: fewest rows of which a partial tile is made.
-    floor_db: power per FFT bin below which everything is this, in dB relative to full scale (a tone of |x| = 1 on one
-        bin is 0 dB with the rectangular window).
-    height, width: of the prepared tile (time down, frequency rightwards from -rate/2 to rate/2); bicubic, antialiased.
-    reference: "median" subtracts the tile's own median in dB (independent of receiver gain), or as much more as brings
-        the tile's 99.9 % quantile down to high_db; "full_scale" subtracts nothing.
-    low_db, high_db: after the reference, clipped and mapped to [0, 1]; mean, std: then standardised.
-    """
-
-    kind: ClassVar[str] = "spectrogram"
-
-    fft_size: int = 512
-    hop_samples: int = 512
-    window: str = "hann"
-    frames_averaged: int = 2
-    rows_per_tile: int = 448
-    min_rows: int = 4
-    floor_db: float = -160.0
-    height: int = 224
-    width: int = 224
-    reference: str = "median"
-    low_db: float = -20.0
-    high_db: float = 60.0
-    mean: float = 0.25
-    std: float = 0.1
-
-    def __post_init__(self) -> None:
-        rules = {
-            "fft_size": (self.fft_size >= 8 and self.fft_size % 2 == 0 and self.fft_size <= 65536, "even, 8 to 65536"),
-            "hop_samples": (0 < self.hop_samples <= self.fft_size, "1 to fft_size"),
-            "window": (self.window in WINDOWS, f"one of {', '.join(WINDOWS)}"),
-            "frames_averaged": (1 <= self.frames_averaged <= 65536, "1 to 65536"),
-            "rows_per_tile": (1 <= self.rows_per_tile <= 65536, "1 to 65536"),
-            "min_rows": (1 <= self.min_rows <= self.rows_per_tile, "1 to rows_per_tile"),
-            "floor_db": (math.isfinite(self.floor_db), "a finite number"),
-            "height": (1 <= self.height <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
-            "width": (1 <= self.width <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
-            "reference": (self.reference in REFERENCES, f"one of {', '.join(REFERENCES)}"),
-            "high_db": (math.isfinite(self.low_db) and self.low_db < self.high_db < math.inf, "more than low_db"),
-            "mean": (math.isfinite(self.mean), "a finite number"),
-            "std": (math.isfinite(self.std) and self.std > 0, "a positive number"),
-        }
-        _refuse_broken("preprocess", self, rules)
-
-    @property
-    def tile_shape(self) -> tuple[int, int, int]:
-        """Channels (one), height and width of a prepared tile."""
-        return 1, self.height, self.width
-
-    @property
-    def frames_per_tile(self) -> int:
-        """FFT frames of a full tile."""
-        return self.rows_per_tile * self.frames_averaged
-
-    @property
-    def stride_samples(self) -> int:
-        """Samples from the start of one tile to the start of the next."""
-        return self.frames_per_tile * self.hop_samples
-
-    @property
-    def tile_samples(self) -> int:
-        """Samples that a full tile needs; equals the stride when frames do not overlap."""
-        return self.stride_samples + self.fft_size - self.hop_samples
-
-    @property
-    def min_samples(self) -> int:
-        """Fewest samples of which a partial tile can be made."""
-        return (self.min_rows * self.frames_averaged - 1) * self.hop_samples + self.fft_size
-
-
-@final
-@dataclass(frozen=True)
-class ImageSpec:
-    """How an array of CSI, pilots or powers becomes a tile: decibels where asked for, resize, range, standardise.
-
-    An array is float32 [channels, rows, columns] of any rows and columns; a tile is float32 [channels, height, width].
-    decibel_floor: None, or x becomes 10 log10(x + decibel_floor) first (x: powers, none negative; 1e-12 in the paper).
-    height, width: bicubic antialiased resize.
-    low, high: mapped to range_low and range_high, without clipping: the extremes of the training data, so that other
-        data may lie a little outside.
-    mean, std: then subtracted and divided by, one of each for each channel.
-
-    All but the decibels is affine and the resize's weights sum to 1, so the orders in which the paper has the steps
-    (the range before the resize in pre-training, after it in most tasks; the resize last of all for channel
-    estimation) give the same numbers but for rounding: this one order is implemented for all.
-    """
-
-    kind: ClassVar[str] = "image"
-
-    channels: int
-    low: float
-    high: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    range_low: float = 0.0
-    range_high: float = 1.0
-    decibel_floor: float | None = None
-    height: int = 224
-    width: int = 224
-
-    def __post_init__(self) -> None:
-        each = f"{self.channels} finite numbers, one for each channel"
-        rules = {
-            "channels": (1 <= self.channels <= CHANNELS_LIMIT, f"1 to {CHANNELS_LIMIT}"),
-            "low": (math.isfinite(self.low), "a finite number"),
-            "high": (self.low < self.high < math.inf, "more than low"),
-            "mean": (len(self.mean) == self.channels and all(map(math.isfinite, self.mean)), each),
-            "std": (
-                len(self.std) == self.channels and all(math.isfinite(std) and std > 0 for std in self.std),
-                f"{self.channels} positive numbers, one for each channel",
-            ),
-            "range_low": (math.isfinite(self.range_low), "a finite number"),
-            "range_high": (self.range_low < self.range_high < math.inf, "more than range_low"),
-            "decibel_floor": (
-                self.decibel_floor is None or 0 < self.decibel_floor < math.inf,
-                "a positive number, or null for no decibels",
-            ),
-            "height": (1 <= self.height <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
-            "width": (1 <= self.width <= SIDE_LIMIT, f"1 to {SIDE_LIMIT}"),
-            "tile_shape": (math.prod(self.tile_shape) <= VALUES_LIMIT, f"at most {VALUES_LIMIT} values"),
-        }
-        _refuse_broken("preprocess", self, rules)
-
-    @property
-    def tile_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a prepared tile."""
-        return self.channels, self.height, self.width
-
-
-@final
-@dataclass(frozen=True)
-class PilotGridSpec:
-    """How a received grid of an OFDM slot, complex64 [A, S, F], becomes a tile of its pilots.
-
-    numerology: of the slot.
-    layout: "image" is the paper's: float32 [2, 1 + A, P * Fp], real and imaginary parts, row 0 the pilots sent and the
-        rows below what each antenna received, pilot symbol after pilot symbol; then the steps of `image`.
-        "least_squares" is what was received over what was sent, divided by the root of its mean power in the slot:
-        float32 [2 P, A, Fp], real and imaginary part of the first pilot symbol, then of the second.
-    image: for layout "image", of 2 channels; None for "least_squares".
-    """
-
-    kind: ClassVar[str] = "pilot_grid"
-
-    numerology: OFDMSpec
-    layout: str
-    image: ImageSpec | None = None
-
-    def __post_init__(self) -> None:
-        is_image = self.layout == "image"
-        fits = self.image is not None and self.image.channels == 2 if is_image else self.image is None
-        rules = {
-            "layout": (self.layout in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
-            "image": (fits, "an image of 2 channels" if is_image else "null, since the layout is least_squares"),
-        }
-        _refuse_broken("preprocess", self, rules)
-
-    @property
-    def tile_shape(self) -> tuple[int, int, int]:
-        """Of a prepared tile: the image's, or 2 P, A and Fp."""
-        if self.image is not None:
-            return self.image.tile_shape
-        symbols, subcarriers = self.numerology.pilots.shape
-        return 2 * symbols, self.numerology.antennas, subcarriers
-
-
 Preprocess = SpectrogramSpec | ImageSpec | PilotGridSpec
-
-
-def unscaled(spec: PreprocessT) -> PreprocessT:
-    """The same preprocessing without its last step (mean 0, std 1): what a cache holds, to standardise later."""
-    if isinstance(spec, ImageSpec):
-        return dataclasses.replace(spec, mean=(0.0,) * spec.channels, std=(1.0,) * spec.channels)
-    if isinstance(spec, PilotGridSpec):
-        return spec if spec.image is None else dataclasses.replace(spec, image=unscaled(spec.image))
-    return dataclasses.replace(spec, mean=0.0, std=1.0)
+"""All kinds of preprocessing; the first is the one of a specification without "kind"."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +81,7 @@ class HeadSpec:
             if f.name not in ("task", *TASK_FIELDS[self.task]) and getattr(self, f.name) != f.default:
                 expected = f"no such field for {self.task}, which has {', '.join(TASK_FIELDS[self.task])}"
                 raise BundleError("head", f.name, getattr(self, f.name), expected)
-        _refuse_broken("head", self, self._rules())
+        require_rules("head", self, self._rules(), BundleError)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -276,7 +93,7 @@ class HeadSpec:
         antennas, symbols, subcarriers = self.grid
         return 2, antennas, symbols * subcarriers
 
-    def _rules(self) -> dict[str, tuple[bool, str]]:
+    def _rules(self) -> Rules:
         if self.task == "classification":
             different = len(self.labels) >= 2 and len(set(self.labels)) == len(self.labels)
             return {
@@ -310,7 +127,7 @@ class BundleSpec:
     """
 
     name: str
-    preprocess: SpectrogramSpec | ImageSpec | PilotGridSpec
+    preprocess: Preprocess
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     head: HeadSpec
@@ -334,7 +151,9 @@ def to_dict(spec: Any) -> dict[str, Any]:
         return {name: values[name] for name in ("task", *TASK_FIELDS[spec.task])}
     if isinstance(spec, BundleSpec) and not spec.covariances:
         del values["covariances"]
-    return {"kind": spec.kind, **values} if isinstance(spec, (ImageSpec, PilotGridSpec)) else values
+    if isinstance(spec, PreprocessSpec) and spec.kind != DEFAULT_KIND:
+        return {"kind": spec.kind, **values}
+    return values
 
 
 def _plain(value: Any) -> Any:
@@ -347,7 +166,7 @@ def _plain(value: Any) -> Any:
 
 def preprocess_from_dict(values: Any, where: str) -> Preprocess:
     """The spec that `to_dict` wrote, by its "kind" (none: a spectrogram); raises BundleError."""
-    return _of_kind((SpectrogramSpec, ImageSpec, PilotGridSpec), values, where)
+    return cast(Preprocess, _of_kind(typing.get_args(Preprocess), values, where))
 
 
 def _of_kind(classes: tuple[Any, ...], values: Any, where: str) -> Any:
@@ -411,10 +230,3 @@ def _convert(hint: Any, value: Any, where: str, name: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise BundleError(where, name, repr(value)[:60], f"{hint.__name__}")
     return value
-
-
-def _refuse_broken(where: str, spec: Any, rules: dict[str, tuple[bool, str]]) -> None:
-    for name, (holds, expected) in rules.items():
-        if not holds:
-            value = getattr(spec, name)
-            raise BundleError(where, name, "nothing" if value == () else value, expected)

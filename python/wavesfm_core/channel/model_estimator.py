@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle, bundle_inputs
-from ..bundle.spec import PilotGridSpec
+from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..engines import Engine
-from ..errors import ConfigurationError
 from ..heads import ChannelHead
 from ..preprocess.pilot_grid import Grid, Observation, least_squares_tiles, observe
 from ..preprocess.tile import prepare
@@ -28,10 +27,7 @@ class ModelEstimator:
     name = "model"
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        preprocess = bundle.spec.preprocess
-        if not isinstance(preprocess, PilotGridSpec):
-            expected = "one for pilot grids, since a channel is to be estimated"
-            raise ConfigurationError(bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
+        preprocess = bundle.preprocess_as(PilotGridSpec, "a channel is to be estimated")
         self.spec = preprocess.numerology
         self.bundle_id = bundle.id
         self._bundle, self._engine, self._preprocess = bundle, engine, preprocess

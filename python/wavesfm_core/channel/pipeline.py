@@ -14,7 +14,7 @@ from .._kernels import lay_streams
 from ..bundle.bundle import Bundle
 from ..bundle.covariance import Covariances
 from ..bundle.ofdm_spec import OFDMSpec
-from ..bundle.spec import PilotGridSpec
+from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..engines import Engine, EngineChange, open_engine
 from ..engines.verify import proven
 from ..errors import ConfigurationError, InputError, WavesfmError
@@ -76,10 +76,7 @@ class ChannelPipeline:
         unknown or lacks its covariances.
         """
         bundle = Bundle.open(path)
-        preprocess = bundle.spec.preprocess
-        if not isinstance(preprocess, PilotGridSpec):
-            expected = "one for pilot grids, since a channel is to be estimated"
-            raise ConfigurationError(bundle.path, "preprocess", f"a model for {preprocess.kind}s", expected)
+        preprocess = bundle.preprocess_as(PilotGridSpec, "a channel is to be estimated")
 
         def engine() -> Engine:
             opened = open_engine(bundle, device, threads, precision, device_id, on_change)

@@ -16,7 +16,8 @@ from rich.table import Table
 from ..bench import chain_rate, demodulation_rate, estimation_rate, slot_rate, spectrogram_rate
 from ..bundle.bundle import Bundle
 from ..bundle.ofdm_spec import OFDMSpec
-from ..bundle.spec import PilotGridSpec, SpectrogramSpec
+from ..bundle.pilot_grid_spec import PilotGridSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..channel.pipeline import METHODS, ChannelPipeline
 from ..engines import ENGINES, available_engines, open_engine
 from ..engines.timing import milliseconds_per_tile
@@ -59,8 +60,7 @@ def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict
     MS/s only for a bundle that takes IQ.
     """
     rows: list[dict[str, object]] = []
-    spec = bundle.spec.preprocess
-    stride = spec.stride_samples if isinstance(spec, SpectrogramSpec) else None
+    stride = bundle.spec.preprocess.stride_samples
     table = Table("engine", "batch", "ms per tile", "tiles/s", "MS/s", title=bundle.id, title_justify="left")
     for name in available_engines():
         for threads in (1, 2) if name in ENGINES else (0,):

@@ -31,8 +31,8 @@ def show_findings(
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     timed = any(finding.time for finding in findings)
     numbers = ("start s", "for s") if rate_hz else ("start", "samples")
-    for heading in (*numbers, *(["UTC"] if timed else []), "MHz", "found", "conf.", "tiles", "asked"):
-        table.add_column(heading, justify="left" if heading in ("found", "asked") else "right", no_wrap=True)
+    for heading in (*numbers, *(["UTC"] if timed else []), "MHz", "found", "conf.", "tiles", "held back"):
+        table.add_column(heading, justify="left" if heading == "found" else "right", no_wrap=True)
     shown = findings if show_all else findings[:ROWS_SHOWN]
     for finding in shown:
         table.add_row(*_row(finding, rate_hz, timed))
@@ -49,7 +49,7 @@ def _row(finding: Finding, rate_hz: float, timed: bool) -> list[str]:
     row.append("" if finding.centre_hz is None else f"{finding.centre_hz / 1e6:.6g}")
     mark = "?" if finding.rate_note else ""
     row += [finding.label + mark, "" if finding.confidence is None else f"{finding.confidence:.2f}"]
-    return [*row, str(finding.tiles), "no" if finding.gated else ""]
+    return [*row, str(finding.tiles), str(finding.held_back or "")]
 
 
 def show_labels(console: Console, analysis: Analysis) -> None:
@@ -62,6 +62,8 @@ def show_labels(console: Console, analysis: Analysis) -> None:
         table.add_row(label, str(count), f"{count / summary.tiles:.1%}", mean)
     console.print(table)
     _say(console, f"most probable: {verdict(analysis)}")
+    if summary.inferred < summary.tiles:
+        _say(console, f"tiles held back by the power gate: {summary.tiles - summary.inferred}")
     if summary.partial:
         _say(console, f"partial tiles: {summary.partial}")
 
@@ -71,9 +73,7 @@ def verdict(analysis: Analysis) -> str:
     summary = analysis.summary
     probability = summary.probabilities.get(summary.label)
     mark = "?" if any(finding.rate_note for finding in analysis.findings) else ""
-    if probability is None:
-        return f"{summary.label}{mark} (the power gate held every tile back)"
-    return f"{summary.label}{mark} ({probability:.3f})"
+    return summary.label + mark + ("" if probability is None else f" ({probability:.3f})")
 
 
 def show_notes(console: Console, notes: Sequence[str]) -> None:

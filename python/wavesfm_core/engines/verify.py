@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundle.bundle import GOLDEN, Bundle, bundle_inputs
+from ..bundle.bundle import GOLDEN, Bundle
 from ..errors import BundleError, WavesfmError
+from ..preprocess.golden_inputs import golden_inputs
 from ..preprocess.tile import prepare
 
 if TYPE_CHECKING:
@@ -46,8 +47,7 @@ def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
         raise BundleError(
             bundle.path, "golden stage prepare", f"a difference of {apart:.3g}", f"at most {PREPARE_TOLERANCE:g}"
         )
-    snr_db = golden.snr_db(bundle.spec)
-    outputs = engine.run(bundle_inputs(bundle.spec, np.stack(golden.tiles), golden.rate_hz, snr_db))
+    outputs = engine.run(golden_inputs(bundle.spec, golden))
     worst, allowed = 0.0, bundle.spec.tolerance
     for name, expected in golden.outputs.items():
         tolerance = max(bundle.spec.tolerance, engine.relative_tolerance * float(np.max(np.abs(expected))))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _kernels
-from ..bundle.spec import ImageSpec
+from ..bundle.image_spec import ImageSpec
 from ..errors import InputError
 from ..types import Tensor
 

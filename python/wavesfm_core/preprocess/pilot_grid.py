@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import _kernels
 from ..bundle.ofdm_spec import OFDMSpec
-from ..bundle.spec import PilotGridSpec
+from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..errors import InputError
 from ..types import Tensor
 from .image import image_tile
@@ -181,6 +182,11 @@ def pilot_tile(grid: Grid, spec: PilotGridSpec, where: str) -> Tensor:
     subcarriers = numerology.pilot_subcarriers.tolist()
     image = _kernels.pilot_image(grid, numerology.pilots, numerology.pilot_symbols, subcarriers)
     return image_tile(image, spec.image, where)
+
+
+def measured_snr_db(grids: Sequence[Grid], spec: PilotGridSpec) -> NDArray[np.float64]:
+    """Signal-to-noise ratio at the pilots of n grids complex64 [A, S, F], in dB, float64 [n]; raises InputError."""
+    return observe(np.stack(grids), spec.numerology).snr_db
 
 
 def least_squares_tiles(ls: Grid) -> tuple[Tensor, NDArray[np.float32]]:

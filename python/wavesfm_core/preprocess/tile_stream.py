@@ -1,27 +1,94 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One stream of samples cut into tiles with absolute positions and times."""
+"""One stream of samples cut into tiles with absolute positions and times, and an account of every sample."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ..bundle.spec import SpectrogramSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import InputError
 from ..types import StreamTime, Tile
-from .spectrogram import make_tiler
-from .tile import as_samples
+from .sample_clock import SampleClock
+from .spectrogram import as_samples, make_tiler
+
+SAME = 1e-6  # relative difference up to which two rates or two centre frequencies are the same
+
+
+@dataclass(slots=True)
+class StreamAccounts:
+    """Where the samples of one stream went.
+
+    samples_in = samples that tiles cover + samples_skipped + samples_silent_cut + samples_pending.
+    """
+
+    samples_in: int = 0
+    """Samples pushed."""
+    samples_pending: int = 0
+    """Samples of the tile under way."""
+    skipped_retune: int = 0
+    """Samples too few for a tile before a change of rate or centre frequency."""
+    skipped_gap: int = 0
+    """Samples too few for a tile before a jump in time."""
+    skipped_silence: int = 0
+    """Samples too few for a tile before digital silence."""
+    skipped_end: int = 0
+    """Samples too few for a tile at the end of the stream."""
+    samples_silent: int = 0
+    """Samples of digital silence: FFT frames with a run of exact zeros or of NaN of a quarter frame or more."""
+    samples_silent_cut: int = 0
+    """Of these, the samples between tiles; the others lie within tiles and were left out of the rows."""
+    samples_nonfinite: int = 0
+    """Samples that were NaN, infinite or beyond 1e15."""
+    retunes: int = 0
+    """Changes of rate or centre frequency."""
+    gaps: int = 0
+    """Jumps of the reported time."""
+    samples_lost: int = 0
+    """Samples that the jumps forward amount to: they never arrived."""
+    tiles: int = 0
+    """Tiles cut, partial ones among them."""
+    partial_tiles: int = 0
+    """Tiles with fewer rows than a full tile."""
+
+    @property
+    def samples_skipped(self) -> int:
+        """Samples that were received and that no tile covers, for all reasons."""
+        return self.skipped_retune + self.skipped_gap + self.skipped_silence + self.skipped_end
+
+    def as_dict(self) -> dict[str, int]:
+        """All fields and samples_skipped."""
+        return {**dataclasses.asdict(self), "samples_skipped": self.samples_skipped}
 
 
 class TileStream:
-    """One stream of samples -> Tiles with absolute positions and times; no threads.
+    """Cut one stream of samples into Tiles with absolute positions and times; no threads.
 
-    rate_hz: 0.0 when unknown; centre_hz: None when unknown; time: of the sample at start_sample; start_sample:
-    absolute index of the first sample that will be pushed.
-    samples_in: samples pushed so far. samples_skipped: of those, the ones that no tile covers and none will, because
-    too few were left before a retune or the end. samples_in == covered by tiles + samples_skipped + pending_samples.
+    Parameters
+    ----------
+    spec : SpectrogramSpec
+        Geometry of the tiles.
+    rate_hz : float
+        Sample rate; 0.0 when unknown.
+    centre_hz : float or None
+        Centre frequency; None when unknown.
+    time : StreamTime or None
+        Time of the sample at `start_sample`; None when unknown.
+    start_sample : int
+        Absolute index of the first sample that will be pushed.
+    tolerance_s : float or None
+        Deviation of a reported time that is no gap; see `SampleClock`.
+
+    Raises
+    ------
+    InputError
+        For a rate that is negative or not finite.
+    ConfigurationError
+        For a tolerance that is negative or not finite.
     """
 
     def __init__(
@@ -31,17 +98,41 @@ class TileStream:
         centre_hz: float | None = None,
         time: StreamTime | None = None,
         start_sample: int = 0,
+        tolerance_s: float | None = None,
     ) -> None:
-        self.samples_in = 0
-        self.samples_skipped = 0
+        self._accounts = StreamAccounts()
         self._first_sample = start_sample
         self._tiler = make_tiler(spec)
-        self._rate_hz = _checked_rate(rate_hz)
+        self._clock = SampleClock(_checked_rate(rate_hz), time, start_sample, tolerance_s)
         self._centre_hz = centre_hz
         self._segment_start = start_sample  # where the tiler's counting began
-        self._segment_time = time
         self._covered_to = start_sample  # end of the last tile
         self._arrived_s: float | None = None
+
+    @property
+    def accounts(self) -> StreamAccounts:
+        """A copy of the counts up to now."""
+        return dataclasses.replace(self._accounts, samples_pending=self.pending_samples)
+
+    @property
+    def rate_hz(self) -> float:
+        """Sample rate of the next sample; 0.0 when unknown."""
+        return self._clock.rate_hz
+
+    @property
+    def centre_hz(self) -> float | None:
+        """Centre frequency of the next sample; None when unknown."""
+        return self._centre_hz
+
+    @property
+    def samples_in(self) -> int:
+        """Samples pushed."""
+        return self._accounts.samples_in
+
+    @property
+    def samples_skipped(self) -> int:
+        """Samples that were received and that no tile covers."""
+        return self._accounts.samples_skipped
 
     @property
     def pending_samples(self) -> int:
@@ -49,12 +140,22 @@ class TileStream:
         return self._position - self._covered_to
 
     def push(self, samples: NDArray[Any], arrived_s: float | None = None) -> list[Tile]:
-        """Takes complex64 [n] in (complex128 is rounded) and returns the tiles that it completes.
+        """Take samples in and return the tiles that they complete.
 
-        arrived_s: time.monotonic() at which the samples were there. Raises InputError for another type or shape.
+        Parameters
+        ----------
+        samples : ndarray of complex64 [n]
+            complex128 is rounded.
+        arrived_s : float or None
+            time.monotonic() at the arrival of the samples; None offline.
+
+        Raises
+        ------
+        InputError
+            For another type or shape.
         """
         samples = as_samples(samples, "stream")
-        self.samples_in += samples.size
+        self._accounts.samples_in += samples.size
         self._arrived_s = arrived_s
         return [self._tile(made) for made in self._tiler.push(samples)]
 
@@ -64,56 +165,84 @@ class TileStream:
         centre_hz: float | None = None,
         time: StreamTime | None = None,
     ) -> list[Tile]:
-        """Ends the current tile and starts a new one at the next sample; None leaves a value as it was.
+        """Take in what is reported of the next sample; start a new tile there if anything changed.
 
-        time: of the next sample; None goes on from the time before. Returns the partial tile if it has min_rows.
-        Raises InputError for a rate that is negative or not finite, and then nothing has changed.
+        Rates and centre frequencies that differ by no more than 1e-6 of themselves are the same. A time within the
+        tolerance of the tracked clock corrects the clock and is no change.
+
+        Parameters
+        ----------
+        rate_hz, centre_hz, time
+            Of the next sample; None: as before (time: continues).
+
+        Returns
+        -------
+        list of Tile
+            The partial tile that ends here, if it has min_rows rows; else none.
+
+        Raises
+        ------
+        InputError
+            For a rate that is negative or not finite; nothing has changed then.
         """
-        new_rate = self._rate_hz if rate_hz is None else _checked_rate(rate_hz)
-        tiles = self.finish()
-        self._segment_time = self._time_of(self._position) if time is None else time
-        self._segment_start = self._position
-        self._rate_hz = new_rate
+        rate_hz = None if rate_hz is None or same(_checked_rate(rate_hz), self.rate_hz) else float(rate_hz)
+        centre_hz = None if centre_hz is None or same(centre_hz, self._centre_hz) else centre_hz
+        retuned = rate_hz is not None or centre_hz is not None
+        jump_s = 0.0 if time is None else self._clock.jump_s(time, self._position)
+        if not retuned and jump_s == 0.0:
+            return []
+        tiles = self._end_tile("skipped_retune" if retuned else "skipped_gap")
+        self._accounts.retunes += retuned
+        if jump_s:
+            self._accounts.gaps += 1
+            self._accounts.samples_lost += max(0, round(jump_s * self.rate_hz))
+        if rate_hz is not None:
+            self._clock.set_rate(rate_hz, self._position)
+        if jump_s != 0.0:
+            self._clock.set_time(time, self._position)
         self._centre_hz = self._centre_hz if centre_hz is None else centre_hz
         return tiles
 
     def finish(self) -> list[Tile]:
         """The last partial tile if it has min_rows, else none; a further push starts a new tile."""
+        return self._end_tile("skipped_end")
+
+    def _end_tile(self, reason: str) -> list[Tile]:
         made = self._tiler.flush()
         tiles = [] if made is None else [self._tile(made)]
-        self.samples_skipped += self.pending_samples
-        self._segment_time = self._time_of(self._position)
+        setattr(self._accounts, reason, getattr(self._accounts, reason) + self.pending_samples)
         self._segment_start = self._covered_to = self._position
         return tiles
 
     @property
     def _position(self) -> int:
-        return self._first_sample + self.samples_in
-
-    def _time_of(self, sample: int) -> StreamTime | None:
-        if self._segment_time is None or sample == self._segment_start:
-            return self._segment_time
-        if self._rate_hz == 0.0:
-            return None
-        return self._segment_time.advanced((sample - self._segment_start) / self._rate_hz)
+        return self._first_sample + self._accounts.samples_in
 
     def _tile(self, made: tuple[Any, ...]) -> Tile:
         data, start, n_samples, partial, floor_db, peak_db, n_nonfinite = made
         start += self._segment_start
         self._covered_to = start + n_samples
+        self._accounts.tiles += 1
+        self._accounts.partial_tiles += partial
+        self._accounts.samples_nonfinite += n_nonfinite
         return Tile(
             data=data,
             start_sample=start,
             n_samples=n_samples,
-            rate_hz=self._rate_hz,
+            rate_hz=self.rate_hz,
             centre_hz=self._centre_hz,
-            time=self._time_of(start),
+            time=self._clock.time_of(start),
             partial=partial,
             floor_db=floor_db,
             peak_db=peak_db,
             n_nonfinite=n_nonfinite,
             arrived_s=self._arrived_s,
         )
+
+
+def same(a: float, b: float | None) -> bool:
+    """Whether two rates or two frequencies differ by no more than 1e-6 of the larger; an unknown one differs."""
+    return b is not None and abs(a - b) <= SAME * max(abs(a), abs(b))
 
 
 def _checked_rate(rate_hz: float) -> float:

@@ -18,9 +18,9 @@ class Finding:
     """One label over a stretch of samples at one rate and one centre frequency."""
 
     label: str
-    """As predicted, also "no signal" and "unknown"."""
+    """As predicted, "noise" and "unknown" among them."""
     confidence: float | None
-    """Mean over the tiles, None where the power gate held all of them back."""
+    """Mean over the tiles that the model was asked about, None where it was asked about none."""
     start_sample: int
     """In the recording, from 0."""
     n_samples: int
@@ -33,8 +33,8 @@ class Finding:
     """Of the first sample, None when unknown."""
     tiles: int
     """Predictions in the run."""
-    gated: bool
-    """Whether the power gate held them back."""
+    held_back: int
+    """Of these, the tiles that the power gate held back."""
     bundle_id: str
     """Of the model."""
     rate_note: str = ""
@@ -66,7 +66,7 @@ def find_runs(predictions: Iterable[Prediction]) -> list[Finding]:
 
 
 def _continues(last: Prediction, this: Prediction) -> bool:
-    key = attrgetter("label", "gated", "rate_hz", "centre_hz", "rate_note")
+    key = attrgetter("label", "rate_hz", "centre_hz", "rate_note")
     # overlapping frames make a tile a little longer than the way to the next
     return key(last) == key(this) and this.start_sample <= last.start_sample + last.n_samples
 
@@ -86,7 +86,7 @@ def _finding(run: Sequence[Prediction], next_start: int | None) -> Finding:
         first.centre_hz,
         first.time,
         len(run),
-        all(each.gated for each in run),
+        sum(each.gated for each in run),
         first.bundle_id,
         first.rate_note,
     )

@@ -7,12 +7,13 @@ import contextlib
 import copy
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..atomic_file import write_atomically
 from ..errors import ConfigurationError, InputError
+from ..types import NOISE
 from .findings import Finding
 from .recording import Recording
 from .sigmf_meta import DATA, META, load_meta, validate_meta
@@ -23,7 +24,7 @@ which must end within the band."""
 
 
 def annotate(recording: Recording, findings: Iterable[Finding], path: Path | None = None) -> Path:
-    """Add one annotation for each finding but "no signal" to the recording's SigMF metadata; returns its path.
+    """Add one annotation for each finding but noise to the recording's SigMF metadata; returns its path.
 
     All fields and annotations that were present stay, but those that the same bundle left in an earlier run, which are
     replaced. A recording without metadata gets some beside it. A link is followed and stays, a file keeps its mode.
@@ -47,42 +48,18 @@ def annotate(recording: Recording, findings: Iterable[Finding], path: Path | Non
     """
     findings = list(findings)
     path, meta = _metadata(recording, path)
-    fresh = [_annotation(recording, finding) for finding in findings if not finding.gated]
+    fresh = [_annotation(recording, finding) for finding in findings if finding.label != NOISE]
     generators = {_generator(finding) for finding in findings}
     kept = [annotation for annotation in meta["annotations"] if annotation.get("core:generator") not in generators]
     meta["annotations"] = sorted(kept + fresh, key=lambda annotation: annotation["core:sample_start"])
     validate_meta(meta, path)
     _link_samples(recording, path, meta["global"].get("core:dataset"))
-    replace_file(path, json.dumps(meta, indent=4, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all; where it is a link, its target. Raises ConfigurationError."""
-    scratch = None
+    text = json.dumps(meta, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        target = Path(os.path.realpath(path))
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as file:
-            scratch = file.name
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), _mode(target))
-            os.fsync(file.fileno())
-        os.replace(scratch, target)
+        write_atomically(path, text, follow_links=True)
     except OSError as error:
-        if scratch is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(scratch)
         raise ConfigurationError(path, "file", error.strerror or error, "a place that can be written") from error
-
-
-def _mode(target: Path) -> int:
-    """The mode that a file has, or that a new one gets."""
-    with contextlib.suppress(FileNotFoundError):
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+    return path
 
 
 def _metadata(recording: Recording, path: Path | None) -> tuple[Path, dict[str, Any]]:

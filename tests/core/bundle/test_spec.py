@@ -19,7 +19,6 @@ from wavesfm_core.bundle.spec import (
     from_dict,
     preprocess_from_dict,
     to_dict,
-    unscaled,
 )
 from wavesfm_core.errors import BundleError
 
@@ -91,8 +90,8 @@ def test_output_shapes() -> None:
 
 
 def test_unscaled_leaves_all_but_the_standardisation() -> None:
-    assert unscaled(IMAGE) == dataclasses.replace(IMAGE, mean=(0.0,) * 3, std=(1.0,) * 3)
-    assert unscaled(SpectrogramSpec(fft_size=1024)) == SpectrogramSpec(fft_size=1024, mean=0.0, std=1.0)
+    assert IMAGE.unscaled() == dataclasses.replace(IMAGE, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert SpectrogramSpec(fft_size=1024).unscaled() == SpectrogramSpec(fft_size=1024, mean=0.0, std=1.0)
 
 
 WRONG_IMAGES = {
@@ -161,12 +160,12 @@ def test_the_tiles_of_pilot_grids() -> None:
 
 
 def test_unscaled_pilot_grids() -> None:
-    assert unscaled(GRIDS["least_squares"]) == GRIDS["least_squares"]
-    assert unscaled(GRIDS["image"]).image == dataclasses.replace(GRID_IMAGE, mean=(0.0, 0.0), std=(1.0, 1.0))
+    assert GRIDS["least_squares"].unscaled() == GRIDS["least_squares"]
+    assert GRIDS["image"].unscaled().image == dataclasses.replace(GRID_IMAGE, mean=(0.0, 0.0), std=(1.0, 1.0))
 
 
 WRONG_PILOT_GRIDS = {
-    "layout": ({"layout": "grid"}, "layout: found grid, expected one of image, least_squares"),
+    "layout": ({"layout": "grid"}, "layout: found 'grid', expected one of image, least_squares"),
     "image not asked for": ({"layout": "least_squares"}, "image: .*expected null, since the layout is least_squares"),
     "no image": ({"image": None}, "image: found None, expected an image of 2 channels"),
     "channels": ({"image": IMAGE}, "image: .*expected an image of 2 channels"),

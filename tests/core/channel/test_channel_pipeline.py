@@ -158,7 +158,7 @@ def test_bundles_of_another_kind_are_refused(bundle: Path, fake_bundle: Path) ->
     with pytest.raises(ConfigurationError, match="found a model for spectrograms, expected one for pilot grids"):
         ChannelPipeline.open(fake_bundle)
     pipeline = Pipeline.open(bundle, "cpu")
-    with pytest.raises(ConfigurationError, match="found a model for pilot_grids, expected one for images"):
+    with pytest.raises(ConfigurationError, match="found a model for pilot grids, expected one for images"):
         pipeline.estimate([np.zeros((4, 2, 12), np.float32)])
     with pytest.raises(ConfigurationError, match="expected one for spectrograms, since IQ is to be read"):
         _ = pipeline.stream_spec

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from wavesfm_core.cli.parsing import gate_db, hertz
 from wavesfm_core.cli.summary import Summary
 from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.types import NO_SIGNAL, Prediction
+from wavesfm_core.types import NOISE, Prediction
 
 Tone = Callable[..., np.ndarray]
 
@@ -67,7 +68,7 @@ def test_info(wavesfm: Callable[..., Result], fake_bundle: Path) -> None:
     assert result.code == 0
     for text in (
         "fake@",
-        "3: quiet, left, right",
+        "3: noise, left, right",
         "0.25 to 25 MS/s",
         "2048 samples, at least 256",
         "CC0-1.0",
@@ -89,12 +90,12 @@ def test_classify(wavesfm: Callable[..., Result], fake_bundle: Path, recording: 
     result = wavesfm("classify", recording, "--model", fake_bundle, "--json", tmp_path / "out.jsonl")
     assert (result.code, result.err) == (0, "")
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [line["label"] for line in lines] == ["left"] * 3 + [NO_SIGNAL] * 2 + ["right"]
+    assert [line["label"] for line in lines] == ["left"] * 3 + [NOISE] * 2 + ["right"]
     assert [line["start_sample"] for line in lines] == list(range(0, 6 * 2048, 2048))
     assert {(line["n_samples"], line["rate_hz"], line["centre_hz"]) for line in lines} == {(2048, 1e6, 100e6)}
-    assert set(lines[0]["probabilities"]) == {"quiet", "left", "right"}
+    assert set(lines[0]["probabilities"]) == {"noise", "left", "right"}
     assert lines[0]["confidence"] == lines[0]["probabilities"]["left"]
-    assert lines[3]["confidence"] is None
+    assert all(line["inferred"] for line in lines)  # too few for the gate to know the noise
     assert "most probable: left" in result.out
 
 
@@ -102,7 +103,7 @@ def test_json_on_stdout_is_only_json(wavesfm: Callable[..., Result], fake_bundle
     result = wavesfm("classify", recording, "--model", fake_bundle, "--json", "-", "--gate", "off", "--rate", "2M")
     assert result.code == 0
     lines = [json.loads(line) for line in result.out.splitlines()]
-    assert [line["label"] for line in lines] == ["left"] * 3 + ["quiet"] * 2 + ["right"]
+    assert [line["label"] for line in lines] == ["left"] * 3 + ["noise"] * 2 + ["right"]
     assert lines[0]["rate_hz"] == 2e6
     assert "most probable: left" in result.err
 
@@ -114,7 +115,7 @@ def test_classify_options_reach_the_pipeline(
     common = ("classify", raw, "--model", fake_bundle, "--format", "cf32", "--centre", "-5k", "--device", "onnxruntime")
     result = wavesfm(*common, "--json", "-", "--threshold", "1")
     lines = [json.loads(line) for line in result.out.splitlines()]
-    assert {line["label"] for line in lines} == {"unknown", NO_SIGNAL}
+    assert {line["label"] for line in lines} == {"unknown"}
     assert {line["centre_hz"] for line in lines} == {-5e3}
     assert "onnxruntime" in result.err
 
@@ -164,10 +165,13 @@ def test_the_engine_is_closed_at_the_end(
     assert [engine.closed for engine in opened] == [True]
 
 
-def test_all_gated(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone) -> None:
-    (tmp_path / "n.cf32").write_bytes(tone(0, 4096, snr_db=-200).tobytes())
+def test_noise_that_is_held_back_is_counted(
+    wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone
+) -> None:
+    (tmp_path / "n.cf32").write_bytes(tone(0, 20 * 2048, snr_db=-200).tobytes())
     result = wavesfm("classify", tmp_path / "n.cf32", "--model", fake_bundle)
-    assert "most probable: no signal (the power gate held every tile back)" in result.out
+    assert "most probable: noise" in result.out
+    assert re.search(r"tiles held back by the power gate: 1\d", result.out)
 
 
 def test_samples_that_are_not_finite_are_told(
@@ -371,16 +375,16 @@ def test_gate() -> None:
     assert (gate_db("off"), gate_db("OFF"), gate_db("7.5")) == (None, None, 7.5)
 
 
-def test_summary_takes_the_highest_mean_probability_of_tiles_that_were_heard() -> None:
+def test_summary_takes_the_highest_mean_probability_of_tiles_with_a_signal() -> None:
     def said(label: str, **probabilities: float) -> Prediction:
         return Prediction(label, 0.5, probabilities, 0, 1, 0.0, None, None, False, None, "m")
 
-    summary = Summary().add(
-        [said("a", a=0.6, b=0.4), said("a", a=0.6, b=0.4), said("b", a=0.0, b=1.0), said(NO_SIGNAL)]
-    )
+    noise = [said(NOISE, a=0.1, b=0.0), said(NOISE)]
+    summary = Summary().add([said("a", a=0.6, b=0.4), said("a", a=0.6, b=0.4), *noise, said("b", a=0.0, b=1.0)])
     assert summary.label == "b"
     assert summary.probabilities == pytest.approx({"a": 0.4, "b": 0.6})
-    assert summary.counts == {"a": 2, "b": 1, NO_SIGNAL: 1}
+    assert summary.counts == {"a": 2, "b": 1, NOISE: 2}
+    assert Summary().add(noise[:1]).label == "a"  # nothing but noise: its own probabilities
 
 
 INFO = {
@@ -410,7 +414,7 @@ def test_images_do_not_classify_recordings(
     kept = tmp_path / "earlier.jsonl"
     kept.write_text("kept")
     line = refused(wavesfm(command, recording, "--model", bundle, *(["--json", kept] if command == "classify" else [])))
-    assert "found a model for classification from arrays of 3 channels, expected one for spectrograms" in line
+    assert "found a model for images, expected one for spectrograms" in line
     assert kept.read_text() == "kept"
 
 

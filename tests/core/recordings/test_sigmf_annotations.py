@@ -14,13 +14,13 @@ import sigmf.validate
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_core.recordings.sigmf_annotations import annotate
-from wavesfm_core.types import NO_SIGNAL, Prediction
+from wavesfm_core.types import NOISE, Prediction
 
 
 def prediction(start: int, label: str, confidence: float = 0.5, **changes: Any) -> Prediction:
     fields = {
         "label": label,
-        "confidence": None if label == NO_SIGNAL else confidence,
+        "confidence": None if label == NOISE else confidence,
         "probabilities": {},
         "start_sample": start,
         "n_samples": 10,
@@ -85,7 +85,7 @@ def test_the_written_pair_is_a_recording_for_both_readers(raw: Path) -> None:
 
 
 def test_equal_labels_that_follow_one_another_are_merged(raw: Path) -> None:
-    labels = ["a", "a", "b", "a", NO_SIGNAL, "a", "unknown", "unknown"]
+    labels = ["a", "a", "b", "a", NOISE, "a", "unknown", "unknown"]
     meta = annotated(raw, [prediction(10 * i, label, 0.1 * i) for i, label in enumerate(labels)])
     assert spans(meta) == [(0, 20, "a"), (20, 10, "b"), (30, 10, "a"), (50, 10, "a"), (60, 20, "unknown")]
     assert meta["annotations"][0]["core:comment"] == "confidence 0.050, mean of 2 tiles"
@@ -111,7 +111,7 @@ def test_no_edges_without_rate_and_centre(raw: Path, unknown: dict[str, Any]) ->
 
 
 def test_nothing_found_is_valid_too(raw: Path) -> None:
-    assert annotated(raw, [prediction(0, NO_SIGNAL)])["annotations"] == []
+    assert annotated(raw, [prediction(0, NOISE)])["annotations"] == []
 
 
 def existing(directory: Path) -> Path:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import synthetic_vit, tiny_onnx
-from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
+from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.engines.tensorrt.calibration import activation_ranges, digest
 from wavesfm_core.engines.tensorrt.compiler import RELATIVE_TOLERANCES
 from wavesfm_core.engines.tensorrt.mixed_precision import PRECISIONS, Products, activations, typed
 from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.onnx_graph import BFLOAT16, FLOAT, FLOAT16, INT8, Graph, Initialiser, Node
+from wavesfm_core.preprocess.golden_inputs import golden_inputs
 
 ROOT = Path(__file__).parents[3]
 BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/bundle.json"))
@@ -53,7 +54,7 @@ def test_outputs_are_the_plain_models(precision: str, tmp_path: Path) -> None:
 def test_shipped_bundles_give_their_golden_outputs(path: Path, precision: str, tmp_path: Path) -> None:
     bundle = Bundle.open(path)
     golden = bundle.golden()
-    inputs = bundle_inputs(bundle.spec, np.stack(golden.tiles), golden.rate_hz, golden.snr_db(bundle.spec))
+    inputs = golden_inputs(bundle.spec, golden)
     model = bundle.model_path.read_bytes()
     calibrated = activation_ranges(model, inputs) if precision == "int8" else None
     outputs = run(typed(model, precision, calibrated), inputs, precision, tmp_path)

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.types import NO_SIGNAL
 from wavesfm_trainer.evaluation.evaluate_recordings import (
     IQ_FORMATS,
     TASK_FILE,
@@ -96,13 +95,11 @@ def verdict(label, found):
     [
         ("wifi", "wifi", True),
         ("wifi", "noise", False),
-        ("wifi", NO_SIGNAL, False),
         ("noise", "noise", True),
-        ("noise", NO_SIGNAL, True),
         ("noise", "wifi", False),
     ],
 )
-def test_only_noise_may_be_gated(label, found, right):
+def test_a_verdict_is_right_when_the_label_is(label, found, right):
     assert verdict(label, found).right is right
 
 
@@ -124,11 +121,11 @@ def test_a_recording_is_judged_as_the_command_line_does(fake_bundle, tone, tmp_p
     assert 0.5 < judged.confidence <= 1
 
 
-def test_a_recording_of_noise_is_gated(fake_bundle, tone, tmp_path):
-    tone(0.0, 5000, snr_db=-200).tofile(tmp_path / "noise.cf32")
+def test_a_recording_of_noise_is_mostly_held_back(fake_bundle, tone, tmp_path):
+    tone(0.0, 20 * 2048, snr_db=-200).tofile(tmp_path / "noise.cf32")
     judged = judge(
         Pipeline.open(fake_bundle, device="onnxruntime", gate_db=30),
         ManifestRow(tmp_path / "noise.cf32", "noise", 1e6, "cf32"),
     )
-    assert (judged.found, judged.confidence, judged.n_tiles, judged.n_gated) == (NO_SIGNAL, 0.0, 3, 3)
-    assert judged.right
+    assert (judged.found, judged.right, judged.n_tiles) == ("noise", True, 20)
+    assert judged.n_gated > 10

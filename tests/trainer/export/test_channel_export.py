@@ -132,7 +132,7 @@ def test_a_bundle_says_what_it_is(made, name):
     )  # fmt: skip
     report = replay_golden(bundle, open_engine(bundle, "onnxruntime"))
     assert report.tiles == 3 and report.engine_difference <= said.tolerance
-    assert len(bundle.golden().grids) == 3 and bundle.golden().grids[0].shape == spec.grid_shape
+    assert len(bundle.golden().inputs) == 3 and bundle.golden().inputs[0].shape == spec.grid_shape
     data = bundle.model_path.read_bytes()
     assert b".py" not in data and b"covariance" not in data  # these are beside it, for LMMSE
 

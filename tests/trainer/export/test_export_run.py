@@ -184,7 +184,7 @@ def test_golden_arrays_may_be_real_ones(made, tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "to_onnx", lambda *_: bundle.model_path.read_bytes())
     arrays = [raw.array for raw in raws("classification")[:2]]
     golden = export_run(run, tmp_path / "toy", "toy", **SAID, arrays=arrays).golden()
-    assert all(np.array_equal(a, b) for a, b in zip(golden.arrays, arrays, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(golden.inputs, arrays, strict=True))
     with torch.no_grad():
         expected = read_run(run).model(torch.from_numpy(np.stack(golden.tiles))).numpy()
     assert np.allclose(golden.outputs["logits"], expected, atol=1e-4)
@@ -416,8 +416,8 @@ def test_a_bundle_of_spectrograms_has_the_rate_and_golden_iq(tmp_path, tone):
     golden, spec = bundle.golden(), bundle.spec
     assert [tensor.name for tensor in spec.inputs] == ["tile", "log10_rate"]
     assert 0 < spec.rates_hz[0] < spec.rates_hz[1]
-    assert len(golden.iq) == bundles.GOLDEN_IQ
-    assert all(TILE_SPEC.min_samples <= len(iq) <= 3 * TILE_SPEC.min_samples for iq in golden.iq)
+    assert len(golden.inputs) == bundles.GOLDEN_IQ
+    assert all(TILE_SPEC.min_samples <= len(iq) <= 3 * TILE_SPEC.min_samples for iq in golden.inputs)
     pipeline = Pipeline.open(bundle.path, device="onnxruntime", gate_db=None)
     samples = tone(0.2, 5000)
     model = registry.load(run / "weights.safetensors")

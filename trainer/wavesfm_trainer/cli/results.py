@@ -85,8 +85,6 @@ def _evaluate_tiles(pipeline: Pipeline, directory: Path, max_tiles: int | None) 
 
 
 def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
-    from wavesfm_core.types import NO_SIGNAL
-
     from ..evaluation.evaluate_recordings import judge, read_manifest, recordings_report
     from ..evaluation.metrics import format_confusion
 
@@ -97,7 +95,7 @@ def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
         style = "" if entry["right"] else "red"
         table.add_row(*(str(value) for name, value in entry.items() if name != "right"), style=style)
     console.print(table)
-    _print_wide(format_confusion(np.array(report["confusion"]), (*labels, NO_SIGNAL)))
+    _print_wide(format_confusion(np.array(report["confusion"]), labels))
     console.print(f"accuracy by recording, mean over classes: {report['mean_class_accuracy']:.3f} {report['classes']}")
     return report
 

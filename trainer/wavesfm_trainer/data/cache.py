@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict, unscaled
+from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 
@@ -185,7 +185,7 @@ def _columns(raws: Sequence[Raw], sides: NDArray[np.uint8]) -> dict[str, NDArray
 def _write_examples(
     file: h5py.File, raws: Sequence[Raw], targets: _Targets, spec: ImageSpec, count: Callable[[], None]
 ) -> None:
-    plain = unscaled(spec)
+    plain = spec.unscaled()
     # Contiguous, so that an example costs one read of its own bytes, and a split a few.
     images = file.create_dataset("image", (len(raws), *spec.tile_shape), np.float16)
     answers = None
@@ -291,9 +291,8 @@ def _read_file(file: h5py.File, path: Path, note: dict[str, Any], split: str | N
 def _check_shapes(file: h5py.File, path: Path, note: dict[str, Any], spec: ImageSpec | SpectrogramSpec) -> int:
     """The number of examples, when every data set is there with its shape, dtype and bytes."""
     count = len(file["image"]) if "image" in file and file["image"].ndim else 0
-    tile = spec.tile_shape if isinstance(spec, ImageSpec) else (1, spec.height, spec.width)
     expected: dict[str, tuple[tuple[int, ...] | None, str]] = {
-        "image": ((count, *tile), "float16"),
+        "image": ((count, *spec.tile_shape), "float16"),
         **{name: ((count,), kind) for name, kind in COLUMNS.items()},
     }
     if note["kind"] != "pretraining":

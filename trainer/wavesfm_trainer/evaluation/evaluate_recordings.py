@@ -17,7 +17,6 @@ from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_core.summary import Summary
-from wavesfm_core.types import NO_SIGNAL
 
 from ..data.tasks import TASKS
 from .metrics import confusion_matrix
@@ -38,7 +37,7 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found in one recording: label over its ungated tiles, its probability, tiles seen and gated."""
+    """What was found in one recording: label, its mean probability, tiles seen and tiles held back."""
 
     row: ManifestRow
     found: str
@@ -48,8 +47,8 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Noise may be called noise or gated entirely."""
-        return self.found == self.row.label or (self.row.label == "noise" and self.found == NO_SIGNAL)
+        """Whether the label found is the recording's."""
+        return self.found == self.row.label
 
 
 def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
@@ -74,15 +73,14 @@ def judge(pipeline: Pipeline, row: ManifestRow) -> Verdict:
     with open_recording(row.path, rate_hz=row.rate_hz or None, sample_format=row.sample_format) as recording:
         summary = Summary().add(pipeline.classify_recording(recording))
     confidence = summary.probabilities.get(summary.label, 0.0)
-    return Verdict(row, summary.label, confidence, summary.tiles, summary.counts[NO_SIGNAL])
+    return Verdict(row, summary.label, confidence, summary.tiles, summary.tiles - summary.inferred)
 
 
 def confusion(verdicts: Iterable[Verdict], labels: Sequence[str]) -> NDArray[np.int64]:
-    """Counts [true, found] over `labels` and, last, NO_SIGNAL."""
-    names = [*labels, NO_SIGNAL]
-    pairs = [(names.index(v.row.label), names.index(v.found)) for v in verdicts]
+    """Counts [true, found] over `labels`."""
+    pairs = [(labels.index(v.row.label), labels.index(v.found)) for v in verdicts]
     true, found = np.array(pairs, np.int64).reshape(-1, 2).T
-    return confusion_matrix(true, found, len(names))
+    return confusion_matrix(true, found, len(labels))
 
 
 def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]]]:

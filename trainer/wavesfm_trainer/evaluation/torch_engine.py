@@ -64,8 +64,9 @@ def run_pipeline(run: Path | str, device: str = "cpu") -> Pipeline:
     trained = read_task_run(run)
     bundle = _unexported(trained)
     preprocess = trained.preprocess
-    gate = PowerGate(spec=preprocess) if isinstance(preprocess, SpectrogramSpec) else PowerGate()
-    head = make_head(bundle.spec.head, bundle.id)
+    geometry = preprocess if isinstance(preprocess, SpectrogramSpec) else None
+    gate = PowerGate(spec=geometry, labels=bundle.spec.head.labels)
+    head = make_head(bundle.spec.head, bundle.id, rates_hz=bundle.spec.rates_hz)
     return Pipeline(bundle, TorchEngine(trained.model, trained.output, device), head, gate)
 
 

@@ -18,7 +18,6 @@ from wavesfm_core.bundle.spec import (
     ImageSpec,
     PilotGridSpec,
     Preprocess,
-    SpectrogramSpec,
     TensorSpec,
     from_dict,
     preprocess_from_dict,
@@ -60,7 +59,7 @@ class TrainedTask:
     @property
     def takes_rate(self) -> bool:
         """Whether a bundle of this model has the sample rate for an input: only where a stream has one to give."""
-        return self.model.encoder_args.rate_input and isinstance(self.preprocess, SpectrogramSpec)
+        return self.model.encoder_args.rate_input and "log10_rate" in self.preprocess.side_inputs
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from wavesfm_core.bundle.bundle import README, Bundle, bundle_inputs, write_bundle
-from wavesfm_core.bundle.spec import BundleSpec, SpectrogramSpec
+from wavesfm_core.bundle.spec import BundleSpec
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.preprocess.pilot_grid import observe
 from wavesfm_core.preprocess.tile import prepare
@@ -26,7 +26,7 @@ from ..evaluation.trained_run import TrainedTask, pilot_grids, read_task_run, ta
 from ..models.channel_model import ChannelModel
 from ..models.task_model import TaskArgs
 from ..signals import CLASSES
-from .golden_inputs import MADE_UP, MADE_UP_SLOTS, made_grids, make_golden
+from .golden_inputs import GOLDEN_SOURCES, made_grids, make_golden
 from .model_card import make_card
 from .onnx_model import halve_weights, to_onnx
 from .parity import TOLERANCES, check_parity, tolerance_of
@@ -91,8 +91,8 @@ def export_run(
     log.info("%s: equal to torch within %.3g on %s", name, spec.tolerance, engine)
     if card is None:
         arithmetic = f"{precision}, weights stored in float16" if half_weights else precision
-        made = MADE_UP_SLOTS if golden.grids else MADE_UP
-        golden_of = "generated IQ" if golden.iq else made if arrays is None else "arrays of the data set"
+        generated = GOLDEN_SOURCES[spec.preprocess.kind].words
+        golden_of = generated if arrays is None else "arrays of the data set"
         card = _card(directory, trained, learnt, spec, arithmetic, engine, golden_of)
     return write_bundle(directory, spec, onnx, golden, card, covariances)
 
@@ -131,7 +131,7 @@ def _check_options(precision: str, half_weights: bool, licence: str, training_da
 
 
 def _rates(trained: TrainedTask, given: tuple[float, float] | None) -> tuple[float, float]:
-    if not isinstance(trained.preprocess, SpectrogramSpec):
+    if "log10_rate" not in trained.preprocess.side_inputs:
         if given is not None:
             raise ConfigurationError("export", "rates_hz", given, "none for images, which have no sample rate")
         if trained.model.encoder_args.rate_input:

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.bundle import bundle_inputs
 from wavesfm_core.bundle.golden import Golden
+from wavesfm_core.bundle.image_spec import ImageSpec
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
-from wavesfm_core.bundle.spec import BundleSpec, ImageSpec, PilotGridSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import BundleSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.preprocess.golden_inputs import golden_inputs
 from wavesfm_core.preprocess.tile import prepare
 
 from ..data.readers.registry import open_reader
@@ -21,7 +25,6 @@ from ..data.tasks import Task
 from ..evaluation.torch_engine import TorchEngine
 from ..evaluation.trained_run import TrainedTask
 from ..signals.dataset import SignalDataset
-from .parity import inputs_of
 
 GOLDEN_SEED = 977
 
@@ -36,12 +39,6 @@ MADE_ROWS = 56
 
 
 MADE_COLUMNS = 112  # rows and columns of a generated golden array
-
-
-MADE_UP = "made-up arrays, which are no measurements"
-
-
-MADE_UP_SLOTS = "made-up slots, which are no measurements"
 
 
 MADE_PATHS = 5
@@ -96,31 +93,52 @@ def made_grids(
     return grids
 
 
-def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray] | None = None) -> Golden:
-    """Inputs, what they are prepared to, and torch's outputs for them; IQ is of several classes and short."""
-    preprocess = trained.preprocess
-    engine = TorchEngine(trained.model, trained.output)
-    if isinstance(preprocess, PilotGridSpec):
-        if arrays is not None:
-            raise ConfigurationError("export", "arrays", "given", "none for slots, whose golden ones are made up")
-        grids = tuple(made_grids(preprocess.numerology))
-        tiles = tuple(prepare(grid, preprocess, f"golden slot {i}") for i, grid in enumerate(grids))
-        asked = Golden((), np.zeros(len(grids)), tiles, {}, (), grids)
-        return replace(asked, outputs=engine.run(inputs_of(spec, asked, np.stack(tiles), range(len(grids)))))
-    if isinstance(preprocess, ImageSpec):
-        given = tuple(made_arrays(preprocess) if arrays is None else arrays)
-        if not given:
-            raise ConfigurationError("export", "arrays", "none", "at least one, or None for made-up ones")
-        tiles = tuple(prepare(array, preprocess, f"golden array {i}") for i, array in enumerate(given))
-        rates = np.zeros(len(given))
-        return Golden((), rates, tiles, engine.run(bundle_inputs(spec, np.stack(tiles), rates)), given)
-    if arrays is not None:
-        raise ConfigurationError("export", "arrays", "given", "none for spectrograms, whose golden tiles are of IQ")
-    shortest = preprocess.min_samples
+def generated_iq(spec: SpectrogramSpec) -> tuple[list[NDArray[np.complex64]], NDArray[np.float64]]:
+    """Short recordings of several classes of the generator, and their rates in Hz."""
+    shortest = spec.min_samples
     dataset = SignalDataset(GOLDEN_SEED, shortest * 3, shortest, partial_share=1.0, snr_db=(10, 25))
     step = max(1, len(dataset.labels) // GOLDEN_IQ)
     examples = [dataset[i * step] for i in range(GOLDEN_IQ)]
-    tiles = tuple(prepare(example.iq, preprocess) for example in examples)
-    rates = np.array([example.rate_hz for example in examples])
-    outputs = engine.run(bundle_inputs(spec, np.stack(tiles), rates))
-    return Golden(tuple(example.iq for example in examples), rates, tiles, outputs)
+    return [example.iq for example in examples], np.array([example.rate_hz for example in examples])
+
+
+@dataclass(frozen=True)
+class GoldenSource:
+    """Where golden inputs come from that nobody has given."""
+
+    make: Callable[[Any], tuple[Sequence[NDArray], NDArray[np.float64]]]
+    """Of the preprocessing: n inputs and their rates in Hz, 0 for none."""
+    words: str
+    """For the model card."""
+
+
+GOLDEN_SOURCES = {
+    SpectrogramSpec.kind: GoldenSource(generated_iq, "generated IQ"),
+    ImageSpec.kind: GoldenSource(
+        lambda spec: (made_arrays(spec), np.zeros(GOLDEN_ARRAYS)), "made-up arrays, which are no measurements"
+    ),
+    PilotGridSpec.kind: GoldenSource(
+        lambda spec: (made_grids(spec.numerology), np.zeros(GOLDEN_ARRAYS)), "made-up slots, which are no measurements"
+    ),
+}
+"""By PreprocessSpec.kind."""
+
+
+def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray] | None = None) -> Golden:
+    """Inputs, the tiles that they are prepared to, and torch's outputs for them.
+
+    arrays: golden inputs of a model of images; None: those of GOLDEN_SOURCES. Raises ConfigurationError for arrays with
+    another kind of model, and for none.
+    """
+    preprocess = trained.preprocess
+    if arrays is not None and preprocess.kind != ImageSpec.kind:
+        expected = f"none for a {preprocess.kind} model, whose golden inputs are generated"
+        raise ConfigurationError("export", "arrays", "given", expected)
+    if arrays is not None and not arrays:
+        raise ConfigurationError("export", "arrays", "none", "at least one, or None for made-up ones")
+    made = GOLDEN_SOURCES[preprocess.kind].make(preprocess) if arrays is None else (arrays, np.zeros(len(arrays)))
+    inputs, rates = made
+    tiles = tuple(prepare(one, preprocess, f"golden input {i}") for i, one in enumerate(inputs))
+    golden = Golden(tuple(inputs), rates, tiles, {})
+    outputs = TorchEngine(trained.model, trained.output).run(golden_inputs(spec, golden))
+    return replace(golden, outputs=outputs)

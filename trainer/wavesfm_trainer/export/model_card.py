@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, SpectrogramSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec
 
 from ..evaluation.compare_estimators import NAME as COMPARISON
 from ..evaluation.compare_estimators import read_comparison
@@ -54,7 +54,7 @@ def make_card(
         f"**Training data.** {spec.training_data}{_split(trained)}",
         f"**Training.** {_training(trained, learnt)}",
         f"**How good.** {_compared(trained) or _figures(evaluation)}",
-        f"**What it is not for.** {_limits(spec.head)} {_range(spec)}",
+        f"**What it is not for.** {_limits(spec.head)} {spec.preprocess.limits()}",
         f"**Export.** The outputs equal those of the trained model in float32 within {spec.tolerance:.2g} on {engine}, "
         f"alone and in batches. The golden tiles are of {golden_of}.",
     ]
@@ -74,18 +74,10 @@ def _table(trained: TrainedTask, spec: BundleSpec, arithmetic: str) -> str:
     rows += [("output", f"`{t.name}` float32 {_shape(t.shape)}") for t in spec.outputs]
     if head.task == "classification":
         rows.append(("labels", ", ".join(head.labels)))
-    if isinstance(spec.preprocess, SpectrogramSpec):
+    rows += spec.preprocess.input_rows().items()
+    if "log10_rate" in spec.preprocess.side_inputs:
         low, high = (rate / 1e6 for rate in spec.rates_hz)
-        rows += [("a tile", f"{spec.preprocess.tile_samples} samples"), ("rates", f"{low:g} to {high:g} MS/s")]
-    if isinstance(spec.preprocess, PilotGridSpec):
-        of = spec.preprocess.numerology
-        prefix = "/".join(map(str, sorted(set(of.prefix_samples))))
-        comb = "" if of.pilot_step == 1 else f", on one of {of.pilot_step} subcarriers"
-        pilots = f"pilots on symbols {', '.join(map(str, of.pilot_symbols))}{comb}"
-        slot = (
-            f"{of.antennas} antennas, {of.symbols} symbols, {of.subcarriers} subcarriers of {of.spacing_hz / 1e3:g} kHz"
-        )
-        rows.append(("slot", f"{slot}; FFT {of.fft_size}, prefix {prefix}; {pilots}; numerology {of.id}"))
+        rows.append(("rates", f"{low:g} to {high:g} MS/s"))
     rows.append(("licence", spec.licence))
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)
 
@@ -175,16 +167,3 @@ def _figures(evaluation: Evaluation | None) -> str:
 def _limits(head: HeadSpec) -> str:
     corners = ", ".join(f"{a} {low:g} to {high:g} m" for a, low, high in zip(head.axes, head.low_m, head.high_m))
     return LIMITS[head.task].format(corners=corners)
-
-
-def _range(spec: BundleSpec) -> str:
-    preprocess = spec.preprocess
-    if isinstance(preprocess, PilotGridSpec):
-        return (
-            "On channels unlike those of its training (faster, of longer delays, of another array) it may be worse "
-            "than least squares; the residual at the pilots shows where, and core's BackOff goes by it."
-        )
-    if isinstance(preprocess, ImageSpec):
-        unit = " dB" if preprocess.decibel_floor is not None else ""
-        return f"Arrays in training lay between {preprocess.low:g} and {preprocess.high:g}{unit}."
-    return "It gives one answer for a tile with several signals."

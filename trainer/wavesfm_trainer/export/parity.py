@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
-from wavesfm_core.bundle.golden import Golden
-from wavesfm_core.bundle.spec import BundleSpec
+from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.engines import Engine, open_engine
 from wavesfm_core.errors import BundleError, EngineError
+from wavesfm_core.preprocess.golden_inputs import golden_inputs
 
 from ..evaluation.torch_engine import TorchEngine
 from ..evaluation.trained_run import TrainedTask
@@ -49,9 +46,9 @@ def check_parity(bundle: Bundle, trained: TrainedTask, precision: str) -> str:
 def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None:
     golden, spec = bundle.golden(), bundle.spec
     count = max(BATCHES)
-    rows = np.arange(count) % len(golden.tiles)
+    rows = [i % len(golden.tiles) for i in range(count)]
     tiles = np.stack([np.roll(golden.tiles[row], i, axis=-1) for i, row in enumerate(rows)])  # no two are the same
-    inputs = inputs_of(spec, golden, tiles, rows)
+    inputs = golden_inputs(spec, golden, rows, tiles)
     expected = TorchEngine(trained.model, trained.output).run(inputs)
     together = engine.run(inputs)
     for name, values in together.items():
@@ -64,12 +61,6 @@ def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None
         for name, values in together.items():
             single = np.concatenate([piece[name] for piece in pieces])
             _refuse(single, values, f"{name} of batch {size} against batch {count}", spec.tolerance)
-
-
-def inputs_of(spec: BundleSpec, golden: Golden, tiles: NDArray, rows: Sequence[int]) -> dict[str, NDArray]:
-    """Inputs of the model: these tiles, with what is beside the golden ones in these rows."""
-    snr_db = golden.snr_db(spec)
-    return bundle_inputs(spec, tiles, golden.rate_hz[list(rows)], None if snr_db is None else snr_db[list(rows)])
 
 
 def _refuse(a: NDArray, b: NDArray, what: str, tolerance: float) -> None:

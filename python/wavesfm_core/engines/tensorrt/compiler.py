@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...bundle.bundle import bundle_inputs
 from ...errors import BundleError, ConfigurationError, EngineError
+from ...preprocess.golden_inputs import golden_inputs
 from ...types import Tensor
 from .calibration import activation_ranges, digest
 from .cuda import GPU, CudaDriver, PyCudaDriver
@@ -298,9 +298,7 @@ class _Job:
         return self._golden_inputs() if self.calibration is None else self.calibration
 
     def _golden_inputs(self) -> dict[str, Tensor]:
-        golden = self.bundle.golden()
-        snr_db = golden.snr_db(self.bundle.spec)
-        return bundle_inputs(self.bundle.spec, np.stack(golden.tiles), golden.rate_hz, snr_db)
+        return golden_inputs(self.bundle.spec, self.bundle.golden())
 
 
 def compared(

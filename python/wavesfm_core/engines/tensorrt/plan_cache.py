@@ -16,12 +16,12 @@ import json
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...atomic_file import write_atomically
 from ...bundle.spec import from_dict
 from ...errors import ConfigurationError, WavesfmError
 
@@ -195,8 +195,8 @@ class PlanCache:
         digest = record.key.digest
         with self._errors("plan", f"{len(plan)} bytes that can be written"):
             # the plan first: a reader who sees it with the old record finds the sha256 wrong, and no more
-            self._write(self._path(digest, PLAN), plan)
-            self._write(self._path(digest, RECORD), text.encode())
+            write_atomically(self._path(digest, PLAN), plan, mode=0o600)
+            write_atomically(self._path(digest, RECORD), text, mode=0o600)
         return record
 
     def discard(self, key: PlanKey, why: str) -> None:
@@ -264,19 +264,6 @@ class PlanCache:
 
     def _path(self, digest: str, suffix: str) -> Path:
         return self.directory / (digest + suffix)
-
-    def _write(self, path: Path, data: bytes) -> None:
-        descriptor, name = tempfile.mkstemp(suffix=".part", dir=self.directory)  # of mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
 
     @contextlib.contextmanager
     def _errors(self, field: str, expected: str) -> Iterator[None]:
