@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .pipeline import Pipeline
+from .preprocess.tile_stream import StreamAccounts
 from .recordings.findings import Finding, find_runs
 from .recordings.iqstream import IQStream
 from .recordings.recording import Recording
@@ -89,18 +90,24 @@ def analyse(
     analysis.findings = find_runs(analysis.predictions)
     accounts = pipeline.stream_accounts
     analysis.n_samples = accounts.samples_in
-    analysis.notes = [*recording.notes, *([wrong_hash] if wrong_hash else []), *_notes(pipeline, analysis.predictions)]
+    hash_notes = [wrong_hash] if wrong_hash else []
+    analysis.notes = [*recording.notes, *hash_notes, *prediction_notes(analysis.predictions)]
+    analysis.notes += _account_notes(accounts, pipeline.stream_spec.min_samples)
     return analysis
 
 
-def _notes(pipeline: Pipeline, predictions: list[Prediction]) -> list[str]:
-    """What the predictions and the accounts of the samples say."""
-    notes = [_rate_sentence(note) for note in dict.fromkeys(each.rate_note for each in predictions) if note]
-    accounts = pipeline.stream_accounts
+def prediction_notes(predictions: Sequence[Prediction]) -> list[str]:
+    """Sentences about sample rates that make predictions guesses."""
+    return [_rate_sentence(note) for note in dict.fromkeys(each.rate_note for each in predictions) if note]
+
+
+def _account_notes(accounts: StreamAccounts, min_samples: int) -> list[str]:
+    """Sentences about samples that were not looked at."""
+    notes = []
     if accounts.samples_skipped:
         reasons = [f"{count} {text}" for name, text in SKIP_REASONS.items() if (count := getattr(accounts, name))]
         share = accounts.samples_skipped / accounts.samples_in
-        least = f"too few for a tile, which takes {pipeline.stream_spec.min_samples} or more"
+        least = f"too few for a tile, which takes {min_samples} or more"
         notes.append(
             f"{accounts.samples_skipped} of {accounts.samples_in} samples ({share:.1%}) were not looked at, {least}: "
             + ", ".join(reasons)
