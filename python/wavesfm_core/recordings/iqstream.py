@@ -7,9 +7,10 @@ import itertools
 import stat
 import sys
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from .recording import BLOCK_SAMPLES, Segment, as_complex, check_rate
 from .sample_formats import FORMATS, SampleFormat, find_format, suffix_formats
 
 STANDARD_INPUT = "-"
+LOOK_BYTES = 1 << 18
+"""Bytes at the beginning by which the format is doubted."""
 
 
 def is_stream(path: str | Path) -> bool:
@@ -80,6 +83,7 @@ class IQStream:
         self.stop_sample = None if length is None else start + length
         self._position = 0
         self._rest = b""
+        self._looked_at: bytes | None = b""
         self._file = self._open(path)
 
     def _find_format(self, name: str | None) -> SampleFormat:
@@ -92,11 +96,11 @@ class IQStream:
             raise InputError(self.path, "format", given, "--format, one of " + ", ".join(FORMATS))
         return found
 
-    def _open(self, path: str | Path) -> BinaryIO:
+    def _open(self, path: str | Path) -> BufferedReader:
         if str(path) == STANDARD_INPUT:
-            return sys.stdin.buffer
+            return cast(BufferedReader, sys.stdin.buffer)
         try:
-            return open(path, "rb", buffering=0)
+            return open(path, "rb")
         except OSError as error:
             raise InputError(self.path, "file", error.strerror, "a pipe that can be read") from error
 
@@ -133,10 +137,11 @@ class IQStream:
                 first, values = first + n, values[2 * n :]
 
     def _raw(self, block_samples: int) -> Iterator[NDArray[np.uint8]]:
-        each, is_first = self.format.sample_bytes, True
+        each = self.format.sample_bytes
         while True:
             data = self._read(each * block_samples - len(self._rest))
             if not data:
+                self._look_at(np.zeros(0, np.uint8), is_last=True)
                 return
             whole, self._rest = self._rest + data, b""
             if size := len(whole) % each:
@@ -144,23 +149,27 @@ class IQStream:
             raw = np.frombuffer(whole, np.uint8)
             if not len(raw):
                 continue
-            if is_first:
-                self._look_at(raw)
-                is_first = False
+            self._look_at(raw)
             yield raw
 
     def _read(self, count: int) -> bytes:
-        reader = getattr(self._file, "read1", self._file.read)
         try:
-            return reader(count) or b""
+            return self._file.read1(count)
         except OSError as error:
             raise InputError(self.path, "file", error.strerror, "a pipe that can be read") from error
 
-    def _look_at(self, raw: NDArray[np.uint8]) -> None:
-        if raw[:4].tobytes() in (b"RIFF", b"RF64"):
+    def _look_at(self, raw: NDArray[np.uint8], is_last: bool = False) -> None:
+        """Doubt the format once, when enough bytes have come."""
+        if self._looked_at is None:
+            return
+        if not self._looked_at and raw[:4].tobytes() in (b"RIFF", b"RF64"):
             raise InputError(self.path, "format", "a WAV header", "raw samples: a WAV file is read by its name")
-        if doubt := raw_statistics.doubt(raw, self.sample_format):
-            self.notes += (f"{doubt}; another --format may be right",)
+        self._looked_at += raw.tobytes()
+        if is_last or len(self._looked_at) >= LOOK_BYTES:
+            looked_at = np.frombuffer(self._looked_at, np.uint8)
+            self._looked_at = None
+            if doubt := raw_statistics.doubt(looked_at, self.sample_format):
+                self.notes += (f"{doubt}; another --format may be right",)
 
     def close(self) -> None:
         """Close the pipe; standard input stays open."""

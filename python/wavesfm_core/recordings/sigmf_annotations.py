@@ -18,7 +18,7 @@ from .findings import Finding
 from .recording import Recording
 from .sigmf_meta import DATA, META, load_meta, validate_meta
 
-BOX_SHARE = 0.9
+BOX_SHARE = 0.8
 """Share of the band that the box of a finding covers when nothing tells its edges: viewers write a label above a box,
 which must end within the band."""
 

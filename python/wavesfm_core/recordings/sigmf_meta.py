@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, InputError
 META, DATA, ARCHIVE = ".sigmf-meta", ".sigmf-data", ".sigmf"
 META_LIMIT = 64 << 20
 """Bytes of metadata, and of one header of an archive."""
+_WHOLE = ("core:sample_start", "core:header_bytes", "core:offset", "core:trailing_bytes", "core:num_channels")
 MEMBERS_LIMIT = 10_000
 """Members of an archive that are looked at."""
 
@@ -69,7 +70,17 @@ def parse_meta(text: bytes, where: Path) -> tuple[dict[str, Any], tuple[str, ...
     if _sort_annotations(meta):
         notes.append("the annotations are not in order: sorted")
     validate_meta(meta, where)
+    _make_whole(meta["global"])
+    for capture in meta["captures"]:
+        _make_whole(capture)
     return meta, tuple(notes)
+
+
+def _make_whole(fields: dict[str, Any]) -> None:
+    """Integers in place of numbers such as 4096.0, which the schema takes for integers too."""
+    for name in _WHOLE:
+        if isinstance(fields.get(name), float):
+            fields[name] = int(fields[name])
 
 
 def read_archive(path: Path) -> tuple[dict[str, Any], ArchiveMember, tuple[str, ...]]:
