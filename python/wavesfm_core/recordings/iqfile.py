@@ -24,7 +24,7 @@ from .recording import (
     file_size,
     with_doubt,
 )
-from .sample_formats import FORMATS, SampleFormat, find_format, suffix_formats
+from .sample_formats import FORMAT_NAMES, FORMATS, SampleFormat, find_format, suffix_formats
 from .sigmf_meta import is_archive, meta_path_of
 from .sigmf_recording import open_archive, open_sigmf
 
@@ -63,7 +63,7 @@ def open_recording(
         raise InputError(path, "centre frequency", centre_hz, "a finite number of Hz")
     chosen = None if sample_format is None else find_format(sample_format)
     if sample_format is not None and chosen is None:
-        raise InputError(path, "format", repr(sample_format), "one of " + ", ".join(FORMATS))
+        raise InputError(path, "format", repr(sample_format), FORMAT_NAMES)
     if (meta := meta_path_of(path)) is not None:
         recording = open_sigmf(meta, rate_hz, chosen, centre_hz, channel)
     elif is_archive(path):

@@ -21,7 +21,7 @@ from . import raw_statistics
 from .analytic import MARGIN, analytic
 from .names import read_name
 from .recording import BLOCK_SAMPLES, Segment, as_complex, check_rate
-from .sample_formats import FORMATS, SampleFormat, find_format, suffix_formats
+from .sample_formats import FORMAT_NAMES, FORMATS, SampleFormat, find_format, suffix_formats
 
 STANDARD_INPUT = "-"
 LOOK_BYTES = 1 << 18
@@ -93,7 +93,7 @@ class IQStream:
             found = FORMATS[by_suffix[0]]
         if found is None:
             given = "none" if name is None else repr(name)
-            raise InputError(self.path, "format", given, "--format, one of " + ", ".join(FORMATS))
+            raise InputError(self.path, "format", given, f"--format, {FORMAT_NAMES}")
         return found
 
     def _open(self, path: str | Path) -> BufferedReader:

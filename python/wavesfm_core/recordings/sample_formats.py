@@ -102,6 +102,10 @@ def _formats() -> dict[str, SampleFormat]:
 FORMATS = _formats()
 FORMATS["cs24in32"] = SampleFormat("cs24in32", True, "s", 32, full_scale_bits=24)  # SDRangel
 SIGMF_DATATYPES = {each.sigmf_datatype: name for name, each in _formats().items() if each.sigmf_datatype}
+FORMAT_NAMES = (
+    "one of cu8, cs8, cs16, cs24, cs32, cf32, cf64, cu16, cu32, the same with r for real, with be for big-endian"
+)
+"""FORMATS in words, for messages."""
 # A suffix that several programs use for different formats has all of them, the usual one first; the bytes decide.
 AMBIGUOUS = ("cu8", "cs8", "cs16", "cf32", "cs32", "cf64")
 SUFFIXES: dict[str, tuple[str, ...]] = {
