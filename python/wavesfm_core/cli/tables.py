@@ -55,6 +55,9 @@ def _row(finding: Finding, rate_hz: float, timed: bool) -> list[str]:
 def show_labels(console: Console, analysis: Analysis) -> None:
     """A table of labels over all tiles, and the verdict."""
     summary = analysis.summary
+    if not summary.tiles:
+        _say(console, "no tile was classified")
+        return
     means = summary.probabilities
     table = Table("label", "tiles", "part", "mean probability", title="all tiles", title_justify="left")
     for label, count in summary.counts.most_common():
