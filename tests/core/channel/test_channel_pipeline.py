@@ -49,7 +49,8 @@ def test_an_estimate_says_what_it_is() -> None:
     assert estimate.residual == pytest.approx(0, abs=1e-9)
     assert 2 <= estimate.latency_s < 60
     assert not estimate.gated
-    assert json.loads(json.dumps(estimate.facts()))["time"] == 7.5
+    expected = {"full_s": 7, "frac_s": 0.5, "utc": "1970-01-01T00:00:07.500000000Z"}
+    assert json.loads(json.dumps(estimate.facts()))["time"] == expected
     assert list(estimate.as_dict())[:2] == ["real", "imag"]
 
 
