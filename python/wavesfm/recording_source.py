@@ -9,8 +9,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.recordings.iqfile import open_recording
-from wavesfm_core.recordings.recording import Segment
+from wavesfm_core.recordings.iqfile import Segment, open_recording
 
 from .messages import time_to_pmt
 from .stream_end import chunk_samples
@@ -46,6 +45,8 @@ class recording_source(gr.sync_block):  # type: ignore[misc]
         self._recording = open_recording(
             filename, float(sample_rate) or None, sample_format or None, float(center_freq) or None
         )
+        for note in self._recording.notes:
+            self.logger.warn(f"{self._recording.path}: {note}")
         self._repeat = bool(repeat)
         self._next_sample = 0  # of the file
         self._upcoming = list(self._recording.segments)

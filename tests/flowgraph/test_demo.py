@@ -69,7 +69,8 @@ def same_as_classify(lines, bundle, path, **options):
         expected = [p.as_dict() for p in Pipeline.open(bundle).classify_recording(recording)]
     assert len(found) == len(expected)
     for this, wanted in zip(found, expected):
-        for key in ("label", "start_sample", "n_samples", "rate_hz", "centre_hz", "partial", "bundle_id"):
+        assert (this["time"] or {}).get("utc") == (wanted["time"] or {}).get("utc")
+        for key in ("label", "start_sample", "n_samples", "rate_hz", "rate_note", "centre_hz", "partial", "bundle_id"):
             assert this[key] == wanted[key]
         assert this["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
     return found
@@ -148,6 +149,23 @@ def test_a_sigmf_recording_stays_as_it_was(demo, fake_bundle, parts, tmp_path):
     assert [a["core:label"] for a in copy["annotations"] if a.get("core:label") == "mine"] == ["mine"]
     assert len(copy["annotations"]) > 2
     assert (tmp_path / "out" / "r.sigmf-data").samefile(data)
+
+
+def test_captures_that_follow_on_are_one_stream_offline_and_live(demo, fake_bundle, parts, tmp_path):
+    """A capture every 1000 samples, as a recorder writes that starts one at each tag; then a jump in time."""
+    data = write(tmp_path / "mine" / "r.sigmf-data", parts, "cs16")
+    times = [i * 1e-3 + (5.0 if i >= 20 else 0.0) for i in range(33)]
+    captures = [
+        {"core:sample_start": 1000 * i, "core:frequency": 1e8, "core:datetime": f"2024-06-05T12:00:{t:09.6f}Z"}
+        for i, t in enumerate(times)
+    ]
+    fields = {"core:datatype": "ci16_le", "core:version": "1.2.0", "core:sample_rate": 1e6}
+    path = data.with_name("r.sigmf-meta")
+    path.write_text(json.dumps({"global": fields, "captures": captures, "annotations": []}))
+    assert demo(path).returncode == 0
+    found = same_as_classify(tmp_path / "out" / "r.predictions.jsonl", fake_bundle, path)
+    assert [p["start_sample"] for p in found] == [*range(0, 20_000, TILE), *range(20_000, len(parts), TILE)]
+    assert found[10]["time"]["utc"] == "2024-06-05T12:00:05.020000000Z"
 
 
 def test_a_made_scene_never_writes_through_a_link(demo, parts, tmp_path):
