@@ -9,7 +9,7 @@ The flowgraph is recording_source -> classifier -> prediction_sink. Into ./demo 
 each tile), NAME.png (a labelled waterfall) and NAME.sigmf-meta (SigMF annotations), with a link to the samples. Nothing
 is written beside FILE.
 
-Exit code 0 when every tile was classified, 1 when the engine failed, 2 for what can be mended, said in one sentence.
+Exit status 0: every tile was classified. 1: the engine failed. 2: an error that the user can correct, in one line.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from wavesfm_trainer.signals.scene import Scene, Span, labels_at, make_scene
 
 MODEL = Path(__file__).parents[1] / "models" / "rf20-nano"
 SCENE_RATE_HZ = 2.048e6
-# Any seed will do; with some, a fully loaded cell fills the whole view and is as flat as noise to the power gate.
+# any seed will do
 SCENE_SEED = 13
 LEAST_TILE_SAMPLES = 65_536  # of the generated scene, for models with very short tiles
 
 
 @dataclass(frozen=True)
 class Played:
-    """One run of the flowgraph: the classifier's final accounts, which engine it had, how long it took."""
+    """Results of one run of the flowgraph."""
 
     predictions: list[Prediction]
     status: dict[str, Any]
@@ -63,7 +63,7 @@ class Played:
 
 
 def write_scene(directory: Path, scene: Scene, seed: int) -> Path:
-    """The scene as SigMF cf32_le with one capture for each stop; returns the path of the metadata."""
+    """Write the scene as SigMF cf32_le with one capture for each stop. Returns the path of the metadata."""
     stops = ", ".join(f"{span.centre_hz / 1e6:g} MHz {span.label}" for span in scene.spans)
     meta = {
         "global": {
@@ -82,7 +82,7 @@ def write_scene(directory: Path, scene: Scene, seed: int) -> Path:
     validate_meta(meta, path)
     try:
         for each in (data, path):
-            each.unlink(missing_ok=True)  # it may be a link to a recording of the user's
+            each.unlink(missing_ok=True)  # it may be a link to a user's recording
         scene.iq.astype("<c8", copy=False).tofile(data)
         path.write_text(json.dumps(meta, indent=4) + "\n", encoding="utf-8")
     except OSError as error:
@@ -118,7 +118,7 @@ def play(source: Any, model: Path, device: str, path: Path, console: Console) ->
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """What the prediction sink wrote."""
+    """Read the lines of the prediction sink."""
     predictions = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -130,7 +130,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Stop:
-    """What was found at one stop of a scene, and what was sent there."""
+    """Result at one stop of a scene."""
 
     span: Span
     label: str
@@ -180,7 +180,7 @@ def show_stops(console: Console, stops: Sequence[Stop], rate_hz: float, title: s
 
 
 def truths_of(spans: Sequence[Span], findings: Sequence[Finding]) -> list[str]:
-    """The label that the scene has at the start of each finding."""
+    """The sent label at the start of each finding."""
     return [
         next((span.label for span in reversed(spans) if span.start_sample <= each.start_sample), "")
         for each in findings
@@ -188,7 +188,7 @@ def truths_of(spans: Sequence[Span], findings: Sequence[Finding]) -> list[str]:
 
 
 def show_accounts(console: Console, played: Played) -> None:
-    """Where every tile went, how fast, and by what."""
+    """Print model, tiles by outcome, samples and speed."""
     status = played.status
     parts = ", ".join(f"{status[name]} {name}" for name in ("inferred", "gated", "dropped", "failed"))
     rate = status["samples_in"] / played.wall_s / 1e6
@@ -202,7 +202,7 @@ def show_accounts(console: Console, played: Played) -> None:
 
 
 def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
-    """Everything; returns the exit code."""
+    """Run the demo and return the exit status."""
     bundle = Bundle.open(arguments.model)
     spec = bundle.spec.preprocess
     rate_hz, centre_hz = hertz("--rate", arguments.rate), hertz("--centre", arguments.centre, allow_negative=True)
@@ -254,7 +254,7 @@ def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def main() -> int:
-    """See the module."""
+    """Parse the command line and run the demo."""
     parser = argparse.ArgumentParser(
         prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -266,7 +266,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, onnxruntime or openvino")
     parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="where the files go")
     parser.add_argument("--seed", type=int, default=SCENE_SEED, help="of the generated scene")
-    parser.add_argument("--stops", type=int, metavar="N", help="of the generated scene; all classes when not given")
+    parser.add_argument("--stops", type=int, metavar="N", help="of the generated scene; default: all classes")
     arguments = parser.parse_args()
     if (arguments.stops is not None and arguments.stops < 1) or arguments.seed < 0:
         parser.error("--stops: expected 1 or more; --seed: 0 or more")

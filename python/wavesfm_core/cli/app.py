@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands: each reads its options, calls the library, and prints."""
+"""The commands info, check, estimate and bench, and where the others are registered."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def setup(
 
 @app.command()
 def info(bundle: BundlePath) -> None:
-    """Show what a bundle is: model, task, preprocessing, rates, licence."""
+    """Show a bundle's model, task, preprocessing, sample rates and licence."""
     opened = Bundle.open(bundle)
     spec = opened.spec
     table = Table(show_header=False, title=opened.id, title_justify="left")
@@ -82,7 +82,7 @@ def info(bundle: BundlePath) -> None:
 
 @app.command()
 def check(bundle: BundlePath, threads: Threads = 0) -> None:
-    """Check a bundle's files and replay its golden tiles with every engine that is installed."""
+    """Check a bundle's files and replay its golden tiles with every installed engine."""
     opened = Bundle.open(bundle)
     engines = available_engines()
     if not engines:
@@ -102,14 +102,19 @@ def check(bundle: BundlePath, threads: Threads = 0) -> None:
 @app.command()
 def estimate(
     bundle: BundlePath,
-    grids: Annotated[Path, typer.Argument(metavar="FILE", help="An npz with y_rg [B, A, S, F], and h_freq if known.")],
+    grids: Annotated[Path, typer.Argument(metavar="FILE", help="An npz with y_rg [B, A, S, F] and, if known, h_freq.")],
     method: Annotated[str, typer.Option("--method", help="model, lmmse, lmmse-tf, ls or ls-nearest.")] = "model",
     device: Device = "auto",
     precision: Precision = "auto",
     device_id: DeviceId = 0,
     threads: Threads = 0,
     backing_off: Annotated[
-        str, typer.Option("--back-off", metavar="off|on|DB", help="To ls: by the residual; also from this SNR on.")
+        str,
+        typer.Option(
+            "--back-off",
+            metavar="off|on|DB",
+            help="Fall back to ls by the residual; with a number, also from this SNR on.",
+        ),
     ] = "off",
     json_path: Annotated[
         str | None,
@@ -119,10 +124,11 @@ def estimate(
         Path | None, typer.Option("--output", metavar="FILE", help="Write the channels as an npz.")
     ] = None,
     covariances: Annotated[
-        Path | None, typer.Option("--covariances", metavar="FILE", help="For lmmse, in place of the bundle's.")
+        Path | None,
+        typer.Option("--covariances", metavar="FILE", help="Covariances for lmmse instead of the bundle's."),
     ] = None,
 ) -> None:
-    """Estimate the channels of the OFDM slots in a file, and how far off they are where the truth is there."""
+    """Estimate the channels of the OFDM slots in a file, and their error where the true channels are known."""
     from ..bundle.covariance import Covariances
     from ..channel.grid_file import read_grids
     from ..channel.pipeline import ChannelPipeline
@@ -143,26 +149,30 @@ def estimate(
         device_id=device_id,
         covariances=None if covariances is None else Covariances.load(covariances),
     )
-    read = read_grids(grids, pipeline.spec)
-    made = []
+    slots = read_grids(grids, pipeline.spec)
+    estimates = []
     with contextlib.closing(pipeline), json_lines(json_path) as lines:
-        for answer in run(pipeline, read, console, grids.name):
+        for answer in run(pipeline, slots, console, grids.name):
             if lines is not None:
                 write_line(lines, answer if isinstance(answer, dict) else answer.facts())
             if output is not None and not isinstance(answer, dict):
-                made.append(answer)
+                estimates.append(answer)
     if output is not None:
-        save(output, made)
+        save(output, estimates)
 
 
 @app.command()
 def bench(
-    model: Annotated[Path | None, typer.Option("--model", metavar="BUNDLE", help="Also time its engines.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="For each figure.")] = 2.0,
-    peer: Annotated[Path, typer.Option("--peer", help="The script that measures GNU Radio's own blocks.")] = PEER,
-    json_path: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Also write them as JSON.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="BUNDLE", help="Also time the engines of this bundle.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Duration of each measurement.")] = 2.0,
+    peer: Annotated[Path, typer.Option("--peer", help="Script that measures GNU Radio's blocks.")] = PEER,
+    json_path: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Also write the figures as JSON.")
+    ] = None,
 ) -> None:
-    """Measure kernels, GNU Radio's own chain where it is installed, engines and channel estimation: medians."""
+    """Measure kernels, GNU Radio's blocks where installed, engines and channel estimation. Figures are medians."""
     console = Console(stderr=json_path == "-")
     bundle = None if model is None else Bundle.open(model)
     results: dict[str, object] = {"spectrogram": bench_spectrogram(bundle, seconds, console, peer)}

@@ -34,8 +34,8 @@ AnyRecording = Recording | IQStream
 
 
 @dataclass(frozen=True)
-class _Input:
-    """How recordings are read: the options of the command line as they were written."""
+class _ReadOptions:
+    """Options on how recordings are read, as text."""
 
     rate: str | None
     sample_format: str | None
@@ -84,11 +84,11 @@ def classify_command(
         typer.Option("--json", metavar="FILE|-", help="Also write one JSON line for each tile; - for stdout."),
     ] = None,
 ) -> None:
-    """Name the signals in recordings: when, at which frequency, and how sure."""
+    """Name the signals in recordings, with time, frequency and confidence."""
     console = Console(stderr=json_path == "-")
-    given = _Input(rate, sample_format, centre, channel, start, length)
+    reading = _ReadOptions(rate, sample_format, centre, channel, start, length)
     paths = find_recordings(recordings)
-    first = given.open(paths[0]) if len(paths) == 1 else None  # it is refused before a model is opened
+    first = reading.open(paths[0]) if len(paths) == 1 else None  # it is refused before a model is opened
     pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
     with contextlib.closing(pipeline), json_lines(json_path) as lines:
 
@@ -96,7 +96,7 @@ def classify_command(
             if lines is not None:
                 write_line(lines, {"recording": name, **prediction.as_dict()})
 
-        done, refused = _analyse_all(pipeline, paths, given, console, write, first=first)
+        done, refused = _analyse_all(pipeline, paths, reading, console, write, first=first)
         console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
     if len(paths) == 1:
         show_analysis(console, done[0], show_all)
@@ -128,15 +128,15 @@ def annotate_command(
         ),
     ] = None,
 ) -> None:
-    """Write what was found as SigMF annotations next to each recording."""
+    """Write the findings as SigMF annotations beside each recording."""
     console = Console()
-    given = _Input(rate, sample_format, centre, channel, start, length)
+    reading = _ReadOptions(rate, sample_format, centre, channel, start, length)
     paths = find_recordings(recordings)
     for path in paths:
         if is_stream(path):
             raise InputError(path, "recording", "a stream", "a file, beside which annotations can lie")
     targets = _targets(paths, output)
-    first = given.open(paths[0]) if len(paths) == 1 else None
+    first = reading.open(paths[0]) if len(paths) == 1 else None
     pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
     written: list[Path] = []
 
@@ -147,7 +147,7 @@ def annotate_command(
         written.append(annotate(recording, analysis.findings, targets(recording)))
 
     with contextlib.closing(pipeline):
-        done, refused = _analyse_all(pipeline, paths, given, console, None, write, first)
+        done, refused = _analyse_all(pipeline, paths, reading, console, None, write, first)
     if len(paths) == 1:
         show_analysis(console, done[0])
     else:
@@ -159,7 +159,10 @@ def annotate_command(
 
 
 def _targets(paths: Sequence[str | Path], output: Path | None) -> Callable[[Recording], Path | None]:
-    """Where the metadata of a recording goes; raises ConfigurationError for a file and several recordings."""
+    """A function that gives the path of a recording's metadata, None for the default.
+
+    Raises ConfigurationError for one file and several recordings.
+    """
     if output is None:
         return lambda recording: None
     is_folder = output.is_dir() or not output.name.endswith(META)
@@ -185,21 +188,22 @@ def _pipeline(
 def _analyse_all(
     pipeline: Pipeline,
     paths: Sequence[str | Path],
-    given: _Input,
+    reading: _ReadOptions,
     console: Console,
     on_prediction: Callable[[str, Prediction], object] | None,
     on_analysis: Callable[[AnyRecording, Analysis], object] | None = None,
     first: AnyRecording | None = None,
 ) -> tuple[list[Analysis], int]:
-    """The analyses of all recordings that can be read, and how many cannot: of several these are said and passed over.
+    """Analyse all recordings. Returns the analyses and the number of recordings that could not be read.
 
-    first: the first recording, which is open already.
+    Of several recordings one that cannot be read is noted; a single one raises InputError. first: the first recording,
+    where it is open already.
     """
     done: list[Analysis] = []
     refused = 0
     for path in paths:
         try:
-            recording, first = first or given.open(path), None
+            recording, first = first or reading.open(path), None
             with recording, _progress(recording, console) as advance:
                 analysis = analyse(pipeline, recording, partial(_take, advance, on_prediction, recording.path.name))
                 if on_analysis is not None:

@@ -19,15 +19,16 @@ Recordings = Annotated[
 Model = Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="Directory of the bundle to use.")]
 Rate = Annotated[str | None, typer.Option("--rate", metavar="HZ", help="Sample rate: 1.92e6, 2M, 250k.")]
 Format = Annotated[
-    str | None, typer.Option("--format", help="Such as cu8, cs8, cs16, cf32, rs16; goes before name and bytes.")
+    str | None,
+    typer.Option("--format", help="Such as cu8, cs8, cs16, cf32 or rs16, instead of what name and bytes tell."),
 ]
 Centre = Annotated[str | None, typer.Option("--centre", metavar="HZ", help="Centre frequency: 433.92M.")]
-Channel = Annotated[int | None, typer.Option("--channel", help="Of a SigMF recording with several, from 0.")]
-Start = Annotated[str | None, typer.Option("--start", help="Begin there: 2.5s, 40ms, or a number of samples.")]
+Channel = Annotated[int | None, typer.Option("--channel", help="Channel of a SigMF recording with several, from 0.")]
+Start = Annotated[str | None, typer.Option("--start", help="Skip so much: 2.5s, 40ms, or a number of samples.")]
 Length = Annotated[str | None, typer.Option("--length", help="Read so much: 2.5s, 40ms, or a number of samples.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, tensorrt, openvino or onnxruntime.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16; with TensorRT fp16 or int8.")]
 DeviceId = Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")]
-Threads = Annotated[int, typer.Option("--threads", help="Of the engine; 0 for its own choice.")]
+Threads = Annotated[int, typer.Option("--threads", help="Threads of the engine; 0: automatic.")]
 Gate = Annotated[str, typer.Option("--gate", metavar="DB|off", help="Power gate, dB over the noise floor.")]
-Threshold = Annotated[float | None, typer.Option("--threshold", help="Less confidence than this is 'unknown'.")]
+Threshold = Annotated[float | None, typer.Option("--threshold", help="Lower confidence is labelled 'unknown'.")]

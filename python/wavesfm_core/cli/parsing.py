@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user writes for a rate, a frequency, a length or the gate."""
+"""Parse rates, frequencies, lengths and the gate from the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 
 
 def hertz(option: str, text: str | None, allow_negative: bool = False) -> float | None:
-    """2M, 1.92e6 or 250k in Hz; None stays None; raises ConfigurationError naming the option."""
+    """Hz from a text such as 2M, 1.92e6 or 250k; None from None. Raises ConfigurationError naming the option."""
     if text is None:
         return None
     number = text.strip().removesuffix("Hz").strip()
@@ -33,7 +33,7 @@ def hertz(option: str, text: str | None, allow_negative: bool = False) -> float 
 
 
 def samples(option: str, text: str | None, rate_hz: float) -> int | None:
-    """2.5s or 40ms at `rate_hz`, or 250000 (samples), as a number of samples; None stays None.
+    """A number of samples from 2.5s or 40ms at `rate_hz`, or from 250000; None from None.
 
     Raises ConfigurationError naming the option, also for seconds where the rate is unknown.
     """
@@ -50,7 +50,7 @@ def samples(option: str, text: str | None, rate_hz: float) -> int | None:
 
 
 def gate_db(text: str) -> float | None:
-    """A number of dB, or None for `off`; raises ConfigurationError."""
+    """A number of dB, or None from "off". Raises ConfigurationError."""
     if text.lower() == "off":
         return None
     try:

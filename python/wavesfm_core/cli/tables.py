@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `wavesfm classify`, `annotate` and the demo print about analyses."""
+"""Tables and notes of `wavesfm classify`, `annotate` and the demo."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..recordings.findings import Finding
 from ..types import UNKNOWN
 
 ROWS_SHOWN = 40
-"""Findings that a table shows at most."""
+"""Most findings in a table."""
 
 
 def show_analysis(console: Console, analysis: Analysis, show_all: bool = False) -> None:
-    """Findings, counts of labels, and notes of one recording."""
+    """Print findings, label counts and notes of one recording."""
     show_findings(console, analysis.findings, analysis.rate_hz, analysis.name, show_all)
     show_labels(console, analysis)
     show_notes(console, analysis.notes)
@@ -27,7 +27,7 @@ def show_analysis(console: Console, analysis: Analysis, show_all: bool = False) 
 def show_findings(
     console: Console, findings: Sequence[Finding], rate_hz: float, title: str, show_all: bool = False
 ) -> None:
-    """A table of runs: when, where, which label."""
+    """Print a table of findings: time, frequency, label, confidence, tiles."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     timed = any(finding.time for finding in findings)
     numbers = ("start s", "for s") if rate_hz else ("start", "samples")
@@ -38,7 +38,7 @@ def show_findings(
         table.add_row(*_row(finding, rate_hz, timed))
     console.print(table)
     if len(shown) < len(findings):
-        _say(console, f"these are the first {len(shown)} of {len(findings)} findings: --all shows all")
+        _print(console, f"these are the first {len(shown)} of {len(findings)} findings: --all shows all")
 
 
 def _row(finding: Finding, rate_hz: float, timed: bool) -> list[str]:
@@ -53,10 +53,10 @@ def _row(finding: Finding, rate_hz: float, timed: bool) -> list[str]:
 
 
 def show_labels(console: Console, analysis: Analysis) -> None:
-    """A table of labels over all tiles, and the verdict."""
+    """Print a table of labels over all tiles, and the most probable label."""
     summary = analysis.summary
     if not summary.tiles:
-        _say(console, "no tile was classified")
+        _print(console, "no tile was classified")
         return
     means = summary.probabilities
     table = Table("label", "tiles", "part", "mean probability", title="all tiles", title_justify="left")
@@ -64,15 +64,15 @@ def show_labels(console: Console, analysis: Analysis) -> None:
         mean = "" if label == UNKNOWN or label not in means else f"{means[label]:.3f}"
         table.add_row(label, str(count), f"{count / summary.tiles:.1%}", mean)
     console.print(table)
-    _say(console, f"most probable: {verdict(analysis)}")
+    _print(console, f"most probable: {verdict(analysis)}")
     if summary.inferred < summary.tiles:
-        _say(console, f"tiles held back by the power gate: {summary.tiles - summary.inferred}")
+        _print(console, f"tiles held back by the power gate: {summary.tiles - summary.inferred}")
     if summary.partial:
-        _say(console, f"partial tiles: {summary.partial}")
+        _print(console, f"partial tiles: {summary.partial}")
 
 
 def verdict(analysis: Analysis) -> str:
-    """The most probable label of a recording and its mean probability, marked where the rate makes it a guess."""
+    """The most probable label and its mean probability, with "?" where the sample rate makes it doubtful."""
     summary = analysis.summary
     probability = summary.probabilities.get(summary.label)
     mark = "?" if any(finding.rate_note for finding in analysis.findings) else ""
@@ -80,13 +80,13 @@ def verdict(analysis: Analysis) -> str:
 
 
 def show_notes(console: Console, notes: Sequence[str]) -> None:
-    """One line a note."""
+    """Print one line for each note."""
     for note in notes:
-        _say(console, f"note: {note}")
+        _print(console, f"note: {note}")
 
 
 def show_many(console: Console, analyses: Sequence[Analysis]) -> None:
-    """One line a recording, and the notes of each."""
+    """Print a table with one line for each recording, then all notes."""
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("recording", "s", "MS/s", "MHz", "most probable", "tiles", "findings", "notes"):
         left = heading in ("recording", "most probable")
@@ -102,5 +102,5 @@ def show_many(console: Console, analyses: Sequence[Analysis]) -> None:
         show_notes(console, [f"{analysis.name}: {note}" for note in analysis.notes])
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)

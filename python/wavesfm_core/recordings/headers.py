@@ -20,16 +20,16 @@ from ..errors import InputError
 from ..types import StreamTime
 
 CHUNKS_LIMIT = 1000
-"""More chunks than this before the samples are no recording."""
+"""Most chunks that are read of a WAV file."""
 TEXT_LIMIT = 64 << 10
-"""Bytes that are read of a text beside or in a recording."""
+"""Most bytes that are read of a text."""
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _UNSET_SIZES = (0, 0xFFFFFFFF)  # of a data chunk whose recording was interrupted, and of RF64
 _SDRIQ = struct.Struct("<IQQIII")
 
 
 class Header(NamedTuple):
-    """What a header says of the samples behind it."""
+    """Facts in a header about the samples behind it."""
 
     sample_format: str
     first_byte: int
@@ -41,7 +41,7 @@ class Header(NamedTuple):
 
 
 def read_wav(path: Path) -> Header:
-    """The header of an IQ WAV file: two channels are I and Q, one channel is a real signal.
+    """Read the header of a WAV file. Two channels are I and Q, one channel is a real signal.
 
     Raises InputError where it is damaged, compressed, or has another number of channels.
     """
@@ -59,7 +59,7 @@ def read_wav(path: Path) -> Header:
 
 @dataclass
 class _Chunks:
-    """Those of a WAV file that count here."""
+    """Chunks of a WAV file."""
 
     format: bytes | None = None
     auxi: bytes = b""
@@ -144,7 +144,7 @@ def _read_auxi(chunk: bytes) -> tuple[float | None, StreamTime | None]:
 
 
 def read_sdriq(path: Path) -> Header:
-    """The header of an SDRangel file; raises InputError where it is damaged."""
+    """Read the header of an SDRangel file. Raises InputError if it is damaged."""
     with path.open("rb") as file:
         head = file.read(_SDRIQ.size)
         size = file.seek(0, 2)
@@ -163,7 +163,7 @@ def read_sdriq(path: Path) -> Header:
 
 
 def read_portapack(path: Path) -> tuple[float | None, float | None]:
-    """Rate and centre frequency from the .TXT file beside a PortaPack's .C16 or .C8; None where there is none."""
+    """Rate and centre frequency from the .TXT file beside a PortaPack's .C16 or .C8; None if missing."""
     for suffix in (".TXT", ".txt"):
         text_path = path.with_suffix(suffix)
         try:

@@ -36,7 +36,7 @@ def open_recording(
     centre_hz: float | None = None,
     channel: int | None = None,
 ) -> Recording:
-    """Open a recording; what the caller gives goes before what the file says.
+    """Open a recording. Arguments replace what the file says.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def open_recording(
     rate_hz : float, optional
         Sample rate in Hz, of a real recording that of the real samples.
     sample_format : str, optional
-        Such as cs16 or ci16_le. Without it the metadata, the header, the name and the bytes tell.
+        Such as cs16 or ci16_le. Default: from the metadata, the header, the name or the bytes.
     centre_hz : float, optional
         Centre frequency in Hz of all segments.
     channel : int, optional
@@ -78,7 +78,7 @@ def open_recording(
 
 def _open_file(path: Path, rate_hz: float | None, chosen: SampleFormat | None, centre_hz: float | None) -> Recording:
     size = file_size(path)
-    said = read_name(path.name)
+    name_facts = read_name(path.name)
     try:
         with path.open("rb") as file:
             magic = file.read(12)
@@ -92,19 +92,23 @@ def _open_file(path: Path, rate_hz: float | None, chosen: SampleFormat | None, c
             header = None
             if path.suffix.lower() in (".c16", ".c8"):
                 rate, centre = read_portapack(path)
-                said = said._replace(rate_hz=rate or said.rate_hz, centre_hz=centre or said.centre_hz)
+                name_facts = name_facts._replace(
+                    rate_hz=rate or name_facts.rate_hz, centre_hz=centre or name_facts.centre_hz
+                )
     except OSError as error:
         raise InputError(path, "file", error.strerror, "a file that can be read") from error
     if header is not None:
-        return _of_header(path, header, said, rate_hz, chosen, centre_hz)
-    name, notes = (chosen.name, ()) if chosen else _raw_format(path, size, said)
-    return _assemble(path, Header(name, 0, size, 0.0, None, None, notes), said, rate_hz, centre_hz, chosen is not None)
+        return _of_header(path, header, name_facts, rate_hz, chosen, centre_hz)
+    name, notes = (chosen.name, ()) if chosen else _raw_format(path, size, name_facts)
+    return _assemble(
+        path, Header(name, 0, size, 0.0, None, None, notes), name_facts, rate_hz, centre_hz, chosen is not None
+    )
 
 
 def _of_header(
     path: Path,
     header: Header,
-    said: NameFacts,
+    name_facts: NameFacts,
     rate_hz: float | None,
     chosen: SampleFormat | None,
     centre_hz: float | None,
@@ -112,21 +116,21 @@ def _of_header(
     if chosen is not None and chosen.name != header.sample_format:
         note = f"format {chosen.name} as chosen; the header says {header.sample_format}"
         header = header._replace(sample_format=chosen.name, notes=(*header.notes, note))
-    return _assemble(path, header, said, rate_hz, centre_hz, True)
+    return _assemble(path, header, name_facts, rate_hz, centre_hz, True)
 
 
 def _assemble(
-    path: Path, header: Header, said: NameFacts, rate_hz: float | None, centre_hz: float | None, fixed: bool
+    path: Path, header: Header, name_facts: NameFacts, rate_hz: float | None, centre_hz: float | None, fixed: bool
 ) -> Recording:
-    """A recording of one extent and one segment; fixed: its format was chosen and not looked up in the bytes."""
+    """A recording of one extent and one segment. fixed: the format is not from the bytes and may be doubted."""
     sample_format = FORMATS[header.sample_format]
     n_samples, rest = count_samples(path, header.n_bytes, sample_format.sample_bytes)
     if rate_hz is None:
-        rate_hz = header.rate_hz or said.rate_hz or 0.0
+        rate_hz = header.rate_hz or name_facts.rate_hz or 0.0
         if 0 < rate_hz < LEAST_RATE_HZ:
             rate_hz = check_rate(path, rate_hz)
     if centre_hz is None:
-        centre_hz = said.centre_hz if header.centre_hz is None else header.centre_hz
+        centre_hz = name_facts.centre_hz if header.centre_hz is None else header.centre_hz
     rate_hz, centre_hz, real = as_complex(sample_format, rate_hz, centre_hz)
     recording = Recording(
         path,
@@ -134,16 +138,16 @@ def _assemble(
         header.sample_format,
         rate_hz,
         n_samples,
-        (Segment(0, centre_hz, header.time or said.time),),
+        (Segment(0, centre_hz, header.time or name_facts.time),),
         (*header.notes, *rest, *real),
         (Extent(0, header.first_byte),),
     )
     return with_doubt(recording, "another --format may be right") if fixed else recording
 
 
-def _raw_format(path: Path, size: int, said: NameFacts) -> tuple[str, tuple[str, ...]]:
-    """The format of a raw file by its name, or by its bytes where they contradict it or the name does not tell."""
-    declared: Sequence[str] = (said.sample_format,) if said.sample_format else suffix_formats(path.name)
+def _raw_format(path: Path, size: int, name_facts: NameFacts) -> tuple[str, tuple[str, ...]]:
+    """Format of a raw file by its name, or by its bytes where they contradict the name or the name is ambiguous."""
+    declared: Sequence[str] = (name_facts.sample_format,) if name_facts.sample_format else suffix_formats(path.name)
     if not declared:
         expected = (
             "a SigMF recording, a WAV file, or a raw file with a suffix such as .cu8, .cs16, .cfile or a --format"

@@ -45,13 +45,13 @@ class IQStream:
     path : str or Path
         "-" for standard input, or a named pipe.
     rate_hz : float, optional
-        Sample rate in Hz, of real samples their own; None: as the name says, or unknown.
+        Sample rate in Hz, of a real recording that of the real samples. Default: from the name, or unknown.
     sample_format : str, optional
         Such as cu8; may be left out where the name of the pipe has a suffix that tells.
     centre_hz : float, optional
-        Centre frequency in Hz; None: as the name says, or unknown.
+        Centre frequency in Hz. Default: from the name, or unknown.
     start, length : int, optional
-        Samples to pass over first, and samples to read then; None: to the end.
+        Samples to skip first, and samples to read after them. Default: to the end.
 
     Raises
     ------
@@ -92,8 +92,8 @@ class IQStream:
         if name is None and len(by_suffix) == 1:
             found = FORMATS[by_suffix[0]]
         if found is None:
-            given = "none" if name is None else repr(name)
-            raise InputError(self.path, "format", given, f"--format, {FORMAT_NAMES}")
+            found_text = "none" if name is None else repr(name)
+            raise InputError(self.path, "format", found_text, f"--format, {FORMAT_NAMES}")
         return found
 
     def _open(self, path: str | Path) -> BufferedReader:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the file names of common receivers say of a recording: rate, frequency, time and format."""
+"""Rate, frequency, time and format from the file names of common receivers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _HERTZ = re.compile(_NUMBER + r"([kMG]?)Hz(?![a-z])", re.IGNORECASE)
 _SAMPLES_PER_S = re.compile(_NUMBER + r"([kMG]?)sps(?![a-z])", re.IGNORECASE)
 _UTC = re.compile(r"_(\d{8}_\d{6})Z_")
 LEAST_CENTRE_HZ = 200e3
-"""Fewer Hz in a name are taken for something else (a rate, a bandwidth, an offset), and not for a frequency."""
+"""Lower numbers of Hz in a name are no centre frequency but a rate, a bandwidth or an offset."""
 
 
 class NameFacts(NamedTuple):
-    """What a name says; None: nothing."""
+    """Facts in a name; None: not in it."""
 
     rate_hz: float | None = None
     centre_hz: float | None = None
@@ -38,7 +38,7 @@ class NameFacts(NamedTuple):
 
 
 def read_name(name: str) -> NameFacts:
-    """The facts in a file name (without its directory) of gqrx, SDR#, SDR++, HDSDR, SigDigger, rtl_433 or URH."""
+    """Parse a file name (without directory) of gqrx, SDR#, SDR++, HDSDR, SigDigger, rtl_433 or URH."""
     name = _COPY.sub("", name)
     if match := _GQRX.search(name):
         return NameFacts(_positive(match[3]), float(match[2]), _utc(match[1]), "cf32")

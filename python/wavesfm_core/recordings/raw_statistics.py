@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE_BYTES_READ = 1 << 20
-"""Bytes that are looked at, in pieces from all over the recording."""
+"""Most bytes that are examined, in pieces spread over the recording."""
 LEAST_BYTES = 4096
-"""Fewer bytes that are not zero are left undecided."""
+"""Least number of bytes other than zero for a decision."""
 _EXPONENT_SPREAD = 24.0
 """Octaves between the 5 % and the 95 % quantile of |x| that a float signal stays below."""
 _FINE = 0.995
@@ -30,9 +30,9 @@ _FROM_ZERO = np.minimum(np.arange(256), 255 - np.arange(256)).astype(np.float64)
 
 
 def detect(raw: NDArray[np.uint8]) -> str | None:
-    """The format of raw bytes [n] of a complex signal, such as cf32, or None when they do not tell.
+    """The complex format of raw bytes [n], such as cf32, or None if undecided.
 
-    raw begins at a sample; of a real format the complex one of the same values comes back.
+    raw begins at a sample. A real format gives the complex format of the same values.
     """
     raw = raw[: len(raw) // 16 * 16]
     if np.count_nonzero(raw) < LEAST_BYTES:
@@ -46,12 +46,12 @@ def detect(raw: NDArray[np.uint8]) -> str | None:
 
 
 def is_counter(raw: NDArray[np.uint8]) -> bool:
-    """Whether the bytes count up, as the test mode of a receiver does."""
+    """True if the bytes count up, as in the test mode of a receiver."""
     return len(raw) >= 256 and bool(np.mean(np.diff(raw) == 1) > 0.9)  # of uint8, which wraps
 
 
 def doubt(raw: NDArray[np.uint8], declared: str) -> str | None:
-    """A sentence when raw bytes [n], beginning at a sample, cannot be of the format `declared`; None otherwise."""
+    """A note if raw bytes [n] look like another format than `declared`, else None. raw begins at a sample."""
     if is_counter(raw):
         return "the bytes count up: the test pattern of a receiver and not a signal"
     found = detect(raw)
@@ -61,7 +61,7 @@ def doubt(raw: NDArray[np.uint8], declared: str) -> str | None:
 
 
 def describe(found: str, declared: str) -> str:
-    """Why bytes of format `found` cannot be `declared`, for a message."""
+    """Note that bytes look like `found` and not like `declared`, with the reason."""
     reasons = {
         "f": "their exponents are those of floats",
         "s": "their top bytes repeat a sign",
@@ -77,7 +77,7 @@ def describe(found: str, declared: str) -> str:
 
 
 def pieces(n_bytes: int, align: int) -> Iterable[tuple[int, int]]:
-    """Places (first, stop) of up to 16 pieces of a recording, aligned to samples, that make up what is looked at."""
+    """Byte ranges (first, stop) of up to 16 pieces of a recording, aligned to `align` bytes."""
     each = SAMPLE_BYTES_READ // 16
     if n_bytes <= SAMPLE_BYTES_READ:
         return [(0, n_bytes)]
@@ -88,7 +88,7 @@ def pieces(n_bytes: int, align: int) -> Iterable[tuple[int, int]]:
 
 
 def _is_float(values: NDArray[np.floating]) -> bool:
-    """Whether nearly all values that are not zero have exponents of one signal, and both signs."""
+    """True if nearly all nonzero values have plausible, similar exponents, and both signs occur."""
     with np.errstate(all="ignore"):
         magnitudes = np.abs(values[values != 0].astype(np.float64))
         fine = np.isfinite(magnitudes) & (magnitudes > 1e-30) & (magnitudes < 1e15)
@@ -103,7 +103,7 @@ def _is_float(values: NDArray[np.floating]) -> bool:
 
 
 def _detect_integer(raw: NDArray[np.uint8], histograms: NDArray[np.float64]) -> str | None:
-    """From histograms [4, 256] of the bytes at each place of four."""
+    """Integer format from histograms [4, 256] of the bytes at each position modulo 4."""
     noise = 0.5 * np.sqrt(256 / (len(raw) / 4))  # of the distance between two histograms of this many bytes
     flatness = 0.5 * np.abs(histograms - 1 / 256).sum(axis=1)
     flat, peaked = flatness < _FLAT + noise, flatness > _TOP + noise

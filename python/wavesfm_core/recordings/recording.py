@@ -22,12 +22,12 @@ from .sample_formats import FORMATS, RawBytes, SampleFormat
 
 BLOCK_SAMPLES = 1 << 18
 LEAST_RATE_HZ = 1e3
-"""Lower sample rates are refused: a unit was forgotten."""
+"""Lower sample rates are refused: a unit is missing."""
 CHANNELS_LIMIT = 256
 
 
 class Segment(NamedTuple):
-    """What holds from a sample on, until the next segment."""
+    """Frequency and time from a sample on, until the next segment."""
 
     start_sample: int
     """In the recording, from 0."""
@@ -166,14 +166,14 @@ class Recording:
         return np.ascontiguousarray(raw.reshape(-1, self.n_channels, stored)[:, self.channel]).reshape(-1)
 
     def doubt(self) -> str | None:
-        """A sentence when the bytes cannot be of `sample_format`, None otherwise."""
+        """A note if the bytes look like another format than `sample_format`, else None."""
         each = self.format.sample_bytes
         places = raw_statistics.pieces(self.n_samples * each, each)
         raw = np.concatenate([self._raw(first // each, stop // each) for first, stop in places])
         return raw_statistics.doubt(raw, self.sample_format)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Unmap the file."""
         self._bytes = None
 
     def __enter__(self) -> Recording:
@@ -186,7 +186,7 @@ class Recording:
 
 
 def check_rate(where: object, rate_hz: float) -> float:
-    """The rate as a float; raises InputError unless it is 0 (unknown), or finite and at least LEAST_RATE_HZ."""
+    """The rate as a float. Raises InputError unless it is 0 (unknown) or finite and at least LEAST_RATE_HZ."""
     try:
         value = float(rate_hz)
     except (TypeError, ValueError):
@@ -198,7 +198,7 @@ def check_rate(where: object, rate_hz: float) -> float:
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a regular file that is not empty; raises InputError otherwise."""
+    """Size of a file in bytes. Raises InputError unless it is a regular file that is not empty."""
     try:
         facts = path.stat()
     except FileNotFoundError:
@@ -215,7 +215,7 @@ def file_size(path: Path) -> int:
 
 
 def count_samples(path: Path, n_bytes: int, sample_bytes: int) -> tuple[int, tuple[str, ...]]:
-    """Whole samples in n_bytes, and a note about bytes that are left over; raises InputError when there is none."""
+    """Whole samples in n_bytes, and a note about the rest. Raises InputError if there is no whole sample."""
     n_samples, rest = divmod(n_bytes, sample_bytes)
     if n_samples < 1:
         raise InputError(path, "size", f"{max(n_bytes, 0)} bytes", f"samples of {sample_bytes} bytes")
@@ -223,7 +223,7 @@ def count_samples(path: Path, n_bytes: int, sample_bytes: int) -> tuple[int, tup
 
 
 def with_doubt(recording: Recording, advice: str) -> Recording:
-    """The recording, with a note when its bytes cannot be of its format."""
+    """The recording, with a note if its bytes look like another format."""
     if (doubt := recording.doubt()) is None:
         return recording
     return dataclasses.replace(recording, notes=(*recording.notes, f"{doubt}; {advice}"))

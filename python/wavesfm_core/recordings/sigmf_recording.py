@@ -139,7 +139,7 @@ def _declared_format(where: Path, fields: dict[str, Any], chosen: SampleFormat |
         raise InputError(where, "core:datatype", repr(datatype), "one of " + ", ".join(sorted(SIGMF_DATATYPES)))
     declared = FORMATS[SIGMF_DATATYPES[datatype]]
     if chosen is not None and chosen.name != declared.name:
-        raise InputError(where, "core:datatype", repr(datatype), f"{chosen.name}, the format given")
+        raise InputError(where, "core:datatype", repr(datatype), f"{chosen.name}, the chosen format")
     return declared
 
 

@@ -130,7 +130,7 @@ def test_sigmf_without_its_samples_or_metadata(tmp_path: Path) -> None:
 
 
 def test_another_format_than_the_metadata(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"core:datatype: found 'ci8', expected cu8, the format given"):
+    with pytest.raises(InputError, match=r"core:datatype: found 'ci8', expected cu8, the chosen format"):
         open_recording(write_sigmf(tmp_path, bytes(40)), sample_format="cu8")
 
 
