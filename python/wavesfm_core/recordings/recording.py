@@ -168,7 +168,7 @@ class Recording:
     def doubt(self) -> str | None:
         """A note if the bytes look like another format than `sample_format`, else None."""
         each = self.format.sample_bytes
-        places = raw_statistics.pieces(self.n_samples * each, each)
+        places = raw_statistics.pieces(self.n_samples * each, math.lcm(each, 16))  # whole samples of all formats
         raw = np.concatenate([self._raw(first // each, stop // each) for first, stop in places])
         return raw_statistics.doubt(raw, self.sample_format)
 

@@ -69,6 +69,7 @@ def test_24_bits(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(riff(fmt(bits=24), chunk(b"data", packed)))
     with open_recording(tmp_path / "x.wav") as recording:
         np.testing.assert_allclose(samples(recording), whole @ [1, 1j] / 2**23, atol=1e-6)
+        assert recording.notes == ()
 
 
 def test_the_auxi_chunk_of_receivers(tmp_path: Path) -> None:
