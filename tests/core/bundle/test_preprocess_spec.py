@@ -57,6 +57,7 @@ def test_only_these_places_ask_for_the_class_of_a_spec() -> None:
         if (n := len(pattern.findall(path.read_text())))
     }
     assert found == {
+        "python/wavesfm_core/bundle/image_spec.py": 1,  # two specifications of one kind
         "python/wavesfm_core/cli/benchmarks.py": 2,  # benchmarks of one kind
         "python/wavesfm_core/pipeline.py": 1,  # the power gate, which only spectrograms have
     }
