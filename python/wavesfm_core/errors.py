@@ -17,6 +17,10 @@ class WavesfmError(Exception):
         self.found = str(found)
         self.expected = expected
 
+    def __reduce__(self) -> tuple[type[WavesfmError], tuple[str, str, str, str]]:
+        """What pickle needs, so that a worker process can raise it."""
+        return type(self), (self.where, self.field, self.found, self.expected)
+
 
 class BundleError(WavesfmError):
     """A bundle that is incomplete, altered, of an unknown schema, or does not reproduce its golden tiles."""

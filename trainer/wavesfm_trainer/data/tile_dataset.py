@@ -57,7 +57,11 @@ def make_shard(dataset: SignalDataset, spec: SpectrogramSpec, first: int, count:
     pictures, labels, rates, snrs, rows = [], [], [], [], []
     for index in range(first, first + count):
         example = dataset[index]
-        tile = prepare(example.iq, plain)[0]
+        try:
+            tile = prepare(example.iq, plain)[0]
+        except InputError:  # the squelch left less than a tile needs
+            example = dataset.recording(index, squelch=False)
+            tile = prepare(example.iq, plain)[0]
         pictures.append(np.rint(tile * 255).astype(np.uint8))
         labels.append(dataset.labels.index(example.label))
         rates.append(np.log10(example.rate_hz))
