@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a model's outputs mean: logits to predictions, metres, channels. The trainer's evaluation uses the same."""
+"""Outputs of a model to answers: logits to predictions, positions in metres, channels."""
 
 from __future__ import annotations
 
@@ -153,7 +153,15 @@ def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
 
 
 class PositionHead:
-    """Outputs in [-1, 1] to metres, linearly; what lies outside is taken as it is."""
+    """Outputs in [-1, 1] to metres, linearly and without clipping.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+        Names of the axes and the coordinates in metres of -1 and 1.
+    bundle_id : str
+        Identity of the bundle.
+    """
 
     def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
         self.axes = spec.axes
@@ -174,7 +182,15 @@ class PositionHead:
 
 
 class ChannelHead:
-    """Real and imaginary parts to complex channels, times the spec's scale."""
+    """Real and imaginary parts to complex channels, times the spec's scale.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+        Shape of the grid and scale.
+    bundle_id : str
+        Identity of the bundle.
+    """
 
     def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
         self.grid = spec.grid
