@@ -137,7 +137,7 @@ def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
     rate_hz : float
         Sample rate of the tile; 0.0 when unknown.
     trained_hz : (float, float)
-        Lowest and highest sample rate trained at; (0, 0) when unknown.
+        Lowest and highest sample rate trained at; (0, 0) for a model that takes no rate.
 
     Returns
     -------
@@ -145,9 +145,11 @@ def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
         "unknown", "outside 0.25 to 25 MS/s" (the rates trained at), or "" for a rate that was trained.
     """
     low_hz, high_hz = trained_hz
+    if high_hz == 0.0:
+        return ""
     if rate_hz == 0.0:
         return "unknown"
-    if high_hz == 0.0 or low_hz * (1 - RATE_TOLERANCE) <= rate_hz <= high_hz * (1 + RATE_TOLERANCE):
+    if low_hz * (1 - RATE_TOLERANCE) <= rate_hz <= high_hz * (1 + RATE_TOLERANCE):
         return ""
     return f"outside {low_hz / 1e6:g} to {high_hz / 1e6:g} MS/s"
 
