@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a model's outputs mean: logits to predictions, metres, channels. The trainer's evaluation uses the same."""
+"""Outputs of a model to answers: logits to predictions, positions in metres, channels."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
     rate_hz : float
         Sample rate of the tile; 0.0 when unknown.
     trained_hz : (float, float)
-        Lowest and highest sample rate trained at; (0, 0) when unknown.
+        Lowest and highest sample rate trained at; (0, 0) for a model that takes no rate.
 
     Returns
     -------
@@ -145,15 +145,25 @@ def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
         "unknown", "outside 0.25 to 25 MS/s" (the rates trained at), or "" for a rate that was trained.
     """
     low_hz, high_hz = trained_hz
+    if high_hz == 0.0:
+        return ""
     if rate_hz == 0.0:
         return "unknown"
-    if high_hz == 0.0 or low_hz * (1 - RATE_TOLERANCE) <= rate_hz <= high_hz * (1 + RATE_TOLERANCE):
+    if low_hz * (1 - RATE_TOLERANCE) <= rate_hz <= high_hz * (1 + RATE_TOLERANCE):
         return ""
     return f"outside {low_hz / 1e6:g} to {high_hz / 1e6:g} MS/s"
 
 
 class PositionHead:
-    """Outputs in [-1, 1] to metres, linearly; what lies outside is taken as it is."""
+    """Outputs in [-1, 1] to metres, linearly and without clipping.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+        Names of the axes and the coordinates in metres of -1 and 1.
+    bundle_id : str
+        Identity of the bundle.
+    """
 
     def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
         self.axes = spec.axes
@@ -174,7 +184,15 @@ class PositionHead:
 
 
 class ChannelHead:
-    """Real and imaginary parts to complex channels, times the spec's scale."""
+    """Real and imaginary parts to complex channels, times the spec's scale.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+        Shape of the grid and scale.
+    bundle_id : str
+        Identity of the bundle.
+    """
 
     def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
         self.grid = spec.grid
