@@ -60,6 +60,8 @@ class recording_source(KeptAlive, gr.sync_block):  # type: ignore[misc]
         self._recording = open_recording(
             filename, float(sample_rate) or None, sample_format or None, float(center_freq) or None
         )
+        for note in self._recording.notes:
+            self.logger.warn(f"{self._recording.path}: {note}")
         self._repeat = bool(repeat)
         self._next_sample = 0  # of the file
         self._upcoming = list(self._recording.segments)

@@ -13,13 +13,15 @@ from .bundle.image_spec import ImageSpec
 from .bundle.spectrogram_spec import SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
 from .engines.shared import EngineLease, acquire
-from .engines.verify import proven
+from .engines.verify import verify_engine
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
 from .preprocess.power_gate import DEFAULT_ASK_EVERY, DEFAULT_GATE_DB, PowerGate
 from .preprocess.tile import prepare
 from .preprocess.tile_stream import StreamAccounts, TileStream
-from .recordings.iqfile import Recording, check_rate
+from .recordings.iqstream import IQStream
+from .recordings.recording import Recording, check_rate
+from .recordings.tiles import cut_tiles, new_stream
 from .types import Estimate, Prediction, Samples, Tensor, Tile
 
 
@@ -74,7 +76,7 @@ class Pipeline:
 
         def opened(listener: Callable[[EngineChange], object] | None) -> Engine:
             engine = open_engine(bundle, device, threads, precision, device_id, listener)
-            return proven(bundle, engine) if replay else engine
+            return verify_engine(bundle, engine) if replay else engine
 
         def opener() -> Engine:
             if not shared:
@@ -193,7 +195,7 @@ class Pipeline:
         self._refuse_none(len(tiles), "samples", samples.size)
         return list(self._in_batches(iter(tiles), batch_tiles))
 
-    def classify_recording(self, recording: Recording, batch_tiles: int = 8) -> Iterator[Prediction]:
+    def classify_recording(self, recording: Recording | IQStream, batch_tiles: int = 8) -> Iterator[Prediction]:
         """Predictions of a whole recording as they are made, in order.
 
         A segment (SigMF capture) starts a new tile where its frequency differs or its time jumps. `stream_accounts`
@@ -210,19 +212,11 @@ class Pipeline:
         for prediction in self._in_batches(self._tiles(recording), batch_tiles):
             count += 1
             yield prediction
-        self._refuse_none(count, recording.path, recording.n_samples)
+        self._refuse_none(count, recording.path, self.stream_accounts.samples_in)
 
-    def _tiles(self, recording: Recording) -> Iterator[Tile]:
-        segments = recording.segments
-        first, starts = segments[0], [segment.start_sample for segment in segments]
-        stream = self._stream = TileStream(
-            self.stream_spec, recording.rate_hz, first.centre_hz, first.time, first.start_sample
-        )
-        for segment, stop in zip(segments, [*starts[1:], recording.n_samples], strict=True):
-            yield from stream.retune(centre_hz=segment.centre_hz, time=segment.time)
-            for block in recording.blocks(start=segment.start_sample, stop=stop):
-                yield from stream.push(block)
-        yield from stream.finish()
+    def _tiles(self, recording: Recording | IQStream) -> Iterator[Tile]:
+        self._stream = new_stream(recording, self.stream_spec)
+        yield from cut_tiles(recording, self._stream)
 
     def _in_batches(self, tiles: Iterator[Tile], batch_tiles: int) -> Iterator[Prediction]:
         _check_batch(batch_tiles)

@@ -110,7 +110,7 @@ class HangingEngine(FakeEngine):
 @pytest.mark.parametrize("policy", ["block", "drop_oldest"])
 def test_an_engine_that_hangs_is_said_and_the_stop_returns(policy, fake_bundle, tone, monkeypatch):
     monkeypatch.setattr("wavesfm_core.pipeline.open_engine", lambda bundle, *_: HangingEngine(bundle))
-    monkeypatch.setattr("wavesfm_core.pipeline.proven", lambda bundle, engine: engine)
+    monkeypatch.setattr("wavesfm_core.pipeline.verify_engine", lambda bundle, engine: engine)
     monkeypatch.setattr("gnuradio.wavesfm.monitor.STALLED_S", 0.3)
     HangingEngine.go.clear()
     throttle = blocks.throttle(gr.sizeof_gr_complex, 200e3)
