@@ -25,6 +25,47 @@ bool window_frame(const float* x, const float* window, float* __restrict out, si
     return largest < limit_bits;
 }
 
+typedef float Lanes __attribute__((vector_size(32)));
+
+void add_samples(const float* x, size_t n, double* sum) {
+    constexpr size_t block = 512; // floats that a lane adds before it is widened: n is unlimited
+    for (size_t from = 0; from < n; from += block) {
+        const size_t count = n - from < block ? n - from : block;
+        const float* part = x + 2 * from;
+        Lanes lanes = {};
+        size_t i = 0;
+        for (; i + 4 <= count; i += 4) {
+            Lanes v;
+            __builtin_memcpy(&v, part + 2 * i, sizeof v);
+            lanes += v;
+        }
+        double re = (double(lanes[0]) + lanes[2]) + (double(lanes[4]) + lanes[6]);
+        double im = (double(lanes[1]) + lanes[3]) + (double(lanes[5]) + lanes[7]);
+        for (; i < count; i++) {
+            re += part[2 * i];
+            im += part[2 * i + 1];
+        }
+        sum[0] += re;
+        sum[1] += im;
+    }
+}
+
+float sum_power(const float* power, size_t n) {
+    Lanes lanes = {};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        Lanes v;
+        __builtin_memcpy(&v, power + i, sizeof v);
+        lanes += v;
+    }
+    float sum =
+        ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+    for (; i < n; i++) {
+        sum += power[i];
+    }
+    return sum;
+}
+
 void add_power(const float* spectrum, float* __restrict power, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const float re = spectrum[2 * i], im = spectrum[2 * i + 1];
@@ -62,7 +103,6 @@ void power_to_db(const float* power, float scale, float floor_db, float* __restr
 
 void banded_dots(const float* in, const std::uint32_t* first, const float* weights, size_t taps, float* out,
                  size_t n_out) {
-    typedef float Lanes __attribute__((vector_size(32)));
     for (size_t o = 0; o < n_out; o++) {
         const float* x = in + first[o];
         const float* w = weights + o * taps;
@@ -125,6 +165,8 @@ void from_s16(const unsigned char* x, float* __restrict out, size_t n) {
 extern const HotLoops WAVESFM_HOT_LOOPS;
 const HotLoops WAVESFM_HOT_LOOPS = {STRINGIFY(WAVESFM_HOT_LOOPS_NAME),
                                     window_frame,
+                                    add_samples,
+                                    sum_power,
                                     add_power,
                                     power_to_db,
                                     banded_dots,

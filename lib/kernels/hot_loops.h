@@ -18,6 +18,11 @@ struct HotLoops {
     //! out[i] = x[i] * window[i] for 2n floats (window holds each weight twice); false when a part is NaN or
     //! >= limit.
     bool (*window_frame)(const float* x, const float* window, float* out, std::size_t n);
+    //! sum[0] and sum[1] grow by the sums of the real and the imaginary parts of n samples, within 1e-6 of
+    //! the sum of magnitudes.
+    void (*add_samples)(const float* x, std::size_t n, double* sum);
+    //! The sum of n powers, within 1e-6 of it.
+    float (*sum_power)(const float* power, std::size_t n);
     //! power[i] += |spectrum[i]|^2 for n interleaved complex values.
     void (*add_power)(const float* spectrum, float* power, std::size_t n);
     //! db[i] = max(10 log10(power[i] * scale), floor_db), within 1e-4 dB.

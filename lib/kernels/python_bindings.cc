@@ -58,6 +58,21 @@ public:
         return tile ? as_tuple(std::move(*tile)) : py::object(py::none());
     }
 
+    py::dict counts() {
+        TilerCounts counts;
+        {
+            py::gil_scoped_release release;
+            std::lock_guard<std::mutex> lock(mutex_);
+            counts = tiler_.counts();
+        }
+        py::dict result;
+        result["silent"] = counts.silent;
+        result["silent_cut"] = counts.silent_cut;
+        result["discarded"] = counts.discarded;
+        result["nonfinite"] = counts.nonfinite;
+        return result;
+    }
+
     std::uint64_t pending_samples() {
         py::gil_scoped_release release;
         std::lock_guard<std::mutex> lock(mutex_);
@@ -73,7 +88,8 @@ private:
         const std::vector<py::ssize_t> shape{1, static_cast<py::ssize_t>(settings_.height),
                                              static_cast<py::ssize_t>(settings_.width)};
         return py::make_tuple(py::array_t<float>(shape, data, owner), tile.start_sample, tile.n_samples,
-                              tile.partial, tile.floor_db, tile.peak_db, tile.n_nonfinite);
+                              tile.partial, tile.floor_db, tile.peak_db, tile.n_nonfinite,
+                              tile.n_gap_samples);
     }
 
     const TilerSettings settings_;
@@ -236,7 +252,7 @@ Image correlate(const Samples& samples, const Samples& waveform) {
     return out;
 }
 
-// The GIL is kept, as in lay_streams.
+// The GIL is kept, as in copy_streams.
 py::tuple facts_of_grid(const Samples& grid, const std::vector<std::size_t>& pilot_symbols,
                         const std::vector<std::size_t>& pilot_subcarriers) {
     if (grid.ndim() != 3 || pilot_symbols.empty() || pilot_subcarriers.empty()) {
@@ -277,7 +293,7 @@ py::array_t<double> power_in_modes(const Samples& values, const Samples& modes) 
 }
 
 // The GIL is kept: this takes microseconds, and a release of it lets another of the flowgraph's threads in.
-void lay_streams(const py::sequence& streams, std::size_t first, std::size_t count,
+void copy_streams(const py::sequence& streams, std::size_t first, std::size_t count,
                  py::array_t<std::complex<float>> out, std::size_t at) {
     if (out.ndim() != 2 || !(out.flags() & py::array::c_style) ||
         static_cast<std::size_t>(out.shape(0)) != streams.size()) {
@@ -323,24 +339,28 @@ PYBIND11_MODULE(_kernels, m) {
         m, "SpectrogramTiler",
         "Streams complex64 samples into tiles, bit-identical for any chunking. One per stream.\n\n"
         "A tile is (float32 [1, height, width], start_sample, n_samples, partial, floor_db, "
-        "peak_db, n_nonfinite);\nstart_sample counts from the construction or the last flush. "
+        "peak_db, n_nonfinite, n_gap_samples);\nstart_sample counts from the construction or the last flush. "
         "ValueError names a setting that is out of range.")
         .def(py::init([](std::size_t fft_size, std::size_t hop_samples, const std::string& window,
                          std::size_t frames_averaged, std::size_t rows_per_tile, std::size_t min_rows,
                          double floor_db, std::size_t height, std::size_t width, const std::string& reference,
-                         double low_db, double high_db, double mean, double std) {
-                 return std::make_unique<BoundTiler>(
-                     TilerSettings{fft_size, hop_samples, window, frames_averaged, rows_per_tile, min_rows,
-                                   floor_db, height, width, reference, low_db, high_db, mean, std});
+                         double low_db, double high_db, double mean, double std, bool remove_dc) {
+                 return std::make_unique<BoundTiler>(TilerSettings{
+                     fft_size, hop_samples, window, frames_averaged, rows_per_tile, min_rows, floor_db,
+                     height, width, reference, low_db, high_db, mean, std, remove_dc});
              }),
              py::arg("fft_size"), py::arg("hop_samples"), py::arg("window"), py::arg("frames_averaged"),
              py::arg("rows_per_tile"), py::arg("min_rows"), py::arg("floor_db"), py::arg("height"),
              py::arg("width"), py::arg("reference"), py::arg("low_db"), py::arg("high_db"), py::arg("mean"),
-             py::arg("std"))
+             py::arg("std"), py::arg("remove_dc") = false)
         .def("push", &BoundTiler::push, py::arg("samples").noconvert(),
              "Takes complex64 [n] in and returns the list of tiles that it completes.")
         .def("flush", &BoundTiler::flush,
              "Returns the partial tile if min_rows rows are complete, else None; then the tiler is as new.")
+        .def_property_readonly(
+            "counts", &BoundTiler::counts,
+            "Samples since the construction: silent, silent_cut (of these, outside of tiles), "
+            "discarded (received,\ntoo few for a tile before silence) and nonfinite.")
         .def_property_readonly("pending_samples", &BoundTiler::pending_samples,
                                "Samples taken in since the current tile's start.");
     m.def(
@@ -380,7 +400,7 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("projected_power", &power_in_modes, py::arg("values").noconvert(), py::arg("modes").noconvert(),
           "Mean |row . mode|^2 of the rows of each slot, values [slots, ..., k], in modes [k, n]: float64 "
           "[slots].");
-    m.def("lay_streams", &lay_streams, py::arg("streams"), py::arg("first"), py::arg("count"),
+    m.def("copy_streams", &copy_streams, py::arg("streams"), py::arg("first"), py::arg("count"),
           py::arg("out").noconvert(), py::arg("at"),
           "Copies samples first to first + count of each stream, complex64 [n], into its row of out, "
           "complex64 [A, m], "

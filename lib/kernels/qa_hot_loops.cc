@@ -57,6 +57,20 @@ void check_power(const HotLoops& loops, std::size_t n) {
     }
 }
 
+void check_totals(const HotLoops& loops, std::size_t n) {
+    const auto x = random_floats(2 * n, -1.0f, 1.0f), power = random_floats(n, 0.0f, 1.0f);
+    double re = 1.0, im = 2.0, total = 0.0, sum[2] = {1.0, 2.0};
+    for (std::size_t i = 0; i < n; i++) {
+        re += x[2 * i];
+        im += x[2 * i + 1];
+        total += power[i];
+    }
+    loops.add_samples(x.data(), n, sum);
+    REQUIRE(near(sum[0], re, 1e-6 * static_cast<double>(n)) &&
+            near(sum[1], im, 1e-6 * static_cast<double>(n)));
+    REQUIRE(near(loops.sum_power(power.data(), n), total, 1e-6 * static_cast<double>(n)));
+}
+
 void check_decibels(const HotLoops& loops, std::size_t n) {
     auto db = random_floats(n, -370.0f, 370.0f);
     AlignedFloats power(n), out(n);
@@ -146,6 +160,7 @@ int main() {
         for (const std::size_t n : {1, 7, 16, 61, 512, 1003}) {
             check_window_frame(*loops, n);
             check_power(*loops, n);
+            check_totals(*loops, n);
             check_decibels(*loops, n);
             check_sums(*loops, n);
             check_map_range(*loops, n);

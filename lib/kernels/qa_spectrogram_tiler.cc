@@ -47,7 +47,7 @@ void check_same_bits(const std::vector<TilerOutput>& a, const std::vector<TilerO
     for (std::size_t i = 0; i < a.size(); i++) {
         REQUIRE(a[i].start_sample == b[i].start_sample && a[i].n_samples == b[i].n_samples);
         REQUIRE(a[i].partial == b[i].partial && a[i].floor_db == b[i].floor_db &&
-                a[i].peak_db == b[i].peak_db);
+                a[i].peak_db == b[i].peak_db && a[i].n_gap_samples == b[i].n_gap_samples);
         REQUIRE(std::memcmp(a[i].data.data(), b[i].data.data(), a[i].data.size() * sizeof(float)) == 0);
     }
 }
@@ -62,6 +62,42 @@ void check_positions() {
     for (const auto& made : tiles) {
         REQUIRE(made.data.size() == 20 * 28);
         REQUIRE(made.peak_db > made.floor_db && std::abs(made.floor_db - 10 * std::log10(2.0 / 64)) < 3.0);
+    }
+}
+
+// Gaps of every length, and the mean removed: the same bits for any chunking, and no sample unaccounted for.
+void check_gaps_and_mean(const HotLoops& loops) {
+    Samples x = noise(20000);
+    for (const auto& [first, length] :
+         {std::pair{0, 100}, {900, 15}, {2000, 90}, {5000, 700}, {9000, 3000}}) {
+        std::fill_n(x.begin() + first, length, 0.0f);
+    }
+    for (const bool remove_dc : {false, true}) {
+        auto with = settings;
+        with.remove_dc = remove_dc;
+        const auto cut = [&](std::size_t chunk) {
+            SpectrogramTiler tiler(with, loops);
+            std::vector<TilerOutput> tiles;
+            for (std::size_t at = 0; at < x.size(); at += chunk) {
+                for (auto& tile : tiler.push(x.data() + at, std::min(chunk, x.size() - at))) {
+                    tiles.push_back(std::move(tile));
+                }
+            }
+            std::uint64_t covered = 0, end = 0;
+            for (const auto& tile : tiles) {
+                covered += tile.start_sample + tile.n_samples - std::max(end, tile.start_sample);
+                end = tile.start_sample + tile.n_samples;
+            }
+            const auto& counts = tiler.counts();
+            REQUIRE(counts.silent > 3500 && counts.silent_cut > 2900 && counts.silent_cut < counts.silent);
+            REQUIRE(covered + counts.silent_cut + counts.discarded <= x.size());
+            return tiles;
+        };
+        const auto whole = cut(x.size());
+        REQUIRE(whole.size() > 5);
+        for (const std::size_t chunk : {1, 17, 64, 777}) {
+            check_same_bits(whole, cut(chunk));
+        }
     }
 }
 
@@ -85,6 +121,7 @@ int main() {
     const Samples x = noise(20000);
     const auto reference = run(x, x.size(), hot_loops());
     for (const HotLoops* loops : available_hot_loops()) {
+        check_gaps_and_mean(*loops);
         const auto whole = run(x, x.size(), *loops);
         for (const std::size_t chunk : {1, 17, 48, 64, 65, 4096}) {
             check_same_bits(whole, run(x, chunk, *loops));

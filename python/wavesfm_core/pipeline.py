@@ -12,7 +12,7 @@ from .bundle.bundle import Bundle, bundle_inputs
 from .bundle.image_spec import ImageSpec
 from .bundle.spectrogram_spec import SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
-from .engines.verify import proven
+from .engines.verify import verify_engine
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
 from .preprocess.power_gate import DEFAULT_ASK_EVERY, DEFAULT_GATE_DB, PowerGate
@@ -72,7 +72,7 @@ class Pipeline:
 
         def opener() -> Engine:
             engine = open_engine(bundle, device, threads, precision, device_id, on_change)
-            return proven(bundle, engine) if replay else engine
+            return verify_engine(bundle, engine) if replay else engine
 
         return cls(bundle, opener(), head, gate, opener)
 

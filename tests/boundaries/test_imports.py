@@ -15,6 +15,10 @@ RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pycuda")
 RADIO = ("gnuradio", "pmt")
 
 
+TENSORRT = "wavesfm_core.engines.tensorrt."
+WITH_ONNX = {TENSORRT + name for name in ("mixed_precision", "onnx_graph", "transformer_products")}
+
+
 def needs(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} belongs to the other environment")
@@ -32,16 +36,23 @@ def test_a_lazy_import_of_a_blocked_package_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_core_needs_neither_torch_nor_gnuradio(tmp_path: Path) -> None:
-    imported = import_all("wavesfm_core", TRAINING + RADIO + ("wavesfm_trainer",), tmp_path)
-    assert modules_on_disk(ROOT / "python/wavesfm_core", "wavesfm_core") <= imported
+    imported = import_all("wavesfm_core", TRAINING + RADIO + ("wavesfm_trainer",), tmp_path, skipped=WITH_ONNX)
+    assert modules_on_disk(ROOT / "python/wavesfm_core", "wavesfm_core") - WITH_ONNX <= imported
     assert "wavesfm_core._kernels" in imported
 
 
 def test_core_but_for_the_command_needs_only_numpy(tmp_path: Path) -> None:
     others = ("typer", "rich", "click", "sigmf", "scipy", "matplotlib", "psutil", "wavesfm_trainer")
-    imported = import_all("wavesfm_core", TRAINING + RADIO + RUNTIMES + others, tmp_path, skipped=["wavesfm_core.cli"])
-    expected = modules_on_disk(ROOT / "python/wavesfm_core", "wavesfm_core")
+    skipped = {"wavesfm_core.cli", *WITH_ONNX}
+    imported = import_all("wavesfm_core", TRAINING + RADIO + RUNTIMES + others, tmp_path, skipped)
+    expected = modules_on_disk(ROOT / "python/wavesfm_core", "wavesfm_core") - WITH_ONNX
     assert {name for name in expected if not name.startswith("wavesfm_core.cli")} <= imported
+
+
+def test_the_onnx_package_brings_neither_torch_nor_runtimes(tmp_path: Path) -> None:
+    modules = "\n".join(f"import {name}" for name in sorted(WITH_ONNX))
+    done = run_blocked(modules, ("torch", "onnxscript", *RUNTIMES, *RADIO), tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_core_is_installed_and_not_the_source_tree(tmp_path: Path) -> None:

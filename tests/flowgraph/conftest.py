@@ -24,7 +24,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             return opened[-1]
 
         monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
-        monkeypatch.setattr("wavesfm_core.pipeline.proven", lambda bundle, engine: engine)
+        monkeypatch.setattr("wavesfm_core.pipeline.verify_engine", lambda bundle, engine: engine)
         return opened
 
     return arrange
@@ -55,7 +55,7 @@ def standby(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
         for module in ("wavesfm_core.pipeline", "wavesfm_core.channel.pipeline"):
             monkeypatch.setattr(f"{module}.open_engine", open_engine)
-            monkeypatch.setattr(f"{module}.proven", lambda bundle, engine: engine)
+            monkeypatch.setattr(f"{module}.verify_engine", lambda bundle, engine: engine)
         return opened
 
     return arrange

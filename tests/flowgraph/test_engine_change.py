@@ -67,7 +67,7 @@ def test_a_switch_while_the_stream_runs_loses_no_tile(live, standby):
         ((cpu, gpu),) = opened
         until(lambda: len(cpu.calls) > 3)
         (started,) = graph.status("started")
-        assert started["engine"] == "cpu engine (the GPU's engine is being made)"
+        assert started["engine"] == "cpu engine (the GPU's engine is being compiled)"
         assert graph.status("engine") == []
     finally:
         allow.set()

@@ -197,6 +197,26 @@ def test_time_going_back_is_a_gap_without_lost_samples() -> None:
     assert (stream.accounts.gaps, stream.accounts.samples_lost) == (1, 0)
 
 
+def test_silence_is_counted_and_ends_no_tile_while_it_is_short() -> None:
+    stream = TileStream(SPEC, 1000.0, time=StreamTime(0, 0.0))
+    silence = np.zeros(64, np.complex64)
+    (tile,) = stream.push(np.concatenate([noise(256), silence, noise(256)]))
+    assert (tile.n_samples, tile.n_gap_samples, tile.partial) == (512 + 64, 64, False)
+    np.testing.assert_array_equal(tile.data, prepare(np.concatenate([noise(256), noise(256)]), SPEC))
+    stream.push(noise(100))
+    stream.push(np.full(1000, np.nan, np.complex64))
+    (after,) = stream.push(noise(600))
+    assert after.start_sample == 1696 and float(after.time) == after.start_sample / 1000
+    accounts = stream.accounts
+    assert accounts.samples_silent == accounts.samples_silent_cut + 64
+    assert (accounts.skipped_silence, accounts.samples_nonfinite) == (96, 1000)
+
+
+def test_prepare_refuses_silence() -> None:
+    with pytest.raises(InputError, match="found digital silence in 512 of 512, expected at least 128"):
+        prepare(np.zeros(512, np.complex64), SPEC)
+
+
 def test_n_nonfinite_reaches_the_tile() -> None:
     x = noise(512)
     x[[3, 400]] = np.inf
@@ -204,7 +224,9 @@ def test_n_nonfinite_reaches_the_tile() -> None:
     assert tile.n_nonfinite == 2 and np.isfinite(tile.data).all()
 
 
-actions = st.lists(st.one_of(st.integers(0, 900), st.just("retune"), st.just("finish")), max_size=15)
+actions = st.lists(
+    st.one_of(st.integers(0, 900), st.integers(-700, -1), st.just("retune"), st.just("finish")), max_size=15
+)  # samples, digital silence where negative, or a call
 
 
 @given(actions=actions, overlapping=st.booleans(), start=st.integers(0, 1 << 40))
@@ -214,13 +236,16 @@ def test_every_sample_is_covered_skipped_or_pending(actions: list, overlapping: 
     tiles: list[Tile] = []
     for action in actions:
         if isinstance(action, int):
-            tiles += stream.push(noise(action))
+            tiles += stream.push(noise(action) if action > 0 else np.zeros(-action, np.complex64))
         else:
             tiles += stream.retune(centre_hz=1.0) if action == "retune" else stream.finish()
-        assert stream.samples_in == covered(tiles) + stream.samples_skipped + stream.pending_samples
+        cut = stream.accounts.samples_silent_cut
+        assert stream.samples_in == covered(tiles) + stream.samples_skipped + cut + stream.pending_samples
     tiles += stream.finish()
     assert stream.pending_samples == 0
-    assert stream.samples_in == sum(a for a in actions if isinstance(a, int))
+    assert stream.samples_in == sum(abs(a) for a in actions if isinstance(a, int))
+    in_tiles = sum(t.n_gap_samples for t in tiles)
+    assert stream.accounts.samples_silent == stream.accounts.samples_silent_cut + in_tiles or overlapping
     assert all(start <= t.start_sample <= start + stream.samples_in - t.n_samples for t in tiles)
 
 

@@ -97,16 +97,16 @@ def loop_args(**options) -> LoopArgs:
 
 def kill_after(steps: int) -> None:
     """SIGKILL to this process after that many optimiser steps."""
-    from wavesfm_trainer.training.fit import _Loop
+    from wavesfm_trainer.training.training_loop import TrainingLoop
 
-    real = _Loop._optimiser_step
+    real = TrainingLoop._optimiser_step
 
     def step(self, group):
         real(self, group)
         if self.step == steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    _Loop._optimiser_step = step
+    TrainingLoop._optimiser_step = step
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ Tolerances, each with its reason:
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec
 
@@ -39,21 +41,57 @@ def window(name: str, n: int) -> np.ndarray:
     return w / np.sqrt(np.mean(w**2))
 
 
+def received_frames(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
+    """Starts of the frames that are no gap: without a run of missing samples of a quarter frame, int [frames].
+
+    A frame with 1/64 of its samples (2 at least) zero outside of such runs is a rounded signal's and no gap, and so are
+    frames all zero that follow it.
+    """
+    missing = (x == 0) | ~np.isfinite(x)
+    quarter, rounded, starts = max(spec.fft_size // 4, 1), False, []
+    for start in range(0, x.size - spec.fft_size + 1, spec.hop_samples):
+        frame = missing[start : start + spec.fft_size]
+        edges = np.diff(np.concatenate([[0], frame.astype(int), [0]]))
+        runs = list(zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True))
+        longest = max((stop - first for first, stop in runs), default=0)
+        if longest >= quarter and not frame.all():
+            zeros = sum(np.sum(x[start + first : start + stop] == 0) for first, stop in runs if stop - first < quarter)
+            rounded = zeros >= max(spec.fft_size // 64, 2)
+        if longest < quarter or rounded:
+            starts.append(start)
+    return np.array(starts, int)
+
+
+def mean_of_frames(x: np.ndarray, starts: np.ndarray, spec: SpectrogramSpec) -> complex:
+    """Mean over the first hop of each frame and the rest of the last one; samples that are not finite do not count."""
+    spans = [slice(start, start + spec.hop_samples) for start in starts]
+    spans.append(slice(starts[-1] + spec.hop_samples, starts[-1] + spec.fft_size))
+    samples = np.concatenate([x[span] for span in spans]).astype(np.complex128)
+    return complex(samples[np.isfinite(samples)].mean())
+
+
 def frame_powers(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
-    """Power of every whole frame, negative frequencies first, float64 [frames, fft_size]; non-finite samples are 0."""
-    x = np.where(np.isfinite(x), x, 0).astype(np.complex128)
-    n, hop = spec.fft_size, spec.hop_samples
-    frames = np.stack([x[start : start + n] for start in range(0, x.size - n + 1, hop)])
+    """Power of every received frame, negative frequencies first, float64 [frames, fft_size]; non-finite ones are 0."""
+    n, starts = spec.fft_size, received_frames(x, spec)
+    samples = np.where(np.isfinite(x), x, 0).astype(np.complex128)
+    if spec.remove_dc:
+        samples -= mean_of_frames(x, starts, spec)
+    frames = np.stack([samples[start : start + n] for start in starts])
     spectrum = np.fft.fft(frames * window(spec.window, n), axis=1)
     return np.fft.fftshift(np.abs(spectrum) ** 2 / n**2, axes=1)
 
 
 def rows_db(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
     """Mean power of each group of frames (the last group may be short) in dB, float64 [rows, fft_size]."""
-    powers = frame_powers(x, spec)
+    powers, with_dc = frame_powers(x, spec), frame_powers(x, dataclasses.replace(spec, remove_dc=False))
     starts = range(0, len(powers), spec.frames_averaged)
     mean = np.stack([powers[start : start + spec.frames_averaged].mean(axis=0) for start in starts])
-    return np.maximum(10 * np.log10(np.maximum(mean, SMALLEST_POWER)), spec.floor_db)
+    floor = np.full((len(mean), 1), spec.floor_db)
+    if spec.reference == "median":  # the floor is at least the range below the row's mean power
+        levels = np.array([with_dc[start : start + spec.frames_averaged].mean() for start in starts])
+        levels_db = 10 * np.log10(np.maximum(levels, SMALLEST_POWER))
+        floor = np.minimum(spec.floor_db, levels_db - (spec.high_db - spec.low_db))[:, None]
+    return np.maximum(10 * np.log10(np.maximum(mean, SMALLEST_POWER)), floor)
 
 
 def cubic(x: np.ndarray) -> np.ndarray:

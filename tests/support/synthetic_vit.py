@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A vision transformer of any size with random weights, as torch exports one, written without torch or onnx."""
+"""A vision transformer of any size with random weights, as torch exports one, written without torch."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import helper, numpy_helper
 from wavesfm_core.bundle.bundle import Bundle, write_bundle
 from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
-from wavesfm_core.onnx_graph import Graph, Initialiser, Node
 from wavesfm_core.preprocess.tile import prepare
-
-from support import tiny_onnx
 
 PAPER = {"depth": 12, "width": 512, "heads": 8, "side": 224, "channels": 1}
 SMALL = {"depth": 2, "width": 32, "heads": 4, "side": 32, "channels": 2}
@@ -24,7 +22,7 @@ def vit(depth: int, width: int, heads: int, side: int, channels: int, labels: in
     """ONNX bytes: tile [B, channels, side, side] -> logits [B, labels]; scale: of the first block's weights."""
     rng = np.random.default_rng(depth * width)
     rows, area, head = side // PATCH, PATCH * PATCH * channels, width // heads
-    nodes: list[Node] = []
+    nodes: list[onnx.NodeProto] = []
     constants: dict[str, np.ndarray] = {}
 
     def const(name: str, value: object, dtype: str = "f4") -> str:
@@ -33,7 +31,7 @@ def vit(depth: int, width: int, heads: int, side: int, channels: int, labels: in
 
     def op(kind: str, *inputs: str, name: str = "", **attributes: object) -> str:
         output = name or f"{kind.lower()}_{len(nodes)}"
-        nodes.append(Node.make(kind, inputs, [output], **attributes))
+        nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def reshape(x: str, *shape: int) -> str:
@@ -67,12 +65,14 @@ def vit(depth: int, width: int, heads: int, side: int, channels: int, labels: in
     token = op("Gather", norm(x, "norm"), const("row_0", 0, "i8"), axis=1)
     head_weight = const("head.weight", rng.normal(size=(labels, width)) / np.sqrt(width))
     op("Gemm", token, head_weight, const("head.bias", np.zeros(labels)), name="logits", transB=1)
-    declared = tiny_onnx._field(11, tiny_onnx._value("tile", [None, channels, side, side]))
-    declared += tiny_onnx._field(12, tiny_onnx._value("logits", [None, labels]))
-    graph = b"".join(tiny_onnx._field(1, node.encoded()) for node in nodes) + tiny_onnx._field(2, b"vit")
-    graph += b"".join(tiny_onnx._field(5, Initialiser.of(name, array).encoded()) for name, array in constants.items())
-    opset = tiny_onnx._field(1, b"") + tiny_onnx._number(2, 20)
-    return tiny_onnx._number(1, 10) + tiny_onnx._field(7, graph + declared) + tiny_onnx._field(8, opset)
+    graph = helper.make_graph(
+        nodes,
+        "vit",
+        [helper.make_tensor_value_info("tile", onnx.TensorProto.FLOAT, ["batch", channels, side, side])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", labels])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
 
 
 def make_bundle(directory: Path, outputs: np.ndarray | None = None, **size: int) -> Bundle:
@@ -112,11 +112,6 @@ def run(model: bytes, tiles: np.ndarray) -> np.ndarray:
 def counts(model: bytes) -> dict[str, int]:
     """How often each operator is there."""
     found: dict[str, int] = {}
-    for node in Graph.parse(model).nodes:
-        found[node.op] = found.get(node.op, 0) + 1
+    for node in onnx.load_model_from_string(model).graph.node:
+        found[node.op_type] = found.get(node.op_type, 0) + 1
     return found
-
-
-def floats(*values: float) -> bytes:
-    """As float32 lies in a file."""
-    return struct.pack(f"<{len(values)}f", *values)

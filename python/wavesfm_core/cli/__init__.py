@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 
 from ..errors import WavesfmError
+from ..packages import install_command
 
 _NEEDS = ("typer", "rich", "click")
 
@@ -17,7 +18,7 @@ def main() -> None:
     except ImportError as error:
         if (error.name or "").split(".")[0] not in _NEEDS:
             raise
-        _exit(f"command line: no module {error.name}: install it with: pip install 'wavesfm-core[cli]'")
+        _exit(f"command line: no module {error.name}: install it with: {install_command('typer', 'rich')}")
     try:
         app()
     except WavesfmError as error:

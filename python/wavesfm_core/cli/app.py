@@ -18,6 +18,7 @@ from ..bundle.bundle import Bundle
 from ..engines import available_engines, open_engine
 from ..engines.verify import replay_golden
 from ..errors import ConfigurationError, EngineError
+from ..packages import install_command
 from .benchmarks import PEER, bench_channel, bench_engines, bench_spectrogram
 from .classifying import annotate_command, classify_command
 from .compiling import cache_app, cached_plans, compile_command
@@ -86,7 +87,7 @@ def check(bundle: BundlePath, threads: Threads = 0) -> None:
     opened = Bundle.open(bundle)
     engines = available_engines()
     if not engines:
-        raise EngineError("check", "engines", "none installed", "one: pip install wavesfm-core[onnxruntime]")
+        raise EngineError("check", "engines", "none installed", "one: " + install_command("onnxruntime"))
     table = Table("engine", "tiles", "prepare differs by", "engine differs by", title=opened.id, title_justify="left")
     for name in engines:
         with contextlib.closing(open_engine(opened, name, threads)) as engine:

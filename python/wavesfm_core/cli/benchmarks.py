@@ -22,6 +22,7 @@ from ..channel.pipeline import METHODS, ChannelPipeline
 from ..engines import ENGINES, available_engines, open_engine
 from ..engines.timing import milliseconds_per_tile
 from ..errors import ConfigurationError, EngineError
+from ..packages import install_command
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict
             for engine in engines:
                 engine.close()
     if not rows:
-        raise EngineError("bench", "engines", "none installed", "one: pip install wavesfm-core[onnxruntime]")
+        raise EngineError("bench", "engines", "none installed", "one: " + install_command("onnxruntime"))
     console.print(table)
     return rows
 

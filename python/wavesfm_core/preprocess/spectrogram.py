@@ -19,9 +19,9 @@ def make_tiler(spec: SpectrogramSpec) -> SpectrogramTiler:
     """A fresh streaming kernel for `spec`; one per stream.
 
     `push(complex64 [n])` returns the tiles that the samples complete, `flush()` the partial one or None, each a tuple
-    (float32 [1, height, width], start_sample, n_samples, partial, floor_db, peak_db, n_nonfinite) with start_sample
-    counted from the construction or the last flush. The same samples give the same bits in any chunk sizes.
-    Samples that are NaN, infinite or 1e15 and more in magnitude count as non-finite and are taken as zero.
+    (float32 [1, height, width], start_sample, n_samples, partial, floor_db, peak_db, n_nonfinite, n_gap_samples) with
+    start_sample counted from the construction or the last flush. The same samples give the same bits in any chunk
+    sizes. Samples that are NaN, infinite or 1e15 and more in magnitude count as non-finite and are taken as zero.
     """
     return SpectrogramTiler(**dataclasses.asdict(spec))
 
@@ -35,7 +35,9 @@ def spectrogram_tile(samples: NDArray[Any], spec: SpectrogramSpec, where: str) -
     tiler = make_tiler(spec)
     tiles = tiler.push(samples)
     made = tiles[0] if tiles else tiler.flush()
-    assert made is not None  # min_samples are min_rows rows
+    if made is None:
+        found = f"digital silence in {tiler.counts['silent']} of {samples.size}"
+        raise InputError(where, "samples", found, f"at least {spec.min_samples} that were received")
     return made[0]
 
 

@@ -107,12 +107,13 @@ class TileStream:
         self._centre_hz = centre_hz
         self._segment_start = start_sample  # where the tiler's counting began
         self._covered_to = start_sample  # end of the last tile
+        self._covered = 0  # samples that tiles cover
         self._arrived_s: float | None = None
 
     @property
     def accounts(self) -> StreamAccounts:
         """A copy of the counts up to now."""
-        return dataclasses.replace(self._accounts, samples_pending=self.pending_samples)
+        return dataclasses.replace(self._counted(), samples_pending=self.pending_samples)
 
     @property
     def rate_hz(self) -> float:
@@ -132,12 +133,13 @@ class TileStream:
     @property
     def samples_skipped(self) -> int:
         """Samples that were received and that no tile covers."""
-        return self._accounts.samples_skipped
+        return self._counted().samples_skipped
 
     @property
     def pending_samples(self) -> int:
         """Samples pushed that no tile covers yet."""
-        return self._position - self._covered_to
+        accounts = self._counted()
+        return accounts.samples_in - self._covered - accounts.samples_skipped - accounts.samples_silent_cut
 
     def push(self, samples: NDArray[Any], arrived_s: float | None = None) -> list[Tile]:
         """Take samples in and return the tiles that they complete.
@@ -214,17 +216,24 @@ class TileStream:
         self._segment_start = self._covered_to = self._position
         return tiles
 
+    def _counted(self) -> StreamAccounts:
+        """The accounts with the kernel's counts."""
+        accounts, counts = self._accounts, self._tiler.counts
+        accounts.samples_silent, accounts.samples_silent_cut = counts["silent"], counts["silent_cut"]
+        accounts.skipped_silence, accounts.samples_nonfinite = counts["discarded"], counts["nonfinite"]
+        return accounts
+
     @property
     def _position(self) -> int:
         return self._first_sample + self._accounts.samples_in
 
     def _tile(self, made: tuple[Any, ...]) -> Tile:
-        data, start, n_samples, partial, floor_db, peak_db, n_nonfinite = made
+        data, start, n_samples, partial, floor_db, peak_db, n_nonfinite, n_gap_samples = made
         start += self._segment_start
+        self._covered += start + n_samples - max(start, self._covered_to)  # overlapping frames make tiles overlap
         self._covered_to = start + n_samples
         self._accounts.tiles += 1
         self._accounts.partial_tiles += partial
-        self._accounts.samples_nonfinite += n_nonfinite
         return Tile(
             data=data,
             start_sample=start,
@@ -237,6 +246,7 @@ class TileStream:
             peak_db=peak_db,
             n_nonfinite=n_nonfinite,
             arrived_s=self._arrived_s,
+            n_gap_samples=n_gap_samples,
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from ..errors import ConfigurationError, InputError
+from ..packages import install_command
 
 META, DATA, ARCHIVE = ".sigmf-meta", ".sigmf-data", ".sigmf"
 META_LIMIT = 64 << 20
@@ -155,7 +156,7 @@ def validate_meta(meta: Any, path: Path) -> None:
     try:
         import sigmf.validate
     except ImportError as error:
-        raise ConfigurationError(path, "library sigmf", error, "pip install wavesfm-core[sigmf]") from error
+        raise ConfigurationError(path, "library sigmf", error, install_command("sigmf")) from error
     for section, kind in (("global", dict), ("captures", list), ("annotations", list)):
         if not isinstance(meta, dict) or not isinstance(meta.get(section), kind):
             expected = "SigMF metadata has global, captures and annotations"

@@ -487,7 +487,7 @@ def test_a_missing_package_says_which_extra(
     for module in [module for module in sys.modules if module == name or module.startswith(name + ".")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
-    assert "pip install 'wavesfm-core[cli]'" in refused(wavesfm("info", "x"))
+    assert "pip install 'typer>=0.12' 'rich>=13'" in refused(wavesfm("info", "x"))
 
 
 def test_a_reader_that_leaves_early_is_no_fault(fake_bundle: Path, recording: Path) -> None:

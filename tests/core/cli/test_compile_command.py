@@ -98,7 +98,7 @@ def test_without_a_gpu_and_a_target_it_says_what_to_do(
     monkeypatch.setitem(sys.modules, "pycuda", None)
     code, _, err = wavesfm("compile", bundle, "--precision", "fp32")
     assert code == 2
-    assert "pycuda" in err or "pip install wavesfm-core[tensorrt-rtx]" in err
+    assert "pycuda" in err or "pip install 'tensorrt-rtx-cu13" in err
     assert len(err.splitlines()) == 1
 
 

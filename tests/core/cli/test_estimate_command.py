@@ -152,7 +152,7 @@ OTHER = {
     "real": ({"y_rg": GRIDS.real}, "y_rg: found float32"),
     "none": ({"y_rg": GRIDS[:0]}, "y_rg: found complex64 [0, 2, 4, 12]"),
     "pilots": ({"y_rg": GRIDS, "x_rg": 1j * SENT}, "x_rg: found pilots that differ by 1.41, expected the numerology's"),
-    "objects": ({"y_rg": np.array([object()])}, "y_rg.npy: found Python objects"),
+    "objects": ({"y_rg": np.array([object()])}, "y_rg: found Python objects"),
 }
 
 

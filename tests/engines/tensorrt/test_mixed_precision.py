@@ -6,18 +6,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from support import synthetic_vit, tiny_onnx
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.engines.tensorrt.calibration import activation_ranges, digest
-from wavesfm_core.engines.tensorrt.compiler import RELATIVE_TOLERANCES
-from wavesfm_core.engines.tensorrt.mixed_precision import PRECISIONS, Products, activations, typed
+from wavesfm_core.engines.tensorrt.mixed_precision import activations, typed
+from wavesfm_core.engines.tensorrt.onnx_graph import BFLOAT16, FLOAT, FLOAT16, OnnxGraph, integer, make_node
+from wavesfm_core.engines.tensorrt.precisions import PRECISIONS, RELATIVE_TOLERANCES
+from wavesfm_core.engines.tensorrt.transformer_products import Products
 from wavesfm_core.errors import BundleError, ConfigurationError
-from wavesfm_core.onnx_graph import BFLOAT16, FLOAT, FLOAT16, INT8, Graph, Initialiser, Node
 from wavesfm_core.preprocess.golden_inputs import golden_inputs
 
 ROOT = Path(__file__).parents[3]
 BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/bundle.json"))
+INT8, INT64 = onnx.TensorProto.INT8, onnx.TensorProto.INT64
 MODEL = synthetic_vit.vit(**synthetic_vit.SMALL)
 TILES = np.random.default_rng(1).normal(size=(5, 2, 32, 32)).astype(np.float32)
 HALVES = {"bf16": BFLOAT16, "fp16": FLOAT16, "int8": FLOAT16}
@@ -65,63 +68,65 @@ def test_shipped_bundles_give_their_golden_outputs(path: Path, precision: str, t
     assert cosine >= 0.9995
 
 
-def types(graph: Graph) -> dict[str, int]:
+def types(graph: OnnxGraph) -> dict[str, int]:
     """The element type of each tensor that this file's models have, as ONNX infers it."""
     found = {name: tensor.data_type for name, tensor in graph.initialisers.items()}
-    found |= dict.fromkeys(graph.inputs, FLOAT)
+    found["tile"] = FLOAT
     for node in graph.nodes:
-        if node.op == "Cast":
-            kind = node.integer("to", 0)
-        elif node.op == "QuantizeLinear":
+        if node.op_type == "Cast":
+            kind = integer(node, "to", 0)
+        elif node.op_type == "QuantizeLinear":
             kind = INT8
         else:
-            kind = found[node.inputs[1]] if node.op == "DequantizeLinear" else found[node.inputs[0]]
-        found.update(dict.fromkeys(node.outputs, kind))
+            kind = found[node.input[1]] if node.op_type == "DequantizeLinear" else found[node.input[0]]
+        found.update(dict.fromkeys(node.output, kind))
     return found
 
 
 @pytest.mark.parametrize("precision", HALVES)
 def test_what_is_half_and_what_is_not(precision: str) -> None:
-    graph = Graph.parse(typed(MODEL, precision, ranges()))
+    graph = OnnxGraph(typed(MODEL, precision, ranges()))
     kinds = types(graph)
-    products = [kinds[n.outputs[0]] for n in graph.nodes if n.op == "MatMul"]
+    products = [kinds[n.output[0]] for n in graph.nodes if n.op_type == "MatMul"]
     assert products == [HALVES[precision]] * (
         1 + 2 * 6
     )  # the patch embedding, 4 with weights and 2 of attention a block
     for node in graph.nodes:
-        if node.op in ("LayerNormalization", "Softmax", "Gemm"):  # the Gemm is the head
-            assert {kinds[name] for name in node.inputs} == {FLOAT}, node.op
-        if node.op in ("Add", "Mul", "MatMul"):
-            assert len({kinds[name] for name in node.inputs}) == 1, f"{node.op} {node.outputs[0]} mixes types"
-    residual = [n for n in graph.nodes if n.op == "Add" and not any(name in graph.initialisers for name in n.inputs)]
+        if node.op_type in ("LayerNormalization", "Softmax", "Gemm"):  # the Gemm is the head
+            assert {kinds[name] for name in node.input} == {FLOAT}, node.op_type
+        if node.op_type in ("Add", "Mul", "MatMul"):
+            assert len({kinds[name] for name in node.input}) == 1, f"{node.op_type} {node.output[0]} mixes types"
+    residual = [
+        n for n in graph.nodes if n.op_type == "Add" and not any(name in graph.initialisers for name in n.input)
+    ]
     assert len(residual) == 4
-    assert {kinds[n.outputs[0]] for n in residual} == {FLOAT}
+    assert {kinds[n.output[0]] for n in residual} == {FLOAT}
     assert kinds["logits"] == FLOAT
 
 
 def test_int8_quantises_the_products_with_weights_for_each_output() -> None:
-    graph = Graph.parse(typed(MODEL, "int8", ranges()))
+    graph = OnnxGraph(typed(MODEL, "int8", ranges()))
     found = synthetic_vit.counts(graph.encoded())
     assert found["QuantizeLinear"] == 9  # the inputs of 1 + 2 * 4 products
     assert found["DequantizeLinear"] == 18
     weights = {
-        name: t for name, t in graph.initialisers.items() if t.data_type == INT8 and t.shape and len(t.shape) == 2
+        name: graph.values(name) for name, t in graph.initialisers.items() if t.data_type == INT8 and len(t.dims) == 2
     }
     assert len(weights) == 9
-    plain = Graph.parse(MODEL).initialisers["blocks.0.qkv.weight"].values
-    integers = weights["typed/blocks.0.qkv.weight/int8"].values
-    scales = graph.initialisers["typed/blocks.0.qkv.weight/scale"].values
+    plain = OnnxGraph(MODEL).values("blocks.0.qkv.weight")
+    integers = weights["typed/blocks.0.qkv.weight/int8"]
+    scales = graph.values("typed/blocks.0.qkv.weight/scale")
     assert scales.shape == (96,)
     assert np.abs(integers).max(axis=0).min() >= 126
     np.testing.assert_allclose(integers * scales.astype(np.float32), plain, atol=float(scales.max()))
 
 
 def test_bf16_rounds_to_the_nearest_even() -> None:
-    tensor = Initialiser.of("x", np.array([1 + 2**-8, 1 + 3 * 2**-8, -1.0, 3e38], np.float32))
     from wavesfm_core.engines.tensorrt.mixed_precision import _halved
 
-    np.testing.assert_array_equal(_halved(tensor, BFLOAT16, "y").values[:3], [1.0, 1 + 2**-6, -1.0])
-    assert np.isfinite(_halved(tensor, BFLOAT16, "y").values).all()
+    rounded = _halved(np.array([1 + 2**-8, 1 + 3 * 2**-8, -1.0, 3e38], np.float32), BFLOAT16, "x")
+    np.testing.assert_array_equal(rounded[:3].astype(np.float32), [1.0, 1 + 2**-6, -1.0])
+    assert np.isfinite(rounded.astype(np.float32)).all()
 
 
 def test_weights_beyond_float16_are_refused_by_name() -> None:
@@ -132,11 +137,12 @@ def test_weights_beyond_float16_are_refused_by_name() -> None:
 
 
 def test_halves_behind_casts_are_folded(tmp_path: Path) -> None:
-    graph = Graph.parse(MODEL)
+    graph = OnnxGraph(MODEL)
     for name in [name for name in graph.initialisers if name.endswith("weight") and "norm" not in name]:
-        half = graph.initialisers.pop(name).values.astype(np.float16)
+        half = graph.values(name).astype(np.float16)
+        del graph.initialisers[name]
         graph.add(half, name + "_half")
-        graph.nodes.insert(0, Node.make("Cast", [name + "_half"], [name], to=FLOAT))
+        graph.nodes.insert(0, make_node("Cast", [name + "_half"], name, to=FLOAT))
     stored = graph.encoded()
     plain = typed(stored, "fp32")
     assert "Cast" not in synthetic_vit.counts(plain)
@@ -146,10 +152,10 @@ def test_halves_behind_casts_are_folded(tmp_path: Path) -> None:
 
 def test_a_model_that_was_exported_in_halves_is_typed_anew() -> None:
     once = typed(MODEL, "fp16")
-    assert {t.data_type for t in Graph.parse(typed(once, "fp32")).initialisers.values()} <= {FLOAT, 7}
-    again = Graph.parse(typed(once, "bf16"))
+    assert {t.data_type for t in OnnxGraph(typed(once, "fp32")).initialisers.values()} <= {FLOAT, INT64}
+    again = OnnxGraph(typed(once, "bf16"))
     kinds = types(again)
-    assert [kinds[n.outputs[0]] for n in again.nodes if n.op == "MatMul"] == [BFLOAT16] * 13
+    assert [kinds[n.output[0]] for n in again.nodes if n.op_type == "MatMul"] == [BFLOAT16] * 13
 
 
 def test_a_model_without_a_transformer_stays_float32() -> None:
@@ -163,13 +169,13 @@ def test_a_model_without_a_transformer_stays_float32() -> None:
 
 def test_products_before_and_after_the_blocks_are_left_alone() -> None:
     """As a channel estimator has them around its encoder: a fixed transform first, another last."""
-    graph = Graph.parse(MODEL)
+    graph = OnnxGraph(MODEL)
     rng = np.random.default_rng(3)
     graph.add(rng.normal(size=(32, 32)).astype(np.float32), "first")
     graph.add(np.full((), 2, np.float32), "unit")
-    graph.nodes[0].inputs[0] = "whitened"
-    graph.nodes[:0] = [Node.make("MatMul", ["tile", "first"], ["modes"]), Node.make("Sqrt", ["unit"], ["root"])]
-    graph.nodes.insert(2, Node.make("Div", ["modes", "root"], ["whitened"]))
+    graph.nodes[0].input[0] = "whitened"
+    graph.nodes[:0] = [make_node("MatMul", ["tile", "first"], "modes"), make_node("Sqrt", ["unit"], "root")]
+    graph.nodes.insert(2, make_node("Div", ["modes", "root"], "whitened"))
     found = Products(graph)
     assert "modes" not in found.all
     assert "logits" not in found.all

@@ -64,10 +64,10 @@ def test_tiles(made):
         "shard-00000.npz",
         "shard-00001.npz",
     ]
-    cache, validation = (tiles.read_cache(made / "data" / "rf20" / part) for part in ("train", "validation"))
+    cache, validation = (tiles.read_shards(made / "data" / "rf20" / part) for part in ("train", "validation"))
     assert cache.label.tolist() == list(range(20))
     assert not np.array_equal(cache.picture, validation.picture)
-    assert tiles.read_note(made / "data" / "rf20" / "train")["seed"] == 4
+    assert tiles.read_shard_note(made / "data" / "rf20" / "train")["seed"] == 4
 
 
 def test_runs(made):
@@ -107,7 +107,7 @@ def test_evaluate_tiles_by_run_and_by_bundle(made, tmp_path, capsys):
         assert call("evaluate", model, "--tiles", held_back, "--device", device, "--output", output) == 0
         reports.append(json.loads(output.read_text(), parse_constant=pytest.fail)["synthetic"])
     assert reports[0]["n_tiles"] == 20
-    clear = int((tiles.read_cache(held_back).snr_db >= 10).sum())
+    clear = int((tiles.read_shards(held_back).snr_db >= 10).sum())
     assert np.sum(reports[0]["confusion_10db"]) == clear
     assert reports[0].keys() == reports[1].keys()
     assert "mean_class_accuracy" in capsys.readouterr().out

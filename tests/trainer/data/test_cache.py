@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepared caches: what is in them, statistics of the training split alone, whole or not there at all."""
+"""Prepared data sets: contents, statistics of the training part only, and atomic writing."""
 
 from __future__ import annotations
 
@@ -214,8 +214,8 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from wavesfm_trainer.data.cache import write_cache
-from wavesfm_trainer.data.raw import Raw
-from wavesfm_trainer.tasks import Task
+from wavesfm_trainer.data.readers.base import Raw
+from wavesfm_trainer.data.tasks import Task
 rng = np.random.default_rng(0)
 raws = [Raw(rng.normal(size=(1, 4, 4)).astype(np.float32), None, f"file{i}") for i in range(10)]
 def die(done, total):
@@ -238,8 +238,8 @@ from pathlib import Path
 import numpy as np
 from wavesfm_core.errors import InputError
 from wavesfm_trainer.data.cache import write_cache
-from wavesfm_trainer.data.raw import Raw
-from wavesfm_trainer.tasks import Task
+from wavesfm_trainer.data.readers.base import Raw
+from wavesfm_trainer.data.tasks import Task
 rng = np.random.default_rng(0)
 raws = [Raw(rng.normal(size=(1, 4, 4)).astype(np.float32), None, f"file{i}") for i in range(10)]
 task = Task("plain", "pretraining", "rfs", 1, shares=(0.8, 0.2, 0.0))

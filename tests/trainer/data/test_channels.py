@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numerologies that ship, simulated channels, the files that hold them, and what LMMSE makes of them."""
+"""Numerologies, simulated channels, pools of channels, and the error of LMMSE on them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wavesfm_trainer.data import channel_pool
 from wavesfm_trainer.data.channel_pool import ChannelPool, write_pool
 from wavesfm_trainer.data.generators import channels, sionna_grids
 from wavesfm_trainer.data.generators.channels import ChannelSimulator, Scenario, channel_batches, moving_user
-from wavesfm_trainer.data.generators.output import draws
+from wavesfm_trainer.data.generators.output import rng_for
 from wavesfm_trainer.data.numerologies import NUMEROLOGIES, numerology_names, read_numerology
 
 SMALL = OFDMSpec(4, 14, 12, 16, (2,) * 14, 30e3, (2, 11), "0123" * 6)
@@ -113,7 +113,7 @@ def test_scenario_that_is_none(field, arguments):
 @needs_sionna
 @pytest.mark.parametrize("model", [*channels.CELLS, *channels.PROFILES])
 def test_every_scenario(model):
-    first, again = (ChannelSimulator(SMALL, Scenario(model)).batch(draws(4), 3) for _ in range(2))
+    first, again = (ChannelSimulator(SMALL, Scenario(model)).batch(rng_for(4), 3) for _ in range(2))
     assert first.shape == (3, 4, 14, 12) and first.dtype == np.complex64
     assert (np.abs(first) ** 2).mean((1, 2, 3)) == pytest.approx(1, abs=1e-5)
     assert np.array_equal(first, again)
@@ -131,7 +131,7 @@ def test_delay_spread_is_the_one_asked_for():
     many = OFDMSpec(64, 1, 12, 16, (2,), 30e3, (0,), "0123" * 3)  # so that mean power 1 weighs no example much
     for asked_s in (50e-9, 300e-9):
         simulator = ChannelSimulator(many, Scenario("tdl-a", delay_spread_s=asked_s))
-        assert delay_spread_s(simulator.batch(draws(1), 200), many) == pytest.approx(asked_s, rel=0.1)
+        assert delay_spread_s(simulator.batch(rng_for(1), 200), many) == pytest.approx(asked_s, rel=0.1)
 
 
 @needs_sionna
@@ -151,11 +151,11 @@ def test_subcarriers_rise_in_frequency_and_leave_out_dc():
     around = OFDMSpec(1, 2, 5, 8, (1, 1), 30e3, (0,), "01230")
     without = OFDMSpec(1, 2, 4, 8, (1, 1), 30e3, (0,), "0123", dc_null=True)
     scenario = Scenario("tdl-a", 0.0, 1e-6)
-    all_five, four = (ChannelSimulator(spec, scenario).batch(draws(8), 6)[:, 0, 0] for spec in (around, without))
+    all_five, four = (ChannelSimulator(spec, scenario).batch(rng_for(8), 6)[:, 0, 0] for spec in (around, without))
     ratio = all_five[:, [0, 1, 3, 4]] / four
     assert ratio == pytest.approx(np.broadcast_to(ratio[:, :1], ratio.shape), rel=1e-4)  # but for the power
     late = Scenario("cdl-a", 0.0, 1e-6)  # delays are positive: phase falls with frequency
-    channel = ChannelSimulator(around, late).batch(draws(1), 300)
+    channel = ChannelSimulator(around, late).batch(rng_for(1), 300)
     assert np.angle(np.mean(channel[..., 1:] * channel[..., :-1].conj())) < -0.01
 
 
@@ -163,9 +163,9 @@ def test_subcarriers_rise_in_frequency_and_leave_out_dc():
 def test_the_panel_has_the_antennas_of_the_numerology():
     for antennas in (1, 2, 6):
         spec = OFDMSpec(antennas, 2, 4, 8, (1, 1), 30e3, (0,), "0123")
-        assert ChannelSimulator(spec, Scenario()).batch(draws(0), 2).shape == (2, antennas, 2, 4)
+        assert ChannelSimulator(spec, Scenario()).batch(rng_for(0), 2).shape == (2, antennas, 2, 4)
     odd = OFDMSpec(3, 2, 4, 8, (1, 1), 30e3, (0,), "0123")
-    assert ChannelSimulator(odd, Scenario("tdl-a")).batch(draws(0), 2).shape == (2, 3, 2, 4)
+    assert ChannelSimulator(odd, Scenario("tdl-a")).batch(rng_for(0), 2).shape == (2, 3, 2, 4)
     with pytest.raises(ConfigurationError, match="antennas: found 3, expected 1, or an even number"):
         ChannelSimulator(odd, Scenario())
 

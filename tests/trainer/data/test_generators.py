@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The generators write the published layouts, repeat themselves, obey physics, and make labels that can be learnt."""
+"""Generators: published layouts, repeatability, physics, and labels that can be learnt."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from wavesfm_trainer.data.generators import (
     wifi_csi,
 )
 from wavesfm_trainer.data.generators.kinematics import MOTIONS, PARTS, draw_person
-from wavesfm_trainer.data.generators.output import NOTE, draws
+from wavesfm_trainer.data.generators.output import rng_for
 from wavesfm_trainer.data.generators.propagation import LIGHT_M_PER_S, Scene, array_response, line_array, paths_from
 from wavesfm_trainer.data.generators.published_signals import SIGNALS
+from wavesfm_trainer.data.readers.base import GENERATOR_NOTE
 from wavesfm_trainer.data.readers.registry import open_reader
 from wavesfm_trainer.data.tasks import read_task
 
@@ -49,7 +50,7 @@ def nearest(features: np.ndarray, answers: np.ndarray, groups: np.ndarray | None
 
 
 def read_note(directory):
-    return json.loads((directory / NOTE).read_text())
+    return json.loads((directory / GENERATOR_NOTE).read_text())
 
 
 # Output
@@ -64,7 +65,7 @@ def test_every_generator_opens_and_another_name_is_refused():
 
 def test_a_directory_with_something_in_it_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ConfigurationError, match="something there already"):
+    with pytest.raises(ConfigurationError, match="one that is not empty"):
         cfr_5g.generate(tmp_path, 1, 0)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -184,8 +185,8 @@ def test_csi_is_of_the_published_size_and_depends_on_seed_and_index():
 
 
 def test_moving_response_is_the_sum_of_its_paths():
-    room, person = wifi_csi.draw_room(draws(0, 0)), draw_person(draws(0, 1))
-    track = MOTIONS["walk"](draws(0, 2), person, wifi_csi.TIME_S)[:, ::500]
+    room, person = wifi_csi.draw_room(rng_for(0, 0)), draw_person(rng_for(0, 1))
+    track = MOTIONS["walk"](rng_for(0, 2), person, wifi_csi.TIME_S)[:, ::500]
     csi = wifi_csi.moving_response(room, person, track, room.place, 0.0)
     at = track + np.array([*room.place, 0.0])
     expected = np.zeros((3, 114, 4), complex)
@@ -201,14 +202,14 @@ def test_moving_response_is_the_sum_of_its_paths():
 def test_activities_move_as_named():
     time_s, speeds = wifi_csi.TIME_S, {}
     for name, motion in MOTIONS.items():
-        tracks = [motion(draws(1, i), draw_person(draws(2, i)), time_s) for i in range(8)]
+        tracks = [motion(rng_for(1, i), draw_person(rng_for(2, i)), time_s) for i in range(8)]
         speeds[name] = np.mean([np.linalg.norm(np.diff(t, axis=1), axis=2) * 500 for t in tracks], axis=0)
     torso = {name: speed[0].mean() for name, speed in speeds.items()}
     hands = {name: speed[5:7].mean() for name, speed in speeds.items()}
     assert 0.8 < torso["walk"] < 1.6 and 2.0 < torso["run"] < 3.6
     assert max(torso["box"], torso["circle"]) < 0.5 and min(hands["box"], hands["circle"]) > 1.0
     assert speeds["fall"][0, :1800].max() > 5 * speeds["fall"][0, 1600:].mean()
-    late = np.array([MOTIONS["fall"](draws(1, i), draw_person(draws(2, i)), time_s)[:, -1, 2] for i in range(8)])
+    late = np.array([MOTIONS["fall"](rng_for(1, i), draw_person(rng_for(2, i)), time_s)[:, -1, 2] for i in range(8)])
     assert late[:, :2].max() < 0.4  # lying
 
 
@@ -257,9 +258,9 @@ def test_humanid_has_each_persons_own_gait():
     foot = PARTS.index("left_foot")
     rows, who = [], []
     for number in range(6):
-        gait = draw_person(draws(0, 1, number))
+        gait = draw_person(rng_for(0, 1, number))
         for turn in range(4):
-            track = MOTIONS["walk"](draws(9, number, turn), gait, wifi_csi.TIME_S)
+            track = MOTIONS["walk"](rng_for(9, number, turn), gait, wifi_csi.TIME_S)
             lift = track[foot, :, 2] - track[foot, :, 2].mean()
             strides_hz = np.argmax(np.abs(np.fft.rfft(lift, 16000))[:400]) * 500 / 16000
             rows.append([strides_hz * 20, lift.std() * 100, track[1, :, 2].mean() * 20])
@@ -297,7 +298,7 @@ def test_positioning_layout(tmp_path):
             assert file["labels/position"].shape == (5, 3)
             positions.append(file["labels/position"][:])
             clean = nr_positioning.channel(nr_positioning.draw_site(0, "outdoor"), positions[-1][3])
-            again = nr_positioning.features(draws(0, 3, 3, snr), clean, snr)
+            again = nr_positioning.features(rng_for(0, 3, 3, snr), clean, snr)
             assert np.array_equal(file["features"][3], again)
     assert np.array_equal(positions[0], positions[1]) and np.array_equal(positions[0], positions[2])
     assert (positions[0] >= 0).all() and (positions[0] <= (80, 60, 40)).all()
@@ -320,7 +321,7 @@ def test_a_full_disk_while_generating_is_one_sentence(tmp_path, name, limit):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and "File too large" in done.stderr and done.stderr.count("\n") == 1
-    assert not (tmp_path / "d" / NOTE).exists()
+    assert not (tmp_path / "d" / GENERATOR_NOTE).exists()
     if name == "nr_positioning":
         assert not list((tmp_path / "d").iterdir())
 
@@ -335,18 +336,18 @@ def test_positioning_indoor_has_five_stations_and_another_scene_is_refused(tmp_p
 
 def test_positioning_noise_is_the_files_snr():
     clean = nr_positioning.channel(nr_positioning.draw_site(0, "outdoor"), np.array([30.0, 20.0, 1.5]))
-    quiet = nr_positioning.features(draws(0), clean, 200)
+    quiet = nr_positioning.features(rng_for(0), clean, 200)
     for snr_db in (10, 20, 50):
-        noise = nr_positioning.features(draws(1), clean, snr_db) - quiet
+        noise = nr_positioning.features(rng_for(1), clean, snr_db) - quiet
         signal = quiet - nr_positioning.CENTRE
         assert 10 * np.log10(np.mean(signal**2) / np.mean(noise**2)) == pytest.approx(snr_db, abs=1.0)
 
 
 def test_position_shows_in_the_features():
     site, n = nr_positioning.draw_site(0, "outdoor"), 150
-    users = np.array([nr_positioning.draw_position(draws(0, 2, i), "outdoor") for i in range(n)])
+    users = np.array([nr_positioning.draw_position(rng_for(0, 2, i), "outdoor") for i in range(n)])
     made = np.array(
-        [nr_positioning.features(draws(4, i), nr_positioning.channel(site, u), 20) for i, u in enumerate(users)]
+        [nr_positioning.features(rng_for(4, i), nr_positioning.channel(site, u), 20) for i, u in enumerate(users)]
     )
     beams = np.abs(np.fft.fft2(made - made.mean((2, 3), keepdims=True)))[..., :97].reshape(n, -1)
     beams *= beams.std(0)  # nearest() divides by it: count strong delays and angles more
@@ -370,7 +371,7 @@ def test_sionna_grids(tmp_path):
     from wavesfm_trainer.data.generators import sionna_grids
 
     sionna_grids.generate(tmp_path / "d", 66, 0, snr_db=(0.0, 15.0), snr_step_db=5.0)
-    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["batch_00000.npz", "batch_00001.npz", NOTE]
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["batch_00000.npz", "batch_00001.npz", GENERATOR_NOTE]
     first, last = (np.load(tmp_path / "d" / f"batch_0000{i}.npz") for i in (0, 1))
     assert {k: (v.shape, str(v.dtype)) for k, v in first.items()} == {
         "x_rg": ((64, 14, 48), "complex64"),
@@ -435,7 +436,7 @@ def test_labels_of_the_pictures_are_the_published_ones():
 
 def spectrum(label: str, seed: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies in Hz and power of an emission of a label, in dB of its largest."""
-    emission = SIGNALS[label].make(draws(seed), seconds, SIGNALS[label].views[0].low_hz)
+    emission = SIGNALS[label].make(rng_for(seed), seconds, SIGNALS[label].views[0].low_hz)
     assert len(emission.iq) >= seconds * emission.rate_hz - 1
     power = np.abs(np.fft.fft(emission.iq * np.hanning(len(emission.iq)))) ** 2
     return np.fft.fftfreq(len(power), 1 / emission.rate_hz), 10 * np.log10(power / power.max() + 1e-12)
@@ -463,7 +464,7 @@ def test_sstv_stays_between_sync_and_white_and_morse_is_keyed():
     hertz, power = spectrum("sstv", 1, 3.0)
     level = 10 ** (power / 10)
     assert level[(hertz > -600) & (hertz < 600)].sum() > 0.97 * level.sum()
-    emission = SIGNALS["morse"].make(draws(3), 4.0, 12e3)
+    emission = SIGNALS["morse"].make(rng_for(3), 4.0, 12e3)
     share = np.mean(np.abs(emission.iq) > 0.1)
     assert 0.2 < share < 0.8
 

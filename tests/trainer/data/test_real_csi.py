@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Readers of CSI captures: fixtures are written byte by byte as the tools write them; real files are read if there."""
+"""Readers of CSI captures: fixtures with the bytes that the tools write; real files are read if present."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_cut_last_record_is_left_out_with_its_bytes(tmp_path, rng, caplog):
     record = bfee(parts_of(rng))
     path.write_bytes(record * 3 + record[:100])
     assert len(intel5300.read_reports(path)) == 3
-    assert "100 bytes of a last record that is cut off" in caplog.text
+    assert "a truncated last record of 100 bytes is dropped" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_intel5300_of_another_number_of_streams_is_refused_when_labelled(tmp_pat
     write_activity(tmp_path / "walk.dat", rng, n_rx=3)
     with pytest.raises(InputError, match=r"walk\.dat: length: found 0 reports of 4 streams"):
         list(intel5300.READER.read(tmp_path, ACTIVITY))
-    assert "walk.dat: 320 of 320 reports left out (streams: {6: 320}, 4 expected" in caplog.text
+    assert "walk.dat: 320 of 320 reports dropped (streams: {6: 320}, 4 expected" in caplog.text
     pretraining = Task("t", "pretraining", "intel5300", 6)
     assert [r.target for r in intel5300.READER.read(tmp_path, pretraining)] == [None, None]
     with pytest.raises(InputError, match=r"channels: found no window of 3 streams"):
@@ -242,8 +242,8 @@ def write_capture(path, amplitude=None, rising=False, **changes):
 
 
 def test_both_orders_of_the_bins_give_the_same_subcarriers(tmp_path):
-    natural = espectre.read_capture(write_capture(tmp_path / "a.npz"))
-    rising = espectre.read_capture(write_capture(tmp_path / "b.npz", rising=True))
+    natural = espectre.read_recording(write_capture(tmp_path / "a.npz"))
+    rising = espectre.read_recording(write_capture(tmp_path / "b.npz", rising=True))
     expected = np.r_[np.arange(22, 50), np.arange(52, 79)].astype(np.float32)
     np.testing.assert_array_equal(natural.amplitude[0, 0], expected)
     np.testing.assert_array_equal(rising.amplitude, natural.amplitude)
@@ -285,12 +285,12 @@ def test_espectre_refuses_what_is_not_its_layout(tmp_path, changes, message):
 
 def test_espectre_refuses_missing_keys_and_what_is_no_archive(tmp_path):
     np.savez(tmp_path / "a.npz", csi_data=np.zeros((2, 128), np.int8))
-    with pytest.raises(InputError, match=r"num_subcarriers: found keys csi_data, expected an array"):
-        espectre.read_capture(tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"num_subcarriers: found arrays csi_data, expected an array"):
+        espectre.read_recording(tmp_path / "a.npz")
     data = write_capture(tmp_path / "b.npz").read_bytes()
     (tmp_path / "b.npz").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"b\.npz: contents: found unreadable"):
-        espectre.read_capture(tmp_path / "b.npz")
+    with pytest.raises(InputError, match=r"b\.npz: contents: found an unreadable archive"):
+        espectre.read_recording(tmp_path / "b.npz")
 
 
 def test_damaged_archives_are_refused_whatever_the_damage(tmp_path):
@@ -303,7 +303,7 @@ def test_damaged_archives_are_refused_whatever_the_damage(tmp_path):
             data[at] ^= 1 << chance.integers(8)
         (tmp_path / "b.npz").write_bytes(data)
         try:
-            espectre.read_capture(tmp_path / "b.npz")
+            espectre.read_recording(tmp_path / "b.npz")
         except InputError:
             refused += 1
     assert refused > 40
@@ -341,7 +341,7 @@ def csi_line(time_us, scale=1, mac="aa", secondary=0, length=128, text=None):
 def test_esp32_reads_the_training_field_in_both_orders(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(HEADER + csi_line(10) + csi_line(20, secondary=1, length=384))
-    capture = esp32.read_capture(path)
+    capture = esp32.read_recording(path)
     expected = np.r_[np.arange(4, 30), np.arange(32, 57)].astype(np.float32)
     np.testing.assert_array_equal(capture.amplitude, np.stack([expected, expected])[:, None])
     np.testing.assert_allclose(capture.time_s, [0, 1e-5])
@@ -359,7 +359,7 @@ def test_esp32_counts_every_line_that_it_leaves_out(tmp_path):
         csi_line(10, length=4, text="[1 2 3 4]"),
     ]
     path.write_text(HEADER + "".join(lines))
-    capture = esp32.read_capture(path)
+    capture = esp32.read_recording(path)
     assert len(capture.time_s) == 2
     assert capture.left_out == {
         "of another sender": 1,
@@ -401,10 +401,10 @@ def test_esp32_refuses_other_tables(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time,csi\n1,2\n")
     with pytest.raises(InputError, match=r"columns: found time, csi, expected mac, local_timestamp"):
-        esp32.read_capture(path)
+        esp32.read_recording(path)
     path.write_text(HEADER + csi_line(1, text="[1 2"))
     with pytest.raises(InputError, match=r"lines: found 1 cut short, expected CSI of 64 bins"):
-        esp32.read_capture(path)
+        esp32.read_recording(path)
 
 
 # --- the real files
@@ -459,7 +459,7 @@ def test_real_movement_shows_at_every_chip(shared_data):
 def test_real_esp32_files_are_read_line_by_line(shared_data, caplog):
     caplog.set_level(logging.INFO)
     root = shared_data / "csi_csikit_other"
-    capture = esp32.read_capture(root / "esp32_100hz.csv")
+    capture = esp32.read_recording(root / "esp32_100hz.csv")
     assert len(capture.time_s) == 833 and capture.left_out == {"cut short": 1}
     assert 50 < len(capture.time_s) / capture.time_s[-1] < 100
     raws = list(esp32.READER.read(root, Task("t", "pretraining", "esp32", 1)))

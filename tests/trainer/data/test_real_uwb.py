@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reader of UWB logs: fixtures are written line by line as DecaRanging writes them; real logs are read if there."""
+"""Reader of UWB logs: fixtures with the lines that DecaRanging writes; real logs are read if present."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from wavesfm_core.errors import InputError
 from wavesfm_trainer.data.readers import dw1000
-from wavesfm_trainer.data.readers.dw1000_places import read_links
+from wavesfm_trainer.data.readers.dw1000 import read_links
 from wavesfm_trainer.data.splits import groups_on_two_sides, split_examples
 from wavesfm_trainer.data.tasks import Task, read_task
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cached tiles: what is in a shard, and that a cache resumes, grows and refuses what does not belong to it."""
+"""Tile shards: contents, resuming, growing, and refusal of tiles of another kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data import tile_dataset as tiles_module
-from wavesfm_trainer.data.tile_dataset import make_shard, read_cache, read_note, statistics, unscaled, write_cache
+from wavesfm_trainer.data.tile_dataset import make_shard, read_shard_note, read_shards, write_shards
 from wavesfm_trainer.signals.dataset import SignalDataset
 
 SPEC = SpectrogramSpec(fft_size=64, hop_samples=64, frames_averaged=1, rows_per_tile=64)
@@ -28,7 +28,7 @@ def small_shards(monkeypatch):
 
 
 def test_a_shard_holds_the_kernels_tiles_to_half_a_step():
-    shard, plain = make_shard(dataset(), SPEC, 2, 5), unscaled(SPEC)
+    shard, plain = make_shard(dataset(), SPEC, 2, 5), SPEC.unscaled()
     assert len(shard) == 5
     for i in range(5):
         example = dataset()[2 + i]
@@ -52,37 +52,37 @@ def test_rows_of_a_last_row_that_averages_fewer_frames():
 
 @pytest.mark.usefixtures("small_shards")
 def test_a_cache_is_written_and_read_back(tmp_path):
-    write_cache(tmp_path, dataset(), SPEC, 10)
+    write_shards(tmp_path, dataset(), SPEC, 10)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache.json"] + [f"shard-0000{i}.npz" for i in range(3)]
-    found, direct = read_cache(tmp_path), make_shard(dataset(), SPEC, 0, 10)
+    found, direct = read_shards(tmp_path), make_shard(dataset(), SPEC, 0, 10)
     for name, values in vars(direct).items():
         assert np.array_equal(getattr(found, name), values)
         assert getattr(found, name).dtype == values.dtype
-    assert len(read_cache(tmp_path, 6)) == 6
-    note = read_note(tmp_path)
+    assert len(read_shards(tmp_path, 6)) == 6
+    note = read_shard_note(tmp_path)
     assert (note["labels"], note["seed"]) == (list(LABELS), 1)
     assert SpectrogramSpec(**note["spec"]) == SPEC
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_a_cache_resumes_and_grows(tmp_path):
-    write_cache(tmp_path, dataset(), SPEC, 6)
+    write_shards(tmp_path, dataset(), SPEC, 6)
     first = tmp_path / "shard-00000.npz"
     before = first.stat()
     (tmp_path / "shard-00001.npz").unlink()
-    write_cache(tmp_path, dataset(), SPEC, 6)
-    assert len(read_cache(tmp_path)) == 6
-    write_cache(tmp_path, dataset(), SPEC, 8)  # the last shard had two tiles
-    assert np.array_equal(read_cache(tmp_path).picture, make_shard(dataset(), SPEC, 0, 8).picture)
+    write_shards(tmp_path, dataset(), SPEC, 6)
+    assert len(read_shards(tmp_path)) == 6
+    write_shards(tmp_path, dataset(), SPEC, 8)  # the last shard had two tiles
+    assert np.array_equal(read_shards(tmp_path).picture, make_shard(dataset(), SPEC, 0, 8).picture)
     after = first.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_shards_may_start_later(tmp_path):
-    write_cache(tmp_path, dataset(), SPEC, 4, offset=3)
+    write_shards(tmp_path, dataset(), SPEC, 4, offset=3)
     assert [p.name for p in tmp_path.glob("*.npz")] == ["shard-00003.npz"]
-    assert np.array_equal(read_cache(tmp_path).picture, make_shard(dataset(), SPEC, 12, 4).picture)
+    assert np.array_equal(read_shards(tmp_path).picture, make_shard(dataset(), SPEC, 12, 4).picture)
 
 
 def test_a_shard_appears_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_shard_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         tiles_module._write_shard(str(tmp_path), dataset(), SPEC, 0, 2)
     assert not list(tmp_path.glob("shard-*.npz"))
     with pytest.raises(InputError, match="at least one shard"):
-        read_cache(tmp_path)
+        read_shards(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -108,26 +108,25 @@ def test_a_shard_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 )
 @pytest.mark.usefixtures("small_shards")
 def test_tiles_of_another_kind_do_not_mix(tmp_path, source, spec, field):
-    write_cache(tmp_path, dataset(), SPEC, 2)
+    write_shards(tmp_path, dataset(), SPEC, 2)
     with pytest.raises(InputError, match="another directory") as caught:
-        write_cache(tmp_path, source, spec, 8)
+        write_shards(tmp_path, source, spec, 8)
     assert caught.value.field == field
-    assert len(read_cache(tmp_path)) == 2
+    assert len(read_shards(tmp_path)) == 2
 
 
 def test_what_is_no_cache_is_refused_by_file(tmp_path):
     with pytest.raises(InputError, match=r"cache\.json: file: found nothing"):
-        read_note(tmp_path)
+        read_shard_note(tmp_path)
     (tmp_path / "cache.json").write_text(json.dumps({"spec": {}}))
     with pytest.raises(InputError, match=r"cache\.json: contents: found KeyError\('labels'\)"):
-        read_note(tmp_path)
+        read_shard_note(tmp_path)
     (tmp_path / "shard-00000.npz").write_bytes(b"PK\x03\x04 not a shard")
     with pytest.raises(InputError, match=r"shard-00000\.npz: contents"):
-        read_cache(tmp_path)
+        read_shards(tmp_path)
 
 
 def test_statistics_are_of_values_in_0_to_1():
     picture = np.zeros((4, 224, 224), np.uint8)
     picture[:2] = 255
-    one = np.zeros(4)
-    assert statistics(tiles_module.Tiles(picture, one, one, one, one)) == pytest.approx((0.5, 0.5))
+    assert tiles_module._statistics(picture) == pytest.approx((0.5, 0.5))

@@ -24,14 +24,13 @@ from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data.cache import read_cache
-from wavesfm_trainer.data.tile_dataset import Tiles
-from wavesfm_trainer.data.tile_dataset import read_cache as read_tiles
+from wavesfm_trainer.data.tile_dataset import Tiles, read_shards
 from wavesfm_trainer.evaluation.evaluate_recordings import ManifestRow, judge
 from wavesfm_trainer.evaluation.evaluate_run import Batches, evaluate_run
 from wavesfm_trainer.evaluation.evaluate_tiles import synthetic_report, tile_report
 from wavesfm_trainer.evaluation.run_files import read_evaluation
 from wavesfm_trainer.evaluation.torch_engine import open_pipeline, run_pipeline
-from wavesfm_trainer.evaluation.trained_run import read_run
+from wavesfm_trainer.evaluation.trained_run import load_run
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.models.weights import WeightsError
 
@@ -74,7 +73,7 @@ def test_positions_in_metres_between_the_runs_corners(made):
     run, cache = made["position"]
     found = evaluate_run(run, cache)
     outputs, examples = outputs_of(run, cache)
-    head = read_run(run).head
+    head = load_run(run).head
     metres = np.array(head.low_m) + (outputs + 1) / 2 * (np.array(head.high_m) - head.low_m)
     assert np.allclose(found.arrays["predicted_m"], metres, atol=1e-3)
     assert np.array_equal(found.arrays["target_m"], examples.target)
@@ -165,7 +164,7 @@ def test_what_is_no_run_is_refused(made, tmp_path):
     with pytest.raises(WeightsError, match=r"weights\.safetensors: file: found nothing"):
         evaluate_run(tmp_path, cache)
     registry.save(tmp_path / "bare.safetensors", registry.load(run / "weights.safetensors"))
-    with pytest.raises(WeightsError, match="head: found nothing, expected what wavesfm-train finetune leaves"):
+    with pytest.raises(WeightsError, match="head: found nothing, expected weights written by wavesfm-train finetune"):
         evaluate_run(tmp_path / "bare.safetensors", cache)
     with pytest.raises(ConfigurationError, match="batch_size: found 0"):
         evaluate_run(run, cache, batch_size=0)
@@ -265,7 +264,7 @@ def tile_run(tmp_path_factory):
 def test_tile_shards_are_evaluated_with_their_rates(tile_run):
     run, shards = tile_run
     found = evaluate_run(run, shards)
-    tiles = read_tiles(shards / "test")
+    tiles = read_shards(shards / "test")
     tile = torch.from_numpy((tiles.picture[:, None].astype(np.float32) / 255 - 0.3) / 0.2)
     model = registry.load(run / "weights.safetensors")
     with torch.no_grad():
@@ -279,7 +278,7 @@ def test_tile_shards_are_evaluated_with_their_rates(tile_run):
 def test_the_report_by_snr_and_length(tile_run):
     run, shards = tile_run
     report = tile_report(run_pipeline(run), shards / "test", batch_tiles=5)
-    tiles = read_tiles(shards / "test")
+    tiles = read_shards(shards / "test")
     logits = evaluate_run(run, shards).arrays["logits"]
     assert report == synthetic_report(logits, tiles, LABELS, 32)
     clear = np.flatnonzero((tiles.snr_db >= 10) & (tiles.rows < 32))

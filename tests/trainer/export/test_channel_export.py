@@ -37,10 +37,11 @@ from wavesfm_trainer.evaluation.compare_estimators import (
 )
 from wavesfm_trainer.evaluation.evaluate_run import evaluate_run
 from wavesfm_trainer.evaluation.torch_engine import open_channel_pipeline, run_pipeline
-from wavesfm_trainer.evaluation.trained_run import read_task_run
+from wavesfm_trainer.evaluation.trained_run import load_task_run
+from wavesfm_trainer.export import half_weights as half_weights_module
+from wavesfm_trainer.export.export_job import ExportOptions, described_pools
 from wavesfm_trainer.export.export_run import export_run
-from wavesfm_trainer.export.golden_inputs import made_grids
-from wavesfm_trainer.export.model_card import pools_of
+from wavesfm_trainer.export.golden_inputs import generated_grids
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.models.channel_model import ChannelModel, ModeArgs
 from wavesfm_trainer.models.task_model import TaskArgs, TaskModel
@@ -51,6 +52,12 @@ from wavesfm_trainer.report.tables import channel_table
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch says of its exporter
 SAID = {"licence": "CC0-1.0", "training_data": "made-up channels"}
+
+
+def export(run, directory, name, precision="fp32", **options):
+    return export_run(run, directory, ExportOptions(name=name, precision=precision, **options))
+
+
 ENCODER = EncoderArgs(size="custom", depth=1, width=32, heads=2, decoder_depth=1, decoder_width=16, decoder_heads=2)
 PAPER = read_numerology("paper")
 
@@ -79,7 +86,7 @@ def made(tmp_path_factory):
     root, found = tmp_path_factory.mktemp("estimators"), {}
     for name, spec in (("square", SPEC), ("comb", COMB)):
         run = make_run(root / f"run-{name}", spec)
-        bundle = export_run(run, root / f"bundle-{name}", f"toy-{name}", half_weights=name == "comb", **SAID)
+        bundle = export(run, root / f"bundle-{name}", f"toy-{name}", half_weights=name == "comb", **SAID)
         found[name] = spec, run, bundle, write(root / f"{name}.h5", spec, channels(spec, 30, seed=4), seed=4)
     return found
 
@@ -100,7 +107,7 @@ def paper_run(tmp_path_factory):
 
 
 def slots(spec, count=5, seed=6):
-    return [Slot(grid, 0, 0) for grid in made_grids(spec, count, seed)]
+    return [Slot(grid, 0, 0) for grid in generated_grids(spec, count, seed)]
 
 
 def estimates(pipeline, given):
@@ -145,22 +152,20 @@ def test_lmmse_runs_beside_the_model(made):
 
 
 def test_half_weights_are_stored_so_and_refused_where_they_cost_too_much(made, tmp_path, monkeypatch):
-    from wavesfm_trainer.export import export_run as bundles
-
     proto = onnx.load(made["comb"][2].model_path)
     assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in proto.graph.initializer)
     assert not any(
         t.data_type == onnx.TensorProto.FLOAT16 for t in onnx.load(made["square"][2].model_path).graph.initializer
     )
-    monkeypatch.setattr(bundles, "HALVES_COST_DB", 1e-9)
+    monkeypatch.setattr(half_weights_module, "COST_LIMIT_DB", 1e-9)
     with pytest.raises(ConfigurationError, match=r"half_weights: found .* dB more error at 20 dB"):
-        export_run(made["square"][1], tmp_path / "b", "toy", half_weights=True, **SAID)
+        export(made["square"][1], tmp_path / "b", "toy", half_weights=True, **SAID)
     assert not (tmp_path / "b").exists()
 
 
 def test_the_encoder_may_compute_in_halves(made, tmp_path):
     spec, run, _, _ = made["square"]
-    bundle = export_run(run, tmp_path / "b", "toy", "fp16", **SAID)
+    bundle = export(run, tmp_path / "b", "toy", "fp16", **SAID)
     given = slots(spec)
     expected = estimates(open_channel_pipeline(run, "cpu"), given)
     found = estimates(ChannelPipeline.open(bundle.path, device="onnxruntime"), given)
@@ -169,11 +174,11 @@ def test_the_encoder_may_compute_in_halves(made, tmp_path):
 
 def test_golden_slots_take_no_arrays(made, tmp_path):
     with pytest.raises(ConfigurationError, match="arrays"):
-        export_run(made["square"][1], tmp_path / "b", "toy", arrays=[np.zeros((2, 3, 4), np.float32)], **SAID)
+        export(made["square"][1], tmp_path / "b", "toy", arrays=[np.zeros((2, 3, 4), np.float32)], **SAID)
 
 
 def test_the_papers_estimator_is_of_the_same_kind(paper_run, tmp_path):
-    bundle = export_run(paper_run, tmp_path / "bundle", "paper", **SAID)
+    bundle = export(paper_run, tmp_path / "bundle", "paper", **SAID)
     preprocess = bundle.spec.preprocess
     assert isinstance(preprocess, PilotGridSpec) and preprocess.layout == "image" and preprocess.numerology == PAPER
     assert [t.name for t in bundle.spec.inputs] == ["tile"] and not bundle.spec.covariances
@@ -197,9 +202,9 @@ def test_a_numerology_of_another_grid_is_refused(paper_run, tmp_path):
     registry.save(run / "weights.safetensors", model, extra)
     (run / "config.json").write_text(json.dumps({"task": "channel-estimation"}))
     with pytest.raises(WeightsError, match=r"head\.grid"):
-        export_run(run, tmp_path / "b", "toy", **SAID)
+        export(run, tmp_path / "b", "toy", **SAID)
     (run / "config.json").write_text(json.dumps({"task": "of somebody else"}))
-    assert isinstance(export_run(run, tmp_path / "b", "toy", **SAID).spec.preprocess, ImageSpec)
+    assert isinstance(export(run, tmp_path / "b", "toy", **SAID).spec.preprocess, ImageSpec)
     with pytest.raises(ConfigurationError, match="a channel estimator"):
         open_channel_pipeline(run)
 
@@ -210,7 +215,7 @@ def test_a_run_whose_weights_and_contract_differ_is_refused(made, tmp_path):
     extra = {"head": to_dict(model.task_head), "preprocess": to_dict(PilotGridSpec(COMB, "least_squares"))}
     registry.save(run / "weights.safetensors", model, extra)
     with pytest.raises(WeightsError, match="another numerology"):
-        read_task_run(run)
+        load_task_run(run)
 
 
 def test_evaluate_and_the_pipeline_of_tiles_say_where_slots_belong(made):
@@ -229,11 +234,11 @@ def test_the_comparison_has_cores_numbers(made):
     pool, known = ChannelPool(path), Covariances.learn([channels(spec, 300, seed=1)])
     (found,) = compare([pool], {"ours": open_channel_pipeline(run, "cpu")}, known, 20, 3, (0.0, 20.0))
     assert list(found.estimators) == [*LINEAR, "ours", "ours" + BACKING_OFF] and found.slots == 20
-    from wavesfm_trainer.data.generators.output import draws
+    from wavesfm_trainer.data.generators.output import rng_for
     from wavesfm_trainer.data.generators.sionna_grids import send
 
     h = pool.read(0, 20)
-    y = send(draws(3, 1, 0), h, np.full(20, 20.0, np.float32), spec).received
+    y = send(rng_for(3, 1, 0), h, np.full(20, 20.0, np.float32), spec).received
     seen = observe(y, spec, noise_power=0.01, signal_power=1.0)
     expected = {
         "LS": LeastSquares(spec).estimate(y),
@@ -357,4 +362,4 @@ def test_pools_of_a_run_that_saw_none():
     class Other:
         config = {"data": {"training": {"x": {"examples": 3}}}}  # noqa: RUF012
 
-    assert pools_of(Other()) == ""
+    assert described_pools(Other()) == ""

@@ -29,12 +29,14 @@ from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.evaluation.evaluate_run import evaluate_run
-from wavesfm_trainer.evaluation.trained_run import TrainedTask, read_run, task_spec
-from wavesfm_trainer.export import export_run as bundles
+from wavesfm_trainer.evaluation.trained_run import TrainedTask, load_run, task_spec
+from wavesfm_trainer.export import golden_inputs as golden_module
+from wavesfm_trainer.export import onnx_model, parity
+from wavesfm_trainer.export.export_job import TOLERANCES, ExportOptions
 from wavesfm_trainer.export.export_run import export_run
-from wavesfm_trainer.export.golden_inputs import made_arrays
-from wavesfm_trainer.export.onnx_model import halve_weights, to_onnx
-from wavesfm_trainer.export.precision import typed
+from wavesfm_trainer.export.golden_inputs import generated_arrays
+from wavesfm_trainer.export.half_weights import halve_weights
+from wavesfm_trainer.export.onnx_model import to_onnx
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.models.weights import WeightsError
 
@@ -42,6 +44,10 @@ warnings.filterwarnings("ignore", module="torch")
 pytestmark = [pytest.mark.filterwarnings("ignore:.*LeafSpec"), pytest.mark.filterwarnings("ignore:# The axis name")]
 SAID = {"licence": "CC0-1.0", "training_data": "toys made by a test"}
 TRAINED = {"classification": "lora", "position": "last", "channel": "all"}
+
+
+def export(run, directory, name, precision="fp32", **options):
+    return export_run(run, directory, ExportOptions(name=name, precision=precision, **options))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,7 @@ def made(tmp_path_factory):
         directory = tmp_path_factory.mktemp(kind)
         run, cache = make_cached_run(directory, kind, trainable=trainable, lora_rank=4, last_blocks=1)
         evaluation = evaluate_run(run, cache)
-        found[kind] = run, cache, evaluation, export_run(run, directory / "bundle", f"toy-{kind}", **SAID)
+        found[kind] = run, cache, evaluation, export(run, directory / "bundle", f"toy-{kind}", **SAID)
     return found
 
 
@@ -101,7 +107,7 @@ def test_channels_from_raw_arrays_are_the_evaluators(made):
 def test_a_bundle_says_what_it_is(made, kind):
     run, cache, _, bundle = made[kind]
     spec = Bundle.open(bundle.path).spec
-    trained = read_run(run)
+    trained = load_run(run)
     assert (spec.name, spec.licence, spec.training_data) == (f"toy-{kind}", *SAID.values())
     assert (spec.preprocess, spec.head) == (spec_of(cache), trained.head)
     assert [tensor.name for tensor in (*spec.inputs, *spec.outputs)] == ["tile", trained.output]
@@ -109,13 +115,13 @@ def test_a_bundle_says_what_it_is(made, kind):
     assert spec.versions["trained at commit"] == "0123abc"
     assert {"torch", "onnx", "wavesfm-core", "wavesfm-trainer"} <= spec.versions.keys()
     largest = np.abs(bundle.golden().outputs[trained.output]).max()
-    assert spec.tolerance == pytest.approx(bundles.TOLERANCES["fp32"] * max(0.1, largest))
+    assert spec.tolerance == pytest.approx(TOLERANCES["fp32"] * max(0.1, largest))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_batch_gives_torchs_outputs(made, kind):
     run, _, _, bundle = made[kind]
-    trained = read_run(run)
+    trained = load_run(run)
     session = onnxruntime.InferenceSession(str(bundle.model_path), providers=["CPUExecutionProvider"])
     tile = np.random.default_rng(0).normal(size=(17, *bundle.spec.preprocess.tile_shape)).astype(np.float32)
     with torch.no_grad():
@@ -128,7 +134,7 @@ def test_any_batch_gives_torchs_outputs(made, kind):
 def test_adapters_are_merged_and_nothing_else_is_in_the_file(made):
     _, _, _, bundle = made["classification"]
     proto = onnx.load(bundle.model_path)
-    merged = read_run(made["classification"][0]).model
+    merged = load_run(made["classification"][0]).model
     merged.merge()
     n_stored = sum(int(np.prod(t.dims)) for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
     n_needed = sum(p.numel() for p in merged.parameters()) + merged.encoder.positions.numel()
@@ -148,22 +154,22 @@ def test_the_card_of_an_evaluated_run(made):
     head = bundle.spec.head
     assert f"x {head.low_m[0]:g} to {head.high_m[0]:g} m" in card
     assert "the last 1 blocks and the head (epochs 3, seed 1)" in card
-    assert "onnxruntime" in card and "golden tiles are of made-up arrays" in card
+    assert "onnxruntime" in card and "golden tiles are of generated arrays" in card
     lora = (made["classification"][3].path / "README.md").read_text()
     assert "adapters of rank 4" in lora and "| labels | a, b, c |" in lora
 
 
 def test_a_card_that_is_there_is_kept_unless_another_is_given(made, tmp_path, monkeypatch):
     run, _, _, bundle = made["position"]
-    monkeypatch.setattr(bundles, "to_onnx", lambda *_: bundle.model_path.read_bytes())
+    monkeypatch.setattr(onnx_model, "to_onnx", lambda *_: bundle.model_path.read_bytes())
     target = tmp_path / "toy"
-    export_run(run, target, "toy", **SAID, card="# By hand\n")
+    export(run, target, "toy", **SAID, card="# By hand\n")
     assert (target / "README.md").read_text() == "# By hand\n"
-    export_run(run, target, "toy", **SAID)
+    export(run, target, "toy", **SAID)
     assert (target / "README.md").read_text() == "# By hand\n"
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((run / "weights.safetensors").read_bytes())
-    export_run(alone, tmp_path / "other", "toy", **SAID)
+    export(alone, tmp_path / "other", "toy", **SAID)
     assert "Not evaluated" in (tmp_path / "other" / "README.md").read_text()
 
 
@@ -171,9 +177,9 @@ def test_a_card_that_is_there_is_kept_unless_another_is_given(made, tmp_path, mo
 
 
 @pytest.mark.parametrize("floor", [None, 1e-3])
-def test_made_arrays_give_sensible_tiles(floor):
+def test_generated_arrays_give_sensible_tiles(floor):
     spec = ImageSpec(2, -30.0, 20.0, (0.3, 0.6), (0.1, 0.08), -0.5, 1.5, floor, 64, 64)
-    tiles = np.stack([prepare(array, spec) for array in made_arrays(spec, 4)])
+    tiles = np.stack([prepare(array, spec) for array in generated_arrays(spec, 4)])
     assert np.abs(tiles.mean(axis=(0, 2, 3))).max() < 0.5
     assert 0.4 < tiles.std(axis=(0, 2, 3)).min() <= tiles.std(axis=(0, 2, 3)).max() < 1.6
     assert not np.allclose(tiles[0], tiles[1], atol=0.5)
@@ -181,12 +187,12 @@ def test_made_arrays_give_sensible_tiles(floor):
 
 def test_golden_arrays_may_be_real_ones(made, tmp_path, monkeypatch):
     run, _, _, bundle = made["classification"]
-    monkeypatch.setattr(bundles, "to_onnx", lambda *_: bundle.model_path.read_bytes())
+    monkeypatch.setattr(onnx_model, "to_onnx", lambda *_: bundle.model_path.read_bytes())
     arrays = [raw.array for raw in raws("classification")[:2]]
-    golden = export_run(run, tmp_path / "toy", "toy", **SAID, arrays=arrays).golden()
+    golden = export(run, tmp_path / "toy", "toy", **SAID, arrays=arrays).golden()
     assert all(np.array_equal(a, b) for a, b in zip(golden.inputs, arrays, strict=True))
     with torch.no_grad():
-        expected = read_run(run).model(torch.from_numpy(np.stack(golden.tiles))).numpy()
+        expected = load_run(run).model(torch.from_numpy(np.stack(golden.tiles))).numpy()
     assert np.allclose(golden.outputs["logits"], expected, atol=1e-4)
 
 
@@ -196,8 +202,8 @@ def test_raw_arrays_come_evenly_from_a_reader(tmp_path, monkeypatch):
             assert (root, task.name) == (tmp_path, "toy-classes")
             return iter(raws("classification", n=9))
 
-    monkeypatch.setattr(bundles, "open_reader", lambda name, where: Reader())
-    arrays = bundles.raw_arrays(TASKS["classification"], tmp_path, 3)
+    monkeypatch.setattr(golden_module, "open_reader", lambda name, where: Reader())
+    arrays = golden_module.raw_arrays(TASKS["classification"], tmp_path, 3)
     expected = [raws("classification", n=9)[i].array for i in (0, 4, 8)]
     assert all(np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
 
@@ -209,36 +215,36 @@ def test_raw_arrays_come_evenly_from_a_reader(tmp_path, monkeypatch):
 def honest(made, monkeypatch):
     """A bundle whose model is exported once and for all, with its run."""
     run, _, _, bundle = made["classification"]
-    monkeypatch.setattr(bundles, "to_onnx", lambda *_: bundle.model_path.read_bytes())
+    monkeypatch.setattr(onnx_model, "to_onnx", lambda *_: bundle.model_path.read_bytes())
     return run, bundle
 
 
 @pytest.mark.parametrize("error", [3e-3, -0.5, np.nan])
 def test_a_model_that_differs_from_torch_is_refused(honest, monkeypatch, tmp_path, error):
-    class Wrong(bundles.TorchEngine):
+    class Wrong(parity.TorchEngine):
         def run(self, inputs):
             outputs = super().run(inputs)
             outputs["logits"][-1, 1] += error if len(inputs["tile"]) == 7 else 0
             return outputs
 
-    monkeypatch.setattr(bundles, "TorchEngine", Wrong)
+    monkeypatch.setattr(parity, "TorchEngine", Wrong)
     with pytest.raises(BundleError, match="logits of ONNX against torch: found a difference of"):
-        export_run(honest[0], tmp_path / "toy", "toy", **SAID)
+        export(honest[0], tmp_path / "toy", "toy", **SAID)
     assert not (tmp_path / "toy").exists()
 
 
 def test_a_model_of_other_weights_is_refused(honest, tmp_path):
-    trained = read_run(honest[0])
+    trained = load_run(honest[0])
     other = make_run(tmp_path / "other", trained.preprocess, trained.head, seed=5)
     with pytest.raises(BundleError, match="logits of ONNX against torch"):
-        export_run(other, tmp_path / "toy", "toy", **SAID)
+        export(other, tmp_path / "toy", "toy", **SAID)
     assert not (tmp_path / "toy").exists()
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_model_whose_tiles_see_each_other_is_refused(honest, monkeypatch, size):
     run, bundle = honest
-    trained, real = read_run(run), bundles.open_engine
+    trained, real = load_run(run), parity.open_engine
 
     def leaking(*args, **options):
         engine = real(*args, **options)
@@ -253,9 +259,9 @@ def test_a_model_whose_tiles_see_each_other_is_refused(honest, monkeypatch, size
         engine.run = leaks
         return engine
 
-    monkeypatch.setattr(bundles, "open_engine", leaking)
+    monkeypatch.setattr(parity, "open_engine", leaking)
     with pytest.raises(BundleError, match=f"logits of batch {size} against batch 7"):
-        bundles.check_parity(bundle, trained, "fp32")
+        parity.matching_engine(bundle, trained, "fp32")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +277,7 @@ def test_a_model_whose_tiles_see_each_other_is_refused(honest, monkeypatch, size
 )
 def test_options_that_contradict_are_refused(made, tmp_path, options, field, found):
     with pytest.raises(ConfigurationError) as caught:
-        export_run(made["classification"][0], tmp_path / "toy", "toy", **{**SAID, **options})
+        export(made["classification"][0], tmp_path / "toy", "toy", **{**SAID, **options})
     assert (caught.value.field, caught.value.found) == (field, found)
     assert not (tmp_path / "toy").exists()
 
@@ -280,7 +286,7 @@ def test_a_pretrained_run_is_refused(tmp_path):
     spec = ImageSpec(1, 0.0, 1.0, (0.5,), (0.2,), height=32, width=32)
     run = make_pretrained(tmp_path / "run", {"a": spec})
     with pytest.raises(WeightsError, match="kind: found masked_autoencoder, expected a fine-tuned task"):
-        export_run(run, tmp_path / "toy", "toy", **SAID)
+        export(run, tmp_path / "toy", "toy", **SAID)
 
 
 # Precision
@@ -297,8 +303,7 @@ def exported(kind, precision, half_weights=False):
         halve_weights(model)
     spec = ImageSpec(1, 0.0, 1.0, (0.5,), (0.2,), height=32, width=32)
     contract = task_spec(TrainedTask(None, model, spec, heads[kind], {}), "toy")
-    changed = model if precision == "fp32" else typed(model, precision)
-    return model, contract, to_onnx(changed, contract, half_weights)
+    return model, contract, to_onnx(model, contract, precision, half_weights)
 
 
 def types_of(proto):
@@ -330,50 +335,38 @@ def test_products_are_half_and_norms_and_softmax_are_not(kind, precision):
         for n in (1, 7):
             (found,) = session.run(None, bundle_inputs(contract, tile[:n], [0.0] * n))
             assert found.dtype == np.float32
-            assert 0 < np.abs(found - expected[:n]).max() < bundles.TOLERANCES["fp16"] * np.abs(expected).max()
+            assert 0 < np.abs(found - expected[:n]).max() < TOLERANCES["fp16"] * np.abs(expected).max()
 
 
-def test_a_typed_model_is_near_the_one_it_is_from_and_leaves_it_alone():
-    model = make_model(HeadSpec("classification", ("a", "b", "c")), 1)
-    before = {name: t.clone() for name, t in model.state_dict().items()}
-    tile = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = model(tile)
-        for precision in ("fp16", "bf16"):
-            found = typed(model, precision)(tile)
-            assert found.dtype == torch.float32
-            assert 0 < (found - expected).abs().max() < bundles.TOLERANCES[precision] * expected.abs().max()
-    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+def run_onnx(data, tile):
+    """The first output, by onnxruntime."""
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return session.run(None, {"tile": tile.numpy()})[0]
 
 
 def test_large_activations_do_not_overflow_in_float16():
     """A residual of 1e5 is beyond float16; norms and sums are float32, so nothing is lost."""
-    model = make_model(HeadSpec("classification", ("a", "b", "c")), 1)
+    model, contract, _ = exported("classification", "fp32")
+    tile = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         model.encoder.cls.fill_(1e5).mul_(torch.linspace(-1, 1, 32))
-        tile = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-        expected, found = model(tile), typed(model, "fp16")(tile)
-    assert torch.isfinite(found).all()
-    assert torch.allclose(found, expected, atol=0.02 * float(expected.abs().max()))
+        expected = model(tile).numpy()
+    found = run_onnx(to_onnx(model, contract, "fp16"), tile)
+    assert np.isfinite(found).all()
+    assert np.allclose(found, expected, atol=0.02 * float(np.abs(expected).max()))
 
 
 def test_a_weight_that_float16_cannot_hold_is_refused():
-    model = make_model(HeadSpec("classification", ("a", "b", "c")), 1)
+    model, contract, _ = exported("classification", "fp32")
     with torch.no_grad():
         model.encoder.blocks[1].mlp.fc1.weight[0, 0] = 1e5
-    with pytest.raises(ConfigurationError, match=r"blocks\.1\.mlp\.fc1: precision: found a weight of 1e\+05"):
-        typed(model, "fp16")
+    with pytest.raises(ConfigurationError, match=r"fp16: found 1e\+05, expected values in float16's range"):
+        to_onnx(model, contract, "fp16")
     with pytest.raises(
         ConfigurationError, match=r"blocks\.1\.mlp\.fc1\.weight: half_weights: found a weight of 1e\+05"
     ):
         halve_weights(model)
-    typed(model, "bf16")
-
-
-def test_adapters_must_be_merged_first():
-    model = make_model(HeadSpec("classification", ("a", "b", "c")), 1, trainable="lora", lora_rank=2)
-    with pytest.raises(ConfigurationError, match=r"blocks\.0\.attn: qkv: found LoRA adapters"):
-        typed(model, "fp16")
+    to_onnx(model, contract, "bf16")
 
 
 def test_half_weights_are_what_torch_was_rounded_to():
@@ -391,16 +384,16 @@ def test_half_weights_are_what_torch_was_rounded_to():
 
 def test_bf16_is_exported_where_an_engine_runs_it_and_refused_elsewhere(honest, tmp_path, monkeypatch):
     run, bundle = honest
-    trained = read_run(run)
+    trained = load_run(run)
     trained.model.merge()
     spec = dataclasses.replace(bundle.spec, tolerance=1.0)
-    data = to_onnx(typed(trained.model, "bf16"), spec)
-    monkeypatch.setattr(bundles, "to_onnx", lambda *_: data)
+    data = to_onnx(trained.model, spec, "bf16")
+    monkeypatch.setattr(onnx_model, "to_onnx", lambda *_: data)
     if importlib.util.find_spec("openvino"):
-        assert "openvino" in (export_run(run, tmp_path / "toy", "toy", "bf16", **SAID).path / "README.md").read_text()
+        assert "openvino" in (export(run, tmp_path / "toy", "toy", "bf16", **SAID).path / "README.md").read_text()
         return
     with pytest.raises(BundleError) as caught:
-        export_run(run, tmp_path / "toy", "toy", "bf16", **SAID)
+        export(run, tmp_path / "toy", "toy", "bf16", **SAID)
     assert caught.value.field == "precision bf16"
     assert "onnxruntime" in caught.value.found and "openvino" in caught.value.found
     assert not (tmp_path / "toy").exists()
@@ -412,11 +405,11 @@ def test_bf16_is_exported_where_an_engine_runs_it_and_refused_elsewhere(honest, 
 def test_a_bundle_of_spectrograms_has_the_rate_and_golden_iq(tmp_path, tone):
     head = HeadSpec("classification", ("noise", "wifi", "lora"))
     run = make_run(tmp_path / "run", TILE_SPEC, head, rate_input=True)
-    bundle = export_run(run, tmp_path / "toy", "toy", **SAID)
+    bundle = export(run, tmp_path / "toy", "toy", **SAID)
     golden, spec = bundle.golden(), bundle.spec
     assert [tensor.name for tensor in spec.inputs] == ["tile", "log10_rate"]
     assert 0 < spec.rates_hz[0] < spec.rates_hz[1]
-    assert len(golden.inputs) == bundles.GOLDEN_IQ
+    assert len(golden.inputs) == golden_module.GOLDEN_IQ
     assert all(TILE_SPEC.min_samples <= len(iq) <= 3 * TILE_SPEC.min_samples for iq in golden.inputs)
     pipeline = Pipeline.open(bundle.path, device="onnxruntime", gate_db=None)
     samples = tone(0.2, 5000)
@@ -432,6 +425,6 @@ def test_a_bundle_of_spectrograms_has_the_rate_and_golden_iq(tmp_path, tone):
 def test_rates_of_labels_that_the_generator_does_not_know_must_be_said(tmp_path):
     run = make_run(tmp_path / "run", TILE_SPEC, HeadSpec("classification", ("noise", "elephant")), rate_input=True)
     with pytest.raises(ConfigurationError, match=r"rates_hz: found nothing, .*elephant is not of the generator"):
-        export_run(run, tmp_path / "toy", "toy", **SAID)
-    with pytest.raises(ConfigurationError, match="arrays: found given, expected none for spectrograms"):
-        export_run(run, tmp_path / "toy", "toy", **SAID, rates_hz=(1e6, 2e6), arrays=[np.zeros((1, 8, 8), np.float32)])
+        export(run, tmp_path / "toy", "toy", **SAID)
+    with pytest.raises(ConfigurationError, match="arrays: found 1, expected none for a spectrogram model"):
+        export(run, tmp_path / "toy", "toy", **SAID, rates_hz=(1e6, 2e6), arrays=[np.zeros((1, 8, 8), np.float32)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The channel estimator: LMMSE before training, the same through autocast and files, and what it refuses."""
+"""The channel estimator: equality with LMMSE before training, autocast, weights files, and refusals."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def damage(path, **changes):
     ("changes", "said"),
     [
         ({"held": 3}, "held"),
-        ({"held": "x"}, "the args of a model"),
+        ({"held": "x"}, "the arguments of a model"),
         ({"modes": {"patch": 2}}, "encoder"),
         ({"modes": {"patch": 0}}, "patch"),
         ({"modes": {"colour": 1}}, "colour"),

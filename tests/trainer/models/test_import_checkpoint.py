@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Published layouts, made at toy size from the list of keys, against a plain reading of their tensors."""
+"""Import of published layouts, built at toy size from their lists of keys, compared with a plain evaluation of the
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -202,7 +204,7 @@ def test_what_belongs_to_raw_iq_is_named(tmp_path):
     assert set(report.not_used) == iq | tables
     assert all("raw IQ" in report.not_used[name] for name in iq)
     assert all("equal to the computed" in report.not_used[name] for name in tables)
-    assert "not used: iq_ant_embed.weight: of the raw IQ path, which this encoder does not have" in report.lines()
+    assert "not used: iq_ant_embed.weight: part of the raw IQ path, which this encoder does not have" in report.lines()
     assert registry.read(tmp_path / "w.safetensors").extra["imported"] == "v1"
 
 
@@ -375,3 +377,37 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, share):
 def test_no_file_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="file: found nothing"):
         import_checkpoint(tmp_path / "none.pth", tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("key", ["model", "state_dict", None])
+def test_wrapped_checkpoints_are_read(tmp_path, prefix, key):
+    """As DistributedDataParallel, torch.compile and Lightning leave them."""
+    plain, wrapped = tmp_path / "plain.pth", tmp_path / "wrapped.pth"
+    state = seed_mae()
+    torch.save(state, plain)
+    under = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    torch.save(under if key is None else {key: under, "epoch": 3}, wrapped)
+    for path in (plain, wrapped):
+        import_checkpoint(path, path.with_suffix(".safetensors"), OPTIONS)
+    one, other = (registry.read(path.with_suffix(".safetensors")).state for path in (plain, wrapped))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    path = tmp_path / "nan.pth"
+    state = seed_mae()
+    state["norm.bias"][3] = float("nan")
+    torch.save({"model": state}, path)
+    with pytest.raises(WeightsError, match=r"norm.bias: found 1 values that are not finite"):
+        import_checkpoint(path, tmp_path / "out.safetensors", OPTIONS)
+    assert not (tmp_path / "out.safetensors").exists()
+    state["norm.bias"][3] = 0.0
+    torch.save({"model": state}, path)
+    import_checkpoint(path, tmp_path / "out.safetensors", OPTIONS)
+    model = registry.load(tmp_path / "out.safetensors")
+    with torch.no_grad():
+        model.mask_token[0, 0, 0] = float("inf")
+    registry.save(tmp_path / "inf.safetensors", model)
+    with pytest.raises(WeightsError, match=r"mask_token: found 1 values that are not finite"):
+        registry.load(tmp_path / "inf.safetensors")

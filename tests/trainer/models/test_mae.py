@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Masked wireless modelling against a plain version that keeps every token in its place."""
+"""Masked wireless modelling compared with a plain version that keeps every token at its position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_trainer.models.mae import MaskedAutoencoder, n_masked
-from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.step_random import StepRandom
 from wavesfm_trainer.models.vit import EncoderArgs
 
 TOY = {"size": "custom", "image": 32, "patch": 8, "depth": 2, "width": 32, "heads": 4}
@@ -125,19 +125,19 @@ def test_the_mask_is_that_of_the_step():
     model, (tile, _) = toy().train(), batch(4)
 
     def at(step):
-        model.set_draws(Draws(0, step))
+        model.set_step_random(StepRandom(0, step))
         return model(tile).mask
 
     assert torch.equal(at(1), at(1))
     assert not torch.equal(at(1), at(2))
-    model.set_draws(None)
-    with pytest.raises(ConfigurationError, match="MaskedAutoencoder: draws: found None"):
+    model.set_step_random(None)
+    with pytest.raises(ConfigurationError, match="MaskedAutoencoder: step_random: found None"):
         model(tile)
 
 
 def test_masks_are_drawn_evenly():
     model = toy().eval()
-    model.set_draws(Draws(0, 0))
+    model.set_step_random(StepRandom(0, 0))
     shares = model(torch.zeros(2000, 1, 32, 32), reconstruct=False).mask.float().mean(dim=0)
     assert shares == pytest.approx(torch.full((16,), 0.75), abs=0.04)
 
@@ -152,7 +152,7 @@ def test_it_learns_to_reconstruct():
     rows = torch.sin(torch.arange(32) / 3)[:, None].repeat(4, 1, 1, 32)
     optimizer = torch.optim.AdamW(model.parameter_groups(1e-2, 0.05))
     for step in range(110):
-        model.set_draws(Draws(0, step))
+        model.set_step_random(StepRandom(0, step))
         loss = model(rows).loss
         optimizer.zero_grad()
         loss.backward()

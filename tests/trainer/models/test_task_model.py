@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Task models: what trains, what may be cached, what a file may and may not hold, and ONNX that says the same."""
+"""Task models: trainable parameters, cached features, weights files, and the equality of exported ONNX."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import logging
 import numpy as np
 import onnxruntime
 import pytest
+import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_trainer.models import registry, weights
 from wavesfm_trainer.models.mae import MaskedAutoencoder
-from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.pretrained import from_pretrained, load_pretrained
+from wavesfm_trainer.models.step_random import StepRandom
 from wavesfm_trainer.models.task_model import BlockHead, TaskArgs, TaskModel
 from wavesfm_trainer.models.vit import EncoderArgs
 from wavesfm_trainer.models.weights import WeightsError
@@ -122,10 +124,10 @@ def test_layer_decay_falls_towards_the_input():
 def test_a_backbone_frozen_at_random_is_warned_of(caplog, pretrained):
     with caplog.at_level(logging.WARNING):
         toy(trainable="all").parameter_groups(1e-3, 0.05)
-        TaskModel.from_pretrained(pretrained, task(), 1)[0].parameter_groups(1e-3, 0.05)
+        from_pretrained(pretrained, task(), 1)[0].parameter_groups(1e-3, 0.05)
     assert not caplog.records
     toy(trainable="probe").parameter_groups(1e-3, 0.05)
-    assert "frozen at random" in caplog.text
+    assert "the frozen parameters are random" in caplog.text
 
 
 # Heads and pooling
@@ -251,7 +253,7 @@ def test_a_probe_keeps_only_what_its_head_sees():
 def test_frozen_blocks_lose_their_stochastic_depth():
     model = toy(args(drop_path=0.4), trainable="last", last_blocks=1).train()
     assert model.encoder.drop_path == pytest.approx([0, 0, 0.4])
-    model.set_draws(Draws(0, 0))
+    model.set_step_random(StepRandom(0, 0))
     assert torch.equal(model.prefix(tiles()), model.prefix(tiles()))
     assert toy(args(drop_path=0.4), trainable="all").encoder.drop_path == pytest.approx([0, 0.2, 0.4])
 
@@ -272,6 +274,21 @@ def test_a_task_model_comes_back_from_its_file(tmp_path, fields):
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+def test_equal_models_are_equal_files(tmp_path):
+    model, extra = toy(), {"labels": ["ä", "b"], "recipe": "r", "row": {"epoch": 3}}
+    paths = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for path in paths:
+        registry.save(path, model, extra)
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert registry.read(paths[0]).extra == extra
+
+
+def test_only_models_with_a_weights_file_are_saved(tmp_path):
+    with pytest.raises(WeightsError, match="model: found Linear, expected one of masked_autoencoder, task_model"):
+        registry.save(tmp_path / "w.safetensors", torch.nn.Linear(2, 2))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_masked_autoencoder_comes_back_from_its_file(pretrained):
     model = registry.load(pretrained)
     torch.manual_seed(5)
@@ -290,7 +307,7 @@ def test_averaged_weights_can_be_written_for_a_model(tmp_path):
 
 
 def test_the_encoder_is_taken_strictly_and_what_is_new_is_said(pretrained):
-    model, loaded = TaskModel.from_pretrained(pretrained, task(**LORA), 1)
+    model, loaded = from_pretrained(pretrained, task(**LORA), 1)
     source = load_file(pretrained)
     qkv = model.encoder.blocks[1].attn.qkv
     assert torch.equal(qkv.qkv.weight, source["encoder.blocks.1.attn.qkv.weight"])
@@ -303,12 +320,12 @@ def test_the_encoder_is_taken_strictly_and_what_is_new_is_said(pretrained):
 
 
 def test_a_patch_embedding_that_pretraining_never_saw_trains(pretrained, tmp_path):
-    model, loaded = TaskModel.from_pretrained(pretrained, task(), 4)
+    model, loaded = from_pretrained(pretrained, task(), 4)
     new = {"encoder.patch_embed.4.weight", "encoder.patch_embed.4.bias"}
     assert new < set(loaded.new)
     assert trains(model) == new | {"head.weight", "head.bias"}
     assert model.prefix_depth() == 0
-    known, _ = TaskModel.from_pretrained(pretrained, task(), 3)
+    known, _ = from_pretrained(pretrained, task(), 3)
     assert trains(known) == {"head.weight", "head.bias"}
     assert known.prefix_depth() == 3
     registry.save(tmp_path / "w.safetensors", model)  # and goes on training after a round trip
@@ -317,18 +334,18 @@ def test_a_patch_embedding_that_pretraining_never_saw_trains(pretrained, tmp_pat
 
 def test_a_cls_token_that_pretraining_did_without_is_new(tmp_path):
     registry.save(tmp_path / "mae.safetensors", MaskedAutoencoder(args(), cls_in_pretraining=False))
-    model, loaded = TaskModel.from_pretrained(tmp_path / "mae.safetensors", task(), 1)
+    model, loaded = from_pretrained(tmp_path / "mae.safetensors", task(), 1)
     assert "encoder.cls" in loaded.new
     assert trains(model) == {"encoder.cls", "head.weight", "head.bias"}
 
 
 def test_a_block_head_can_take_the_decoders_first_block(pretrained):
     source = load_file(pretrained)
-    model, loaded = TaskModel.from_pretrained(pretrained, task(**GRID), 1, decoder_into_head=True)
+    model, loaded = from_pretrained(pretrained, task(**GRID), 1, decoder_into_head=True)
     assert torch.equal(model.head.block.mlp.fc1.weight, source["decoder_blocks.0.mlp.fc1.weight"])
     assert torch.equal(model.head.embed.weight, source["decoder_embed.weight"])
     assert {n for n in loaded.new if n.startswith("head.")} == {"head.out.weight", "head.out.bias"}
-    _, apart = TaskModel.from_pretrained(pretrained, task(**GRID), 1)
+    _, apart = from_pretrained(pretrained, task(**GRID), 1)
     assert {"head.block.mlp.fc1.weight", "head.embed.weight"} < set(apart.new)
 
 
@@ -336,7 +353,7 @@ def test_an_encoder_of_other_args_is_refused(pretrained):
     loaded = registry.read(pretrained)
     for fields, field in (({"width": 64}, "width"), ({"reading": "code"}, "reading"), ({"rate_input": True}, "rate")):
         with pytest.raises(WeightsError, match=rf"mae\.safetensors: encoder\.{field}"):
-            TaskModel(args(**fields), task()).load_pretrained(loaded)
+            load_pretrained(TaskModel(args(**fields), task()), loaded)
 
 
 def test_a_state_that_lacks_or_adds_is_refused(pretrained):
@@ -353,7 +370,7 @@ def test_a_state_that_lacks_or_adds_is_refused(pretrained):
         ("encoder.norm.weight", torch.zeros(16), "found 16, expected 32"),
     ):
         with pytest.raises(WeightsError, match=f"{name}: {found}"):
-            toy().load_pretrained(changed(**{name: tensor}))
+            load_pretrained(toy(), changed(**{name: tensor}))
 
 
 @pytest.mark.parametrize("head", [False, True])
@@ -362,7 +379,7 @@ def test_training_goes_on_from_a_task_model_with_or_without_its_head(tmp_path, h
     torch.nn.init.ones_(source.head.weight)
     registry.save(tmp_path / "w.safetensors", source)
     model = toy()
-    loaded = model.load_pretrained(registry.read(tmp_path / "w.safetensors"), head=head)
+    loaded = load_pretrained(model, registry.read(tmp_path / "w.safetensors"), head=head)
     assert model.pretrained and model.new == ()
     assert loaded.new == (() if head else ("head.weight", "head.bias"))
     for name, tensor in source.state_dict().items():
@@ -377,16 +394,18 @@ def test_adapters_are_merged_where_a_start_is_made_from_them(tmp_path):
             if ".lora_" in name:
                 parameter.normal_(std=0.2)
     registry.save(tmp_path / "w.safetensors", source)
+    held = registry.read(tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").unlink()  # what was read counts, not the file as it is now
     for fields in ({}, {"trainable": "lora", "lora_rank": 3}):  # new adapters start at nothing
         model = TaskModel(args(), task(**fields))
-        loaded = model.load_pretrained(registry.read(tmp_path / "w.safetensors"), head=True)
+        loaded = load_pretrained(model, held, head=True)
         assert loaded.unused == () and all(".lora_" in name for name in loaded.new)
         tile = tiles()
         torch.testing.assert_close(model.eval()(tile), source.eval()(tile), rtol=1e-4, atol=1e-5)
 
 
 def rewrite(path, change_state=None, change_config=None, **note):
-    with weights.safetensors.safe_open(path, framework="pt") as file:
+    with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     state, config = load_file(path), json.loads(metadata["config"])
     if change_state:
@@ -411,7 +430,8 @@ def rewrite(path, change_state=None, change_config=None, **note):
         ({"change_config": lambda c: c["encoder"].update(colour=1)}, "colour"),
         ({"change_config": lambda c: c["task"].update(head="mlp")}, r"TaskArgs\.head: found 'mlp'"),
         ({"change_config": lambda c: c.pop("task")}, "config: found .*expected .*task"),
-        ({"config": "{"}, "config: found no JSON"),
+        ({"config": "{"}, "config: found invalid JSON"),
+        ({"config": "[" * 100_000}, "config: found invalid JSON"),
         ({"config": "[]"}, "config: found list, expected an object"),
         ({"format": "other"}, "metadata: found other"),
         ({"kind": "gan"}, "metadata: found .*gan, expected .*task_model"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The encoder against the paper's formulas, written out as loops."""
+"""The encoder compared with the paper's formulas, written as loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.parameters import parameter_groups
+from wavesfm_trainer.models.patch_sampling import draw_patches
+from wavesfm_trainer.models.step_random import StepRandom
 from wavesfm_trainer.models.vit import (
     Attention,
     Encoder,
@@ -17,8 +19,6 @@ from wavesfm_trainer.models.vit import (
     RateEmbedding,
     ViTSize,
     attend,
-    draw_patches,
-    parameter_groups,
     sincos_positions,
     take,
 )
@@ -169,7 +169,7 @@ def test_an_unknown_rate_has_an_embedding_of_its_own():
 def test_drawn_patches_are_different_ones_and_peaks_are_preferred():
     tile = torch.zeros(400, 2, 32, 32)
     tile[:, 1, 3, 29] = 10.0  # patch 3
-    keep = draw_patches(tile, 8, 4, Draws(0, 0))
+    keep = draw_patches(tile, 8, 4, StepRandom(0, 0))
     assert keep.shape == (400, 4)
     assert torch.all(keep[:, 1:] > keep[:, :-1])
     shares = torch.bincount(keep.ravel(), minlength=16) / 400
@@ -177,7 +177,7 @@ def test_drawn_patches_are_different_ones_and_peaks_are_preferred():
     others = shares[torch.arange(16) != 3]
     assert others.min() > 0.1
     assert others.max() < 0.35
-    assert torch.equal(keep, draw_patches(tile, 8, 4, Draws(0, 0)))
+    assert torch.equal(keep, draw_patches(tile, 8, 4, StepRandom(0, 0)))
 
 
 def test_one_tile_does_not_see_the_others():
@@ -191,7 +191,7 @@ def test_one_tile_does_not_see_the_others():
 def test_stochastic_depth_grows_with_depth_and_rests_in_eval():
     encoder = toy(depth=3, drop_path=0.4)
     assert encoder.drop_path == pytest.approx([0, 0.2, 0.4])
-    encoder.set_draws(Draws(0, 0))
+    encoder.set_step_random(StepRandom(0, 0))
     scales = encoder._drop_path_scales(torch.zeros(4000, 1, 1))
     assert scales.shape == (3, 2, 4000, 1, 1)
     for i, keep in enumerate((1.0, 0.8, 0.6)):
@@ -207,7 +207,7 @@ def test_stochastic_depth_is_that_of_the_step():
     encoder, tile = toy(drop_path=0.5).train(), tiles(8)
 
     def at(step, rank=0, world=1, rows=slice(None)):
-        encoder.set_draws(Draws(1, step, rank, world))
+        encoder.set_step_random(StepRandom(1, step, rank, world))
         return encoder.tokens(tile[rows])
 
     assert torch.equal(at(3), at(3))
@@ -217,7 +217,7 @@ def test_stochastic_depth_is_that_of_the_step():
 
 
 def test_training_without_draws_is_refused_where_randomness_is_needed():
-    with pytest.raises(ConfigurationError, match="Encoder: draws: found None"):
+    with pytest.raises(ConfigurationError, match="Encoder: step_random: found None"):
         toy(drop_path=0.1).train().tokens(tiles())
     toy().train().tokens(tiles())  # nothing to draw
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Analogue voice, broadcast FM and narrow data: the contract, and what each standard lets one measure."""
+"""Analogue voice, broadcast FM and narrow-band data: the contract of an emission, and measured properties of each
+standard.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ MODULES = ("wbfm", "nfm_voice", "am_voice", "ais", "dmr", "pocsag", "ax25_packet
 
 
 def load(name):
-    return import_module(f"wavesfm_trainer.signals.{name}")
+    return import_module(f"wavesfm_trainer.signals.classes.{name}")
 
 
 def make(name, seed, duration_s, view_hz=0.25e6):

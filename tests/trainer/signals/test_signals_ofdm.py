@@ -8,14 +8,14 @@ from importlib import import_module
 import numpy as np
 import pytest
 from wavesfm_trainer.signals import ofdm
-from wavesfm_trainer.signals.classes import lte, nr, sidelink, wifi_frames
+from wavesfm_trainer.signals.standards import lte, nr, sidelink, wifi_frames
 
 MODULES = ("cellular", "wifi", "dab", "dvb_t")
 SEEDS = range(6)
 
 
 def load(name):
-    return import_module(f"wavesfm_trainer.signals.{name}")
+    return import_module(f"wavesfm_trainer.signals.classes.{name}")
 
 
 def make(name, seed, duration_s, view_hz):

@@ -22,14 +22,14 @@ from wavesfm_trainer.data.channel_pool import ChannelPool
 from wavesfm_trainer.data.numerologies import read_numerology
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.models.channel_model import ChannelModel, ModeArgs
-from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.step_random import StepRandom
 from wavesfm_trainer.models.vit import EncoderArgs
 from wavesfm_trainer.report.html_report import write_report
 from wavesfm_trainer.training import Loaders, LoopArgs, RunError
 from wavesfm_trainer.training.channel_batches import ChannelExamples, SlotArgs
 from wavesfm_trainer.training.channel_objective import ChannelObjective
 from wavesfm_trainer.training.experiment import train_channels
-from wavesfm_trainer.training.objectives import Named
+from wavesfm_trainer.training.objectives import ValidationBatch
 from wavesfm_trainer.training.recipes import read_recipe, recipe_names
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
@@ -68,7 +68,7 @@ def complex_ls(tile: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize("name", ["train", "comb"])
 def test_a_batch_is_what_core_makes_of_such_slots(pools, name):
     pool = ChannelPool(pools / f"{name}.h5")
-    batch = ChannelExamples(pool, name, SlotArgs()).batch(torch.arange(20), Draws(0, 1))
+    batch = ChannelExamples(pool, name, SlotArgs()).batch(torch.arange(20), StepRandom(0, 1))
     root = batch["power"].sqrt().numpy()[:, None, None, None]
     ls = np.ascontiguousarray(complex_ls(batch["tile"]) * root, np.complex64)
     grids = np.zeros((20, *pool.spec.grid_shape), np.complex64)
@@ -93,7 +93,7 @@ def test_a_batch_is_what_core_makes_of_such_slots(pools, name):
 
 def test_batches_are_a_function_of_seed_and_step(pools):
     examples = ChannelExamples(ChannelPool(pools / "train.h5"), "train", SlotArgs())
-    one, same, other = (examples.batch(torch.arange(8), Draws(0, step)) for step in (5, 5, 6))
+    one, same, other = (examples.batch(torch.arange(8), StepRandom(0, step)) for step in (5, 5, 6))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["snr_db"], other["snr_db"])
 
@@ -123,7 +123,7 @@ def test_the_figures_at_the_start_are_those_of_lmmse(pools):
     objective = ChannelObjective(model)
     objective.prepare(Loaders([examples], [examples]), lambda: None, torch.device("cpu"))
     with torch.no_grad():
-        figures = objective.validate((Named("v", n, b) for n, b in examples.batches(64)), lambda sums: sums)
+        figures = objective.validate((ValidationBatch("v", n, b) for n, b in examples.batches(64)), lambda sums: sums)
     lmmse = LMMSE(SPEC, known)
     for at, snr_db in enumerate((0.0, 15.0)):
         batch = list(examples.batches(64))[at][1]
@@ -142,7 +142,7 @@ def test_the_loss_is_1_for_lmmse_at_every_snr(pools):
     objective = ChannelObjective(model)
     for snr_db in (-5.0, 20.0):
         examples = ChannelExamples(pool, "train", SlotArgs(snr_db=(snr_db, snr_db)))
-        loss = objective.training_loss(examples.batch(torch.arange(400), Draws(0, 0)), Draws(0, 1))
+        loss = objective.training_loss(examples.batch(torch.arange(400), StepRandom(0, 0)), StepRandom(0, 1))
         assert float(loss) == pytest.approx(1.0, abs=0.15)
 
 
@@ -156,7 +156,7 @@ def test_a_short_training_is_better_than_lmmse(pools, tmp_path):
     examples = ChannelExamples(ChannelPool(pools / "validation.h5"), "v", recipe().slots, 0, True, 50)
     objective.prepare(Loaders([examples], [examples]), lambda: None, torch.device("cpu"))
     with torch.no_grad():
-        before = objective.validate((Named("v", n, b) for n, b in examples.batches(20)), lambda sums: sums)
+        before = objective.validate((ValidationBatch("v", n, b) for n, b in examples.batches(20)), lambda sums: sums)
     assert result["best"] < before["val_nmse_db"] - 0.2
     assert float(rows[-1]["val_nmse_db_-5"]) < before["val_nmse_db_-5"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())

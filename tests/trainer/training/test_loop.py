@@ -22,8 +22,8 @@ from wavesfm_core.errors import ConfigurationError
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.training import DeviceExamples, Loaders, RunError, fit
 from wavesfm_trainer.training import run_directory as runs_module
-from wavesfm_trainer.training.fit import _Loop
 from wavesfm_trainer.training.schedule import AveragedWeights, lr_factor, make_optimizers
+from wavesfm_trainer.training.training_loop import TrainingLoop
 
 
 def rows(run):
@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_batch_kept(tmp_path, monkeypat
 
 def test_a_loss_that_was_looked_at_late_names_its_own_batch(tmp_path, monkeypatch):
     """As on a GPU, where the loop looks now and then only: the batch is made again, augmentation included."""
-    monkeypatch.setattr(_Loop, "_account", late_account)
+    monkeypatch.setattr(TrainingLoop, "_account", late_account)
     seen = []
     args = loop_args(epochs=1)
     objective, loaders = pretraining(args, {"one": (40, 1)})
@@ -299,8 +299,8 @@ def test_several_data_sets_are_reported_each(tmp_path):
         ({"epochs": 0}, "epochs: found 0"),
         ({"warmup_epochs": 5.0}, r"warmup_epochs: found 5.0, expected 0 to below epochs \(2\)"),
         ({"min_lr": 1.0}, "min_lr: found 1.0"),
-        ({"precision": "16-mixed"}, "precision: found 16-mixed, expected one of 32-true, bf16-mixed"),
-        ({"optimizer": "adam"}, "optimizer: found adam, expected one of adamw, muon"),
+        ({"precision": "16-mixed"}, "precision: found '16-mixed', expected one of 32-true, bf16-mixed"),
+        ({"optimizer": "adam"}, "optimizer: found 'adam', expected one of adamw, muon"),
         ({"ema_decay": 1.0}, "ema_decay: found 1.0"),
         ({"lr": math.nan}, "lr: found nan"),
     ],

@@ -8,15 +8,15 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from support.loop_toys import SIDE, examples, finetuning, head, loop_args
+from support.loop_toys import SIDE, examples, finetuning, head, loop_args, pretraining
 from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_trainer.models.step_random import Draws
+from wavesfm_trainer.models.step_random import StepRandom
 from wavesfm_trainer.training import Augmentation, DeviceExamples, FinetuneArgs, FinetuneObjective, Loaders, fit
 from wavesfm_trainer.training.augmentation import FREQUENCY_ROLL_PX, crop_and_flip, mirror_and_roll
 from wavesfm_trainer.training.batches import move, refuse_too_large
 from wavesfm_trainer.training.feature_cache import FEATURE_DTYPES, cache_prefix, prefix_bytes
-from wavesfm_trainer.training.objectives import Named
+from wavesfm_trainer.training.objectives import ValidationBatch
 
 CPU = torch.device("cpu")
 
@@ -87,16 +87,16 @@ def test_validation_batches_show_every_example_once_over_all_processes():
 @pytest.mark.parametrize("kind", ["csi", "spectrogram"])
 def test_augmentation_is_the_same_for_one_process_and_for_two(kind):
     data = DeviceExamples(examples(8, 3), "toy", Augmentation(kind, rate_hidden=0.5))
-    whole = data.batch(torch.arange(8), Draws(5, 9))
-    parts = [data.batch(torch.arange(8).view(2, 4)[rank], Draws(5, 9, rank, 2)) for rank in (0, 1)]
+    whole = data.batch(torch.arange(8), StepRandom(5, 9))
+    parts = [data.batch(torch.arange(8).view(2, 4)[rank], StepRandom(5, 9, rank, 2)) for rank in (0, 1)]
     for key in ("tile", "log10_rate"):
         torch.testing.assert_close(whole[key], torch.cat([part[key] for part in parts]))
-    assert not torch.equal(whole["tile"], data.batch(torch.arange(8), Draws(5, 10))["tile"])
+    assert not torch.equal(whole["tile"], data.batch(torch.arange(8), StepRandom(5, 10))["tile"])
     assert not torch.equal(whole["tile"], data.batch(torch.arange(8))["tile"])
 
 
 class Fixed:
-    """Draws that say what they are told."""
+    """StepRandom that say what they are told."""
 
     def __init__(self, *values: float) -> None:
         self.values = torch.tensor(values)
@@ -136,7 +136,7 @@ def test_a_spectrogram_is_rolled_in_time_shifted_and_mirrored_in_frequency():
 def test_rates_are_hidden_or_blurred_and_unknown_ones_stay_unknown():
     rate = torch.full((4000, 1), 6.0)
     rate[:100] = 0.0
-    found = Augmentation(rate_hidden=0.1).rate(rate, Draws(0, 0))
+    found = Augmentation(rate_hidden=0.1).rate(rate, StepRandom(0, 0))
     assert (found[:100] == 0).all()
     hidden = (found[100:] == 0).float().mean()
     assert 0.07 < hidden < 0.13
@@ -242,9 +242,9 @@ def test_looking_at_some_patches_follows_the_progress_of_the_run():
     objective.model.forward = lambda tile, rate, keep: seen.append(keep) or real(tile, rate, keep)
     batch = loaders.training[0].batch(torch.arange(4))
     objective.progress = 0.4
-    objective.training_loss(batch, Draws(0, 0))
+    objective.training_loss(batch, StepRandom(0, 0))
     objective.progress = 0.6
-    objective.training_loss(batch, Draws(0, 1))
+    objective.training_loss(batch, StepRandom(0, 1))
     assert seen[0].shape == (4, 4) and seen[1] is None
 
 
@@ -254,9 +254,9 @@ def test_positions_are_learnt_between_the_corners_and_watched_in_metres():
     perfect = torch.tensor([[-1.0, -1.0], [0.0, -1.0], [1.0, 0.0]])
     assert float(objective.loss(perfect, batch)) == pytest.approx(0, abs=1e-12)
     objective.outputs = lambda batch: perfect + torch.tensor([0.3, 0.8])  # 3 m and 4 m
-    figures = objective.validate([Named("toy", 0, batch)], lambda sums: sums)
+    figures = objective.validate([ValidationBatch("toy", 0, batch)], lambda sums: sums)
     assert figures["val_mean_error_m"] == pytest.approx(5.0)
-    assert objective.watched == "val_mean_error_m" and objective.mode == "min"
+    assert objective.monitor == "val_mean_error_m" and objective.mode == "min"
 
 
 def test_channels_are_learnt_in_units_of_the_scale_and_watched_in_their_own():
@@ -265,7 +265,7 @@ def test_channels_are_learnt_in_units_of_the_scale_and_watched_in_their_own():
     outputs = batch["target"] / 2.0  # the head's scale
     assert float(objective.loss(outputs, batch)) == pytest.approx(0, abs=1e-9)
     objective.outputs = lambda batch: outputs + 0.5  # one in each part
-    figures = objective.validate([Named("toy", 0, batch)], lambda sums: sums)
+    figures = objective.validate([ValidationBatch("toy", 0, batch)], lambda sums: sums)
     power = float(batch["target"].square().sum(1).mean())
     assert figures["val_mse"] == pytest.approx(2.0, rel=1e-5)
     assert figures["val_nmse_db"] == pytest.approx(10 * np.log10(2 / power), abs=1e-3)
@@ -285,7 +285,7 @@ def test_validation_accuracy_is_the_mean_over_the_classes_that_are_there():
     objective, _ = finetuning(loop_args())
     target = torch.tensor([0, 0, 0, 0, 2])
     objective.outputs = lambda batch: torch.eye(3)[torch.tensor([0, 0, 0, 1, 2])]
-    figures = objective.validate([Named("toy", 0, {"target": target})], lambda sums: sums)
+    figures = objective.validate([ValidationBatch("toy", 0, {"target": target})], lambda sums: sums)
     assert figures["val_class_accuracy"] == pytest.approx((0.75 + 1.0) / 2)
 
 
@@ -320,3 +320,31 @@ def test_data_that_do_not_fit_the_model_or_the_task_are_named():
         fewer.prepare(Loaders([DeviceExamples(examples(8), "toy")]), nullcontext, CPU)
     with pytest.raises(ConfigurationError, match="loss: found snr_mse, expected one of mse for position"):
         FinetuneObjective(objective.model, head("position"), FinetuneArgs(loss="snr_mse"))
+
+
+def test_noise_is_in_units_of_the_standardised_tile():
+    """0.05 as in the authors' code, whose augmentation follows the normalisation: a variance of 0.0025."""
+    made = examples(64, channels=3)
+    data = DeviceExamples(made, "toy", Augmentation("csi"))
+    batch = data.batch(torch.arange(64), StepRandom(0, 0))
+    noise = batch["tile"] - batch["clean"]
+    assert made.spec.std[0] == 0.25  # before standardising, the same number would be four times as much
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
+    assert "clean" not in DeviceExamples(made, "toy", Augmentation("csi", noise=0.0)).batch(
+        torch.arange(4), StepRandom(0, 0)
+    )
+
+
+def test_masked_modelling_reconstructs_the_clean_tile():
+    objective, loaders = pretraining(loop_args(), {"one": (8, 1)})
+    batch = loaders.training[0].batch(torch.arange(8), StepRandom(1, 1))
+    model = objective.model.eval()
+    with torch.no_grad():
+        found = float(objective.training_loss(batch, StepRandom(1, 2)))
+        out = model(batch["tile"], noise=StepRandom(1, 2).rand(8, 16), reconstruct=True)
+        errors = {
+            name: (out.prediction - model.encoder.patchify(batch[name])).square().sum(dim=-1)[out.mask].mean()
+            for name in ("clean", "tile")
+        }
+    assert found == pytest.approx(float(errors["clean"]), rel=1e-5)
+    assert found != pytest.approx(float(errors["tile"]), rel=1e-3)

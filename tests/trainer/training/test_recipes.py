@@ -70,7 +70,7 @@ def data(tmp_path_factory):
     spec = SpectrogramSpec(rows_per_tile=8)
     for part, seed in (("train", 1), ("validation", 2), ("test", 3)):
         dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples)
-        tiles.write_cache(root / "rf20" / part, dataset, spec, 20)
+        tiles.write_shards(root / "rf20" / part, dataset, spec, 20)
     return root
 
 
@@ -167,7 +167,9 @@ def test_changes_reach_the_recipe():
         ("loop.warmup_epochs=300", "loop.warmup_epochs", "0 to below epochs"),
         ("method.trainable=some", "trainable", "one of probe"),
         ("pretrained=false", "method.trainable", "all, when not pretrained"),
-        ("data={wifi-csi: {}}", "data", "none with command finetune"),
+        ("data={wifi-csi: {}}", "data.wifi-csi", "one of labels_per_class"),
+        ("data={labels_per_class: -1}", "data.labels_per_class", "0 (all) or more"),
+        ("labels={labels_per_class: 1}", "labels", "data: {labels_per_class"),
         ("model.size=nano", "model", "drop_path only"),
         ("task=''", "task", "the task to learn"),
         ("sweep={loop.x: [1]}", "loop.x", "SECTION.KEY"),
@@ -192,7 +194,8 @@ def test_a_wrong_recipe_is_one_sentence(change, field, expected):
         runs_of(recipe)
         from wavesfm_trainer.models.task_model import TaskArgs
 
-        TaskArgs(n_outputs=3, **{**vars(recipe.method), "pooling": "token"})
+        method = {name: value for name, value in vars(recipe.method).items() if name != "decoder_into_head"}
+        TaskArgs(n_outputs=3, **{**method, "pooling": "token"})
     assert field in str(caught.value) and expected in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -316,3 +319,78 @@ def test_a_run_does_not_go_on_from_other_weights(data, pretrained, tmp_path, cap
     (run / "config.json").write_text(json.dumps(config))
     assert call(*begin, again) == 0
     assert "does not say which weights it started from" in caplog.text
+
+
+def test_a_warmup_set_by_hand_is_not_scaled_with_the_epochs():
+    by_hand = read_recipe("positioning", ["loop.warmup_epochs=2"], epochs=24).loop
+    assert (by_hand.epochs, by_hand.warmup_epochs) == (24, 2)
+    whole = read_recipe("positioning", ["loop={warmup_epochs: 3}"], epochs=24).loop
+    assert (whole.epochs, whole.warmup_epochs) == (24, 3)
+    scaled = read_recipe("positioning", ["loop.lr=0.002"], epochs=24).loop
+    assert (scaled.epochs, scaled.warmup_epochs) == (24, pytest.approx(10 * 24 / 200))
+    longer = read_recipe("rf20-refine", ["loop.warmup_epochs=9"], epochs=20).loop  # more than the recipe's 7 epochs
+    assert (longer.epochs, longer.warmup_epochs) == (20, 9)
+    with pytest.raises(ConfigurationError, match=r"loop.warmup_epochs: found 30.0, expected 0 to below epochs \(24\)"):
+        read_recipe("positioning", ["loop.warmup_epochs=30"], epochs=24)
+
+
+def test_few_labels_are_the_same_for_every_method_and_swept(data, pretrained, tmp_path):
+    shown = {}
+    for name, options in {
+        "scratch": ("human-activity-sl", *toy()),
+        "probe": ("human-activity", *toy(model=False), "--pretrained", pretrained / "vit-all"),
+    }.items():
+        recipe, *rest = options
+        changes = ("--set", "sweep={data.labels_per_class: [1, 2]}")
+        assert call("finetune", recipe, "--data", data, "--out", tmp_path / name, *rest, *changes) == 0
+        for run in (tmp_path / name).iterdir():
+            split = json.loads((run / "split.json").read_text())["training"]["human-activity"]
+            config = json.loads((run / "config.json").read_text())["data"]["training"]["human-activity"]
+            count = config["subset"]["labels_per_class"]
+            assert split["examples_per_class"] == [count] * 6
+            shown.setdefault(count, []).append(split["rows"])
+    assert {count: len(rows) for count, rows in shown.items()} == {1: 2, 2: 2}
+    assert all(one == other for one, other in shown.values())
+
+
+def test_pretraining_goes_on_from_weights(data, pretrained, tmp_path, capsys):
+    """Those of other channel counts are kept, new ones start at random; another size is refused by its key."""
+    run = tmp_path / "run"
+    still = ("--set", "loop.lr=1.0e-9", "--set", "loop.min_lr=1.0e-9")
+    begin = ("pretrain", "vit-wifi", "--data", data, "--out", run, "--pretrained", pretrained / "vit-5g", *toy())
+    assert call(*begin, *still) == 0
+    before, after = (registry.load(path / "weights.safetensors") for path in (pretrained / "vit-5g", run))
+    assert (before.args.channels, after.args.channels) == ((4,), (3, 4))
+    for name, tensor in before.state_dict().items():
+        assert torch.allclose(tensor, after.state_dict()[name], atol=1e-5), name
+    assert json.loads((run / "config.json").read_text())["pretrained"] == "vit-5g"
+    capsys.readouterr()
+    assert call(*begin[:5], tmp_path / "other", *begin[6:], "--set", "model.depth=2") == 2
+    assert "encoder.depth: found 1, expected 2" in said(capsys)
+    assert call(*begin[:5], tmp_path / "other", *begin[6:], "--set", "masking.cls_in_pretraining=false") == 2
+    assert "cls_in_pretraining: found True, expected False" in said(capsys)
+
+
+def test_a_channel_head_starts_from_the_decoder_on_request(data, pretrained, tmp_path, capsys):
+    still = ("--set", "loop.lr=1.0e-9", "--set", "loop.min_lr=1.0e-9", "--set", "method.decoder_into_head=true")
+    source = ("--pretrained", pretrained / "vit-all", *toy(model=False))
+    run = tmp_path / "run"
+    begin = ("finetune", "channel-estimation", "--data", data, "--out", run, "--set", "method.last_blocks=1")
+    assert call(*begin, *source, *still) == 0
+    decoder, head = (registry.read(path / "weights.safetensors").state for path in (pretrained / "vit-all", run))
+    for name, theirs in (
+        ("embed", "decoder_embed"),
+        ("block.mlp.fc1", "decoder_blocks.0.mlp.fc1"),
+        ("norm", "decoder_norm"),
+    ):
+        assert torch.allclose(head[f"head.{name}.weight"], decoder[f"{theirs}.weight"], atol=1e-5)
+    assert json.loads((run / "config.json").read_text())["objective"]["start"] == {"decoder_into_head": True}
+    capsys.readouterr()
+    again = ("finetune", "channel-estimation", "--data", data, "--out", tmp_path / "again", *toy(model=False), *still)
+    assert call(*again, "--set", "method.last_blocks=1", "--pretrained", run) == 2
+    assert "method.decoder_into_head: found true with" in said(capsys)
+    linear = ("finetune", "positioning", "--data", data, "--out", tmp_path / "linear", *source, *still)
+    assert call(*linear, "--set", "method.last_blocks=1") == 2
+    assert "method.decoder_into_head: found True, expected false for task positioning" in said(capsys)
+    with pytest.raises(ConfigurationError, match=r"method.decoder_into_head: found True, expected false, when not pre"):
+        read_recipe("channel-estimation-sl", ["method.decoder_into_head=true"])

@@ -18,7 +18,8 @@ from support import loop_toys
 from support.loop_toys import finetuning, loop_args, pretraining
 from wavesfm_core.errors import WavesfmError
 from wavesfm_trainer.training import RunError, fit
-from wavesfm_trainer.training.fit import _Loop
+from wavesfm_trainer.training.schedule import lr_factor
+from wavesfm_trainer.training.training_loop import TrainingLoop
 
 SETS = {"one": (20, 1), "three": (12, 3)}
 EVERYTHING = {"epochs": 3, "accumulate": 2, "save_every": 1, "ema_decay": 0.9, "optimizer": "muon", "clip": 1.0}
@@ -56,14 +57,14 @@ def assert_same(one, other):
 
 def stopped_after(monkeypatch, steps):
     """As if killed then, but this process lives on."""
-    real = _Loop._optimiser_step
+    real = TrainingLoop._optimiser_step
 
     def step(self, group):
         if self.step == steps:
             raise KeyboardInterrupt
         real(self, group)
 
-    monkeypatch.setattr(_Loop, "_optimiser_step", step)
+    monkeypatch.setattr(TrainingLoop, "_optimiser_step", step)
 
 
 def test_kill_9_in_the_middle_of_an_epoch(tmp_path):
@@ -85,14 +86,14 @@ def test_killed_between_the_row_and_the_state_of_an_epoch(tmp_path, monkeypatch)
     """The row, and perhaps better weights, are written, but the state is not: the epoch comes again and counts once."""
     args = loop_args(epochs=3)
     with monkeypatch.context() as patch:
-        real = _Loop._save
+        real = TrainingLoop._save
 
         def save(self):
             if self.epoch == 2:
                 raise KeyboardInterrupt
             real(self)
 
-        patch.setattr(_Loop, "_save", save)
+        patch.setattr(TrainingLoop, "_save", save)
         with pytest.raises(KeyboardInterrupt):
             fit(*finetuning(args), args, tmp_path / "killed")
     assert [row["epoch"] for row in rows(tmp_path / "killed")] == ["1", "2"]
@@ -130,7 +131,7 @@ def begun(tmp_path, monkeypatch):
 
 def test_another_option_is_refused_by_name(begun):
     args = loop_args(lr=1e-3)
-    with pytest.raises(RunError, match=r"config.json: args.lr: found 0.003 in the run that is there, expected 0.001"):
+    with pytest.raises(RunError, match=r"config.json: args.lr: found 0.003 in the existing run, expected 0.001"):
         fit(*finetuning(args), args, begun)
     args = loop_args()
     with pytest.raises(RunError, match=r"objective.args.label_smoothing: found 0.0"):
@@ -195,8 +196,51 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wavesfm_trainer.training.run_state.os.fsync", full)
+    monkeypatch.setattr("wavesfm_core.atomic_file.os.fsync", full)
     args = loop_args()
     with pytest.raises(WavesfmError, match=r"writing: found .*No space left on device.*, expected room on the disk"):
         fit(*finetuning(args), args, tmp_path / "run")
-    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path):
+    """With the optimiser as it was and the schedule of the new length."""
+    run = tmp_path / "run"
+    short, long = (loop_args(epochs=n, lr=1e-2, min_lr=1e-4, warmup_epochs=w) for n, w in ((2, 1), (5, 2)))
+    assert fit(*finetuning(short), short, run)["steps"] == 6
+    moment = {k: v for k, v in state_of(run).items() if k.endswith("head.weight.exp_avg_sq")}
+    result = fit(*finetuning(long), long, run)
+    assert (result["epochs"], result["steps"]) == (5, 15)
+    assert [row["epoch"] for row in rows(run)] == list("12345")
+    expected = [1e-2 * lr_factor(step, 6, 15, 1e-2) for step in (8, 11, 14)]
+    assert [float(row["lr"]) for row in rows(run)][2:] == pytest.approx(expected)
+    after = state_of(run)
+    assert moment and all(float(after[name].sum()) > 0.5 * float(value.sum()) for name, value in moment.items())
+    assert float(after["optimizer.head.weight.step"]) == 15
+    config = json.loads((run / "config.json").read_text())
+    assert (config["args"]["epochs"], config["extended_from"]) == (5, [2])
+    assert fit(*finetuning(long), long, run)["steps"] == 15  # finished again
+    with pytest.raises(RunError, match=r"args.epochs: found 5 in the existing run"):
+        fit(*finetuning(short), short, run)
+
+
+def test_an_extension_that_was_killed_goes_on(tmp_path, monkeypatch):
+    run, unbroken = tmp_path / "run", tmp_path / "unbroken"
+    short, long = loop_args(epochs=1), loop_args(epochs=3)
+    for path in (run, unbroken):
+        fit(*finetuning(short), short, path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 4)
+        fit(*finetuning(long), long, run)
+    for path in (run, unbroken):
+        assert fit(*finetuning(long), long, path)["steps"] == 9
+    assert_same(run, unbroken)
+
+
+def test_an_unfinished_run_keeps_its_length(tmp_path, monkeypatch):
+    short, long = loop_args(epochs=2), loop_args(epochs=3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, 4)
+        fit(*finetuning(short), short, tmp_path / "run")
+    with pytest.raises(RunError, match=r"args.epochs: found 2 in the existing run"):
+        fit(*finetuning(long), long, tmp_path / "run")

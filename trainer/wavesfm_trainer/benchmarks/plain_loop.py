@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `bench` measures against: the method as it is usually written, in plain float32 torch without any of our parts.
+"""The reference of `bench`: the method as it is usually written, in plain float32 torch without this trainer's parts.
 
-An eager ViT after timm (convolution as patch embedding, scaled_dot_product_attention), a masked autoencoder after MAE
-(every patch is embedded and then masked, every token is decoded and reconstructed), adapters that add into a slice,
-one HDF5 read for each item and key, AdamW as torch has it by default, and `.item()` at every step.
+An eager ViT like timm's (convolution as patch embedding, scaled_dot_product_attention), a masked autoencoder like MAE
+(every patch is embedded and then masked, every token is decoded and reconstructed), adapters that add into a slice, one
+HDF5 read for each item and key, torch's default AdamW, and `.item()` at every step.
 
-Modules are named as in `vit`, `mae` and `task_model`, so that a test can copy the weights and compare the losses.
+Modules have the names of `vit`, `mae` and `task_model`, so that a test can copy the weights and compare the losses.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class PlainAutoencoder(nn.Module):
         self.reconstruct = nn.Linear(size.width, args.patch**2 * args.channels[0])
 
     def forward(self, tile: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Scalar loss; noise: [B, N], the patches with the largest are masked."""
+        """Scalar loss. noise: [B, N]; the patches with the largest values are masked."""
         noise = torch.rand(len(tile), self.side**2, device=tile.device) if noise is None else noise
         order = noise.argsort(dim=1)
         restore = order.argsort(dim=1)
@@ -140,7 +140,7 @@ class PlainTask(nn.Module):
 
 
 class HDF5Items(Dataset):
-    """Items of an HDF5 file of float32 images, one read for each item and key; each process opens it for itself."""
+    """Items of an HDF5 file of float32 images, one read for each item and key; each process opens the file itself."""
 
     def __init__(self, path: Path, keys: tuple[str, ...], mean: float, std: float) -> None:
         self.path, self.keys, self.mean, self.std = path, keys, mean, std
@@ -159,9 +159,16 @@ class HDF5Items(Dataset):
 
 
 class PeerLoop:
-    """The peer's training: `train_pass` is one pass over `samples` drawn items, to be timed by the caller.
+    """Training as it is usually written.
 
-    workers: of the DataLoader, kept from one pass to the next; a pass ends with nothing left to be read ahead.
+    Parameters
+    ----------
+    model, items : what is trained on what.
+    batch : items of a step.
+    samples : items of a pass, in random order.
+    workers : processes of the DataLoader, kept from pass to pass; at the end of a pass nothing is left to be read
+        ahead.
+    device : of torch.
     """
 
     def __init__(self, model: nn.Module, items: HDF5Items, batch: int, samples: int, workers: int, device: str) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The experiment behind the tile geometry: the same recordings cut by several geometries, a small network on each.
+"""Compare tile geometries: the same recordings cut by several geometries, with a small network on each.
 
-The small convolutional network is a proxy that learns from few tiles: it ranks geometries and predicts no accuracy.
+The small convolutional network learns from few tiles. It ranks geometries; its accuracy predicts no other model's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile import prepare
 
-from ..data.tile_dataset import unscaled
 from ..evaluation.metrics import mean_class_accuracy
 from ..signals import LABELS
 from ..signals.dataset import SignalDataset
@@ -42,7 +41,7 @@ CANDIDATES: dict[str, dict[str, int]] = {
 
 
 class Probe(nn.Module):
-    """Six strided convolutions over the tile and one layer for the rate."""
+    """Six strided convolutions over the tile, and one layer for the rate."""
 
     def __init__(self, n_labels: int) -> None:
         super().__init__()
@@ -61,8 +60,15 @@ class Probe(nn.Module):
 
 
 def compare(n_train: int, n_test: int, epochs: int, seed: int = 11) -> dict[str, float]:
-    """Mean class accuracy of the probe on held-back recordings, by geometry."""
-    specs = {name: unscaled(replace(SpectrogramSpec(), **fields)) for name, fields in CANDIDATES.items()}
+    """Mean class accuracy of the probe on held-out recordings, by geometry.
+
+    Parameters
+    ----------
+    n_train, n_test : recordings.
+    epochs : of the training.
+    seed : of recordings and training.
+    """
+    specs = {name: replace(SpectrogramSpec(), **fields).unscaled() for name, fields in CANDIDATES.items()}
     longest = max(spec.tile_samples for spec in specs.values())
     shortest = max(spec.min_samples for spec in specs.values())
     dataset = SignalDataset(seed, longest, shortest)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast pre-training and each way of fine-tuning are here, against a plain float32 loop measured in the same run.
+"""Speed of pre-training and of each way of fine-tuning, against a plain float32 loop measured in the same run.
 
-Ours is the loop of `fit` itself: data on the device, features of frozen blocks computed once, the faster of its
-precisions. The peer (`bench_peer`) trains the same parameters of the same model size on the same number of samples. The
-two take turns, so that whatever else the machine does hits both, and a ratio is the median over the turns.
+This trainer's side is `TrainingLoop`: data on the device, features of frozen blocks computed once, the faster of its
+precisions. The plain side (`plain_loop`) trains the same parameters of the same model size on as many samples. The two
+take turns, so that other load on the machine affects both, and a ratio is the median over the turns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 import torch
 from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
 from ..data.examples import Examples
@@ -30,10 +31,10 @@ from ..models.mae import MaskedAutoencoder
 from ..models.task_model import TaskArgs, TaskModel
 from ..models.vit import SIZES, EncoderArgs
 from ..training.batches import DeviceExamples, Loaders
-from ..training.fit import _Loop, make_fabric
+from ..training.fit import make_fabric
 from ..training.loop_args import PRECISIONS, LoopArgs
 from ..training.objectives import FinetuneArgs, FinetuneObjective, PretrainObjective
-from ..training.run_directory import Points
+from ..training.training_loop import TrainingLoop
 from .plain_loop import LORA_ALPHA, LORA_RANK, HDF5Items, PeerLoop, PlainAutoencoder, PlainTask
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ MODES: dict[str, tuple[str, str]] = {
 }
 N_LABELS = 20
 MEAN, STD = 0.5, 0.25
-MOST_STEPS = 4  # of a pass; also says how many examples there are
+MOST_STEPS = 4  # of a pass; also sets the number of examples
 SHORTEST_S = 0.1  # of a measurement: a shorter pass is run several times
 EPOCHS = 100  # over which the cost of computing features once is spread in ratio_with_preparation
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -57,42 +58,53 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One mode, measured.
-
-    samples: of one pass, the same for both; ours_passes: passes of ours in one measurement (the peer's are 1).
-    ours_samples_per_s, peer_samples_per_s: medians over the repeats; ratio: median of the repeats' ratios, and the
-        lowest and highest of them.
-    preparation_s_per_sample: of computing the features of the frozen part, once in a run, 0 where none are kept;
-    ratio_with_preparation: the ratio over a run of 100 epochs with that included.
-    precision: of ours (the faster); peer_workers: of the peer's DataLoader (the faster).
-    trainable_parameters: of ours and of the peer's, the same.
-    """
+    """Measurements of one mode."""
 
     mode: str
+    """One of MODES."""
     size: str
+    """Size of the model."""
     image: int
+    """Side of a tile in pixels."""
     batch: int
+    """Samples of a step."""
     device: str
+    """Device."""
     clock: str
+    """Clock."""
     repeats: int
+    """Measurements of each side."""
     samples: int
+    """Samples of a pass, equal on both sides."""
     ours_passes: int
+    """This trainer's passes in one measurement; the plain side has 1."""
     ours_samples_per_s: float
+    """Median over the repeats."""
     peer_samples_per_s: float
+    """Median over the repeats."""
     ratio: float
+    """Median of the repeats' ratios."""
     ratio_low: float
+    """Lowest of them."""
     ratio_high: float
+    """Highest of them."""
     preparation_s_per_sample: float
+    """Time to compute the features of the frozen part, once in a run; 0 if none are kept."""
     ratio_with_preparation: float
+    """The ratio over a run of 100 epochs with the preparation."""
     precision: str
+    """This trainer's precision, the faster one."""
     peer_workers: int
+    """DataLoader processes of the plain side, the fastest number."""
     trainable_parameters: int
+    """Of this trainer."""
     peer_trainable_parameters: int
+    """Of the plain side, the same number."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is common to all modes of a bench; fields as `run_bench` documents them."""
+    """What all modes of a bench have in common, see `run_bench`."""
 
     args: EncoderArgs
     batch: int
@@ -115,27 +127,44 @@ def run_bench(
     workers: tuple[int, ...] = (0, 2),
     clock: str = "wall",
 ) -> list[BenchRow]:
-    """Measure `modes` (of MODES) and return a row for each.
+    """Measure training speed; one row for each mode.
 
-    seconds: about how long all of it takes (a pass has at least one step, so a slow machine takes longer). size, image,
-    batch: of the model, the tiles and a training step, the same on both sides. device: "cpu" or "cuda". workers: of
-    the peer's DataLoader, of which the fastest is taken. clock: "wall", or "cpu" for the processor time of this process
-    alone on a CPU that others use too (worker processes are not in it, so workers must be (0,)).
-    Raises ConfigurationError for an option out of its range.
+    Parameters
+    ----------
+    seconds : approximate duration of all of it; a pass has at least one step, so a slow machine takes longer.
+    size, image, batch : model size, side of the tiles and samples of a step, equal on both sides.
+    device : "cpu" or "cuda".
+    modes : of MODES.
+    repeats : measurements of each side.
+    workers : numbers of DataLoader processes of the plain side; the fastest is used.
+    clock : "wall", or "cpu" for the processor time of this process alone, on a CPU that others use too. Worker
+        processes are not in it, so workers must be (0,).
+
+    Raises
+    ------
+    ConfigurationError : an option out of its range.
     """
-    rules: Mapping[str, tuple[object, bool, str]] = {
-        "seconds": (seconds, 0 < seconds < math.inf, "a positive number"),
-        "size": (size, size in SIZES, f"one of {', '.join(SIZES)}"),
-        "batch": (batch, batch >= 1, "1 or more"),
-        "device": (device, device == "cpu" or (device == "cuda" and torch.cuda.is_available()), "cpu, or cuda if here"),
-        "modes": (modes, len(modes) > 0 and set(modes) <= set(MODES), f"some of {', '.join(MODES)}"),
-        "repeats": (repeats, repeats >= 1, "1 or more"),
-        "workers": (workers, len(workers) > 0 and min(workers) >= 0, "one or more counts, each 0 or more"),
-        "clock": (clock, clock in CLOCKS, f"one of {', '.join(CLOCKS)}"),
+    values = {
+        "seconds": seconds,
+        "size": size,
+        "batch": batch,
+        "device": device,
+        "modes": modes,
+        "repeats": repeats,
+        "workers": workers,
+        "clock": clock,
     }
-    for name, (value, holds, expected) in rules.items():
-        if not holds:
-            raise ConfigurationError("bench", name, value, expected)
+    rules = {
+        "seconds": (0 < seconds < math.inf, "a positive number"),
+        "size": (size in SIZES, f"one of {', '.join(SIZES)}"),
+        "batch": (batch >= 1, "1 or more"),
+        "device": (device == "cpu" or (device == "cuda" and torch.cuda.is_available()), "cpu, or cuda if here"),
+        "modes": (len(modes) > 0 and set(modes) <= set(MODES), f"some of {', '.join(MODES)}"),
+        "repeats": (repeats >= 1, "1 or more"),
+        "workers": (len(workers) > 0 and min(workers) >= 0, "one or more counts, each 0 or more"),
+        "clock": (clock in CLOCKS, f"one of {', '.join(CLOCKS)}"),
+    }
+    require_rules("bench", values, rules)
     if clock == "cpu" and (device != "cpu" or tuple(workers) != (0,)):
         raise ConfigurationError("bench", "clock", "cpu", "wall with device cuda or with worker processes")
     with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +191,7 @@ def format_rows(rows: Sequence[BenchRow]) -> str:
 
 
 def as_json(rows: Sequence[BenchRow]) -> dict[str, Any]:
-    """Rows and what they were measured on, as plain types."""
+    """Rows, and the machine that they were measured on, as plain types."""
     machine = {
         "processor": torch.cuda.get_device_name() if rows[0].device == "cuda" else platform.processor(),
         "machine": platform.machine(),
@@ -178,7 +207,7 @@ def as_json(rows: Sequence[BenchRow]) -> dict[str, Any]:
 
 
 def _write_examples(setting: Setting) -> Examples:
-    """Noise in [0, 1) with labels: in memory for us as a cache has it, and float32 in an HDF5 file for the peer."""
+    """Noise in [0, 1) with labels: in memory as a cache holds it, and float32 in an HDF5 file for the plain side."""
     rng = np.random.default_rng(0)
     n, side = setting.batch * MOST_STEPS, setting.args.image
     image = rng.random((n, 1, side, side), np.float32).astype(np.float16)
@@ -193,7 +222,7 @@ def _write_examples(setting: Setting) -> Examples:
 
 
 class OurLoop:
-    """The loop of `fit` on the examples, pass by pass; nothing is written, and nothing but training is done."""
+    """The training loop on the examples, pass by pass; nothing is written or validated."""
 
     def __init__(self, mode: str, setting: Setting, examples: Examples, steps: int, precision: str) -> None:
         torch.manual_seed(0)
@@ -204,26 +233,22 @@ class OurLoop:
         objective = our_objective(mode, setting.args)
         self.model = objective.model
         fabric = make_fabric(args, 1, setting.device, 1, False)
-        run_dir = setting.folder / "run"  # never made: only `fit` writes
-        self.loop = _Loop(fabric, objective, Loaders([self.data]), args, run_dir, False, {})
-        self.loop.points, self.loop.advance = Points(run_dir, False, 0), lambda n, text: None
+        run_dir = setting.folder / "run"  # stays empty: only a whole run writes
+        self.loop = TrainingLoop(fabric, objective, Loaders([self.data]), args, run_dir, False, {})
         start = CLOCKS[setting.clock]()
-        self.loop._set_up()
+        self.loop.set_up()
         _wait(setting.device)
         took = CLOCKS[setting.clock]() - start
         self.preparation_s = took / len(examples) if self.data.features is not None else 0.0
-        self.seen = 0
+
+    @property
+    def seen(self) -> int:
+        """Samples trained on so far."""
+        return self.loop.step * self.loop.args.batch_size
 
     def train_pass(self) -> float:
         """Train on one pass; returns its mean loss."""
-        loop = self.loop
-        before = loop.step
-        loop.loss_sum.zero_()
-        loop._train_epoch()
-        self.seen += (loop.step - before) * loop.args.batch_size
-        loss = loop._mean_loss()
-        loop.epoch, loop.batch = loop.epoch + 1, 0
-        return loss
+        return self.loop.train_pass()
 
 
 def our_objective(mode: str, args: EncoderArgs) -> PretrainObjective | FinetuneObjective:
@@ -239,7 +264,7 @@ def our_objective(mode: str, args: EncoderArgs) -> PretrainObjective | FinetuneO
 
 
 def peer_model(mode: str, args: EncoderArgs) -> PlainAutoencoder | PlainTask:
-    """The peer's model of a mode."""
+    """The plain side's model of a mode."""
     trainable, _ = MODES[mode]
     return PlainTask(args, N_LABELS, trainable) if trainable else PlainAutoencoder(args)
 
@@ -283,16 +308,16 @@ def _measure(mode: str, setting: Setting, examples: Examples) -> BenchRow:
 
 
 def _steps_that_fit(mode: str, setting: Setting) -> int:
-    """Steps of a pass, 1 to MOST_STEPS, from how long one of the peer's takes: it is most of the time."""
+    """Steps of a pass, 1 to MOST_STEPS, from the duration of one of the plain side, which takes most of the time."""
     probe = _peer(mode, setting, 1, 0)
     probe.train_pass()
     one_s = _timed(probe.train_pass, setting)
-    passes = 2 * setting.repeats + 2 * len(setting.workers)  # ours as long as the peer's at worst
+    passes = 2 * setting.repeats + 2 * len(setting.workers)  # at worst, this side takes as long as the plain one
     return max(1, min(MOST_STEPS, int(setting.seconds / (passes * one_s))))
 
 
 def _fastest(sides: dict[Any, Any], setting: Setting) -> tuple[Any, Any]:
-    """The side whose second pass is the fastest, with its name; the others are let go."""
+    """The side whose second pass is the fastest, with its name."""
     took = {}
     for name, side in sides.items():
         side.train_pass()

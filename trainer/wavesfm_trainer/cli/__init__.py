@@ -32,13 +32,13 @@ app.command()(models.export)
 
 
 def main() -> None:
-    """Entry point: one sentence and exit code 2 for what the user can mend."""
+    """Run the command. WavesfmError and OSError are printed as one line; exit status 2."""
     try:
         app()
     except WavesfmError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
-    except OSError as error:  # a disk that is full, a path that cannot be written, wherever it shows
-        found = WavesfmError(error.filename or "disk", "file", error.strerror or error, "room, and the right to it")
-        Console(stderr=True).print(f"error: {found}", style="red", highlight=False, soft_wrap=True)
+    except OSError as error:
+        refusal = WavesfmError(error.filename or "disk", "file", error.strerror or error, "room, and the right to it")
+        Console(stderr=True).print(f"error: {refusal}", style="red", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None

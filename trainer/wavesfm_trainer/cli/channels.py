@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`wavesfm-train data channels`, `grids`, `walk`, `covariances`, `reference`: simulated uplinks."""
+"""`wavesfm-train data channels`, `grids`, `walk`, `covariances` and `reference`: simulated uplinks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from .field_help import field_help
+
 if TYPE_CHECKING:
     from ..data.generators.channels import Scenario
 
 console = Console()
-Count = Annotated[int, typer.Option(min=1, help="Slots to make.")]
-Seed = Annotated[int, typer.Option(min=0)]
+Count = Annotated[int, typer.Option(min=1, help="Number of slots.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 Numerology = Annotated[str, typer.Option(help="A numerology's name (paper, nr106) or .yml file.")]
-Model = Annotated[str, typer.Option(help="umi, uma, rma, tdl-a to tdl-e, cdl-a to cdl-e.")]
-Speed = Annotated[float, typer.Option(help="Of the user, in m/s.")]
-DelaySpread = Annotated[float | None, typer.Option(help="RMS, in ns, of a tdl or cdl model; 100 when left out.")]
+Model = Annotated[str, typer.Option(help=field_help("data.generators.channels", "Scenario", "model"))]
+Speed = Annotated[
+    float, typer.Option(help=field_help("data.generators.channels", "Scenario", "speed_m_per_s") + " In m/s.")
+]
+DelaySpread = Annotated[
+    float | None, typer.Option(help=field_help("data.generators.channels", "Scenario", "delay_spread_s") + " In ns.")
+]
 
 
 def _scenario(model: str, speed: float, delay_spread_ns: float | None) -> Scenario:
@@ -37,7 +43,7 @@ def channels(
     scenario: Model = "umi",
     speed: Speed = 3.0,
     delay_spread: DelaySpread = None,
-    processes: Annotated[int, typer.Option(min=1)] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
 ) -> None:
     """Simulate channels (no noise, mean power 1) into one file."""
     from ..data.channel_pool import write_pool
@@ -74,14 +80,14 @@ def grids(
 
 def walk(
     out: Annotated[Path, typer.Argument(help="The .npz file to write.")],
-    slots: Annotated[int, typer.Option(min=1, help="Slots that follow one another.")],
+    slots: Annotated[int, typer.Option(min=1, help="Number of consecutive slots.")],
     seed: Seed = 0,
     numerology: Numerology = "paper",
     scenario: Model = "umi",
     speed: Speed = 3.0,
     delay_spread: DelaySpread = None,
 ) -> None:
-    """Simulate one moving user's channel, slot after slot, for the uplink simulator of the radio side."""
+    """Simulate one moving user's channel over consecutive slots, for the uplink simulator of the radio side."""
     from wavesfm_core.channel.uplink import save_channels
 
     from ..data.generators.channels import moving_user
@@ -95,7 +101,7 @@ def walk(
 def covariances(
     pool: Annotated[Path, typer.Argument(help="A file of `data channels`.")],
     out: Annotated[Path, typer.Argument(help="The .npz file to write.")],
-    count: Annotated[int | None, typer.Option(min=1, help="Use the first so many channels only.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Use the first channels only, as many as this.")] = None,
 ) -> None:
     """Learn the covariances in space, time and frequency that LMMSE needs."""
     from ..data.channel_pool import ChannelPool
@@ -108,21 +114,23 @@ def covariances(
 
 def reference(
     learn: Annotated[Path, typer.Argument(help="A file of `data channels` to learn the covariances from.")],
-    test: Annotated[Path, typer.Argument(help="Another one, to estimate.")],
+    test: Annotated[Path, typer.Argument(help="Another file of `data channels`, to estimate.")],
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON too.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
-    """NMSE over SNR of LS and LMMSE with ideal average covariances: what every estimator is measured against."""
+    """NMSE over SNR of LS and LMMSE with ideal average covariances, the reference of every estimator."""
     import dataclasses
     import json
+
+    from wavesfm_core.atomic_file import write_atomically
 
     from ..data.channel_pool import ChannelPool
     from ..evaluation.linear_baselines import reference_table
 
-    made = reference_table(ChannelPool(learn), ChannelPool(test), seed)
-    table = Table("NMSE in dB at SNR", *(f"{snr_db:g}" for snr_db in made.snrs_db))
-    for name, values in made.nmse_db.items():
+    reference = reference_table(ChannelPool(learn), ChannelPool(test), seed)
+    table = Table("NMSE in dB at SNR", *(f"{snr_db:g}" for snr_db in reference.snrs_db))
+    for name, values in reference.nmse_db.items():
         table.add_row(name, *(f"{value:.2f}" for value in values))
     console.print(table)
     if out is not None:
-        out.write_text(json.dumps(dataclasses.asdict(made), indent=1) + "\n", encoding="ascii")
+        write_atomically(out, json.dumps(dataclasses.asdict(reference), indent=1) + "\n")

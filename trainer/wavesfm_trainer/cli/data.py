@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`wavesfm-train data`: raw files made, read and prepared."""
+"""`wavesfm-train data`: generate raw files, read and prepare them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ console = Console()
 @app.command()
 def generate(
     name: Annotated[str, typer.Argument(help="A layout, as `data layouts` lists them.")],
-    directory: Path,
-    count: Annotated[int, typer.Option(min=1, help="Examples to make.")],
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    directory: Annotated[Path, typer.Argument(help="The folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of examples.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
     """Write generated examples in the raw layout of a published data set."""
     from ..data.generators import generator
@@ -39,8 +39,8 @@ def layouts() -> None:
     table = Table("task", "kind", "layout", "generated", "description")
     for name in task_names():
         task = read_task(name)
-        made = task.reader if task.reader in GENERATORS else {"rfs": "rfs_captures"}.get(task.reader, "")
-        table.add_row(name, task.kind, task.reader, made, task.description)
+        generated = task.reader if task.reader in GENERATORS else {"rfs": "rfs_captures"}.get(task.reader, "")
+        table.add_row(name, task.kind, task.reader, generated, task.description)
     console.print(table)
 
 
@@ -49,9 +49,9 @@ def prepare(
     task: Annotated[str, typer.Argument(help="A task's name or file.")],
     root: Annotated[Path, typer.Argument(help="Folder of the raw files.")],
     out: Annotated[Path, typer.Argument(help="The cache to write, TASK.h5.")],
-    split: Annotated[str | None, typer.Option(help="published, random or group; the task's when left out.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Take so many examples, evenly.")] = None,
+    split: Annotated[str | None, typer.Option(help="published, random or group; default: the task's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Most examples to use, evenly spaced over all.")] = None,
     reader: Annotated[str | None, typer.Option(help="Another layout, e.g. authors_cache for the authors' .h5.")] = None,
 ) -> None:
     """Read a data set, split it, take statistics of the training part, and write one prepared file."""
@@ -73,8 +73,8 @@ def prepare(
 
 
 @app.command()
-def info(cache: Path) -> None:
-    """Say what a prepared file holds."""
+def info(cache: Annotated[Path, typer.Argument(help="A prepared file.")]) -> None:
+    """Print the record of a prepared file."""
     import json
 
     from ..data.cache import read_note

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`wavesfm-train import` and `export`: weights from elsewhere, bundles for the radio side."""
+"""`wavesfm-train import` and `export`: weights of other projects, and bundles for the radio side."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ import typer
 from rich.console import Console
 from wavesfm_core.errors import ConfigurationError
 
+from .field_help import field_help
+
 console = Console()
+
+
+def _imported(field: str) -> str:
+    return field_help("models.import_checkpoint", "ImportOptions", field)
+
+
+def _exported(field: str) -> str:
+    return field_help("export.export_job", "ExportOptions", field)
 
 
 def import_weights(
     checkpoint: Annotated[Path, typer.Argument(help="A published checkpoint (.pth).")],
     out: Annotated[Path, typer.Argument(help="The weights file to write (.safetensors).")],
-    heads: Annotated[int, typer.Option(help="Attention heads of the encoder; 0: as published for its size.")] = 0,
-    pooling: Annotated[str, typer.Option(help="Of a fine-tuned head: token or avg.")] = "token",
-    lora_alpha: Annotated[float, typer.Option(help="Factor on the adapters of a fine-tuned checkpoint.")] = 0.0,
-    squash: Annotated[bool, typer.Option("--squash", help="A fine-tuned position ends in tanh.")] = False,
-    grid: Annotated[
-        str, typer.Option(help="Antennas, symbols, subcarriers of a channel estimation head.")
-    ] = "16,14,48",
-    decoder_heads: Annotated[int, typer.Option(help="Attention heads of the decoder, or of a block head.")] = 16,
-    mask_ratio: Annotated[float, typer.Option(help="Of further pre-training.")] = 0.75,
-    image: Annotated[int, typer.Option(help="Side of the tile where no table of positions tells.")] = 224,
+    heads: Annotated[int, typer.Option(help=_imported("heads"))] = 0,
+    pooling: Annotated[str, typer.Option(help=_imported("pooling"))] = "token",
+    lora_alpha: Annotated[float, typer.Option(help=_imported("lora_alpha"))] = 0.0,
+    squash: Annotated[bool, typer.Option("--squash", help=_imported("squash"))] = False,
+    grid: Annotated[str, typer.Option(help=_imported("grid"))] = "16,14,48",
+    decoder_heads: Annotated[int, typer.Option(help=_imported("decoder_heads"))] = 16,
+    mask_ratio: Annotated[float, typer.Option(help=_imported("mask_ratio"))] = 0.75,
+    image: Annotated[int, typer.Option(help=_imported("image"))] = 224,
 ) -> None:
-    """Read a checkpoint of the paper's authors into a weights file, and say what became of every key."""
+    """Convert a checkpoint of the paper's authors to a weights file, and list what became of every key."""
     from ..models.import_checkpoint import ImportOptions, import_checkpoint
 
     try:
@@ -43,33 +51,25 @@ def import_weights(
 def export(
     run: Annotated[Path, typer.Argument(help="A fine-tuned run, or its weights file.")],
     bundle: Annotated[Path, typer.Argument(help="The directory to write; a model card there is kept.")],
-    name: Annotated[str, typer.Option(help="Of the model; the bundle's directory name when left out.")] = "",
-    precision: Annotated[str, typer.Option(help="Of the arithmetic: fp32, fp16 or bf16.")] = "fp32",
-    half_weights: Annotated[bool, typer.Option(help="Store the weights in float16; arithmetic stays fp32.")] = False,
-    licence: Annotated[str, typer.Option(help="Of the weights.")] = "GPL-3.0-or-later",
-    training_data: Annotated[str, typer.Option(help="What it was trained on, and under which licence.")] = "",
-    raw: Annotated[Path | None, typer.Option(help="Folder of raw files to take the golden arrays from.")] = None,
+    name: Annotated[str, typer.Option(help=_exported("name") + " Default: the bundle's directory name.")] = "",
+    precision: Annotated[str, typer.Option(help=_exported("precision"))] = "fp32",
+    half_weights: Annotated[bool, typer.Option(help=_exported("half_weights"))] = False,
+    licence: Annotated[str, typer.Option(help=_exported("licence"))] = "GPL-3.0-or-later",
+    training_data: Annotated[str, typer.Option(help=_exported("training_data"))] = "",
+    raw: Annotated[Path | None, typer.Option(help=_exported("raw"))] = None,
 ) -> None:
-    """Write a bundle; refused unless ONNX equals torch, in every batch. LoRA adapters are merged."""
-    from ..data.tasks import read_task
-    from ..evaluation.trained_run import read_task_run, task_in
+    """Write a bundle; refused unless ONNX equals torch for every batch size. LoRA adapters are merged."""
+    from ..export.export_job import ExportOptions
     from ..export.export_run import export_run
-    from ..export.golden_inputs import raw_arrays
-    from ..export.model_card import pools_of
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    trained = read_task_run(run)
-    task, pools = str(trained.config.get("task") or ""), pools_of(trained)
-    data = f"simulated uplink channels (3GPP TR 38.901): {pools}" if pools else ""
-    data = data or f"the training part of the prepared data of task {task or 'unknown'}"
-    made = export_run(
-        run,
-        bundle,
-        name or bundle.resolve().name,
-        precision,
-        licence=licence,
-        training_data=training_data or data,
+    options = ExportOptions(
+        name=name or bundle.resolve().name,
+        precision=precision,
         half_weights=half_weights,
-        arrays=None if raw is None else raw_arrays(read_task(task_in(trained.config)), raw),
+        licence=licence,
+        training_data=training_data or None,
+        raw=raw,
     )
-    console.print(f"{made.id} in {made.path}", highlight=False, soft_wrap=True)
+    written = export_run(run, bundle, options)
+    console.print(f"{written.id} in {written.path}", highlight=False, soft_wrap=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`wavesfm-train evaluate`, `compare-channels`, `report` and `bench`: what came out."""
+"""`wavesfm-train evaluate`, `compare-channels`, `report` and `bench`: results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from wavesfm_core.atomic_file import write_atomically
 from wavesfm_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,15 +25,15 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A run directory, or a bundle for --tiles and --manifest.")],
     data: Annotated[Path | None, typer.Option(help="Folder with TASK.h5, or one prepared file.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, validation or test; left out: test, or validation of a pre-training.")
+        str | None, typer.Option(help="train, validation or test; default: test, or validation of a pre-training.")
     ] = None,
-    tiles: Annotated[Path | None, typer.Option(help="Held-back tiles of the signal generator.")] = None,
+    tiles: Annotated[Path | None, typer.Option(help="Held-out tiles of the signal generator.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="manifest.csv of real recordings.")] = None,
-    device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "cpu",
-    max_tiles: int | None = None,
+    device: Annotated[str, typer.Option(help="Device of torch for a run, of an engine for a bundle.")] = "cpu",
+    max_tiles: Annotated[int | None, typer.Option(help="Use the first tiles only, as many as this.")] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file for the figures on tiles and recordings.")] = None,
 ) -> None:
-    """Figures of merit on held-back data, written into the run; and, for rf20, on tiles and on real recordings."""
+    """Figures of merit on held-out data, written into the run; for rf20 also on tiles and on real recordings."""
     if data is None and tiles is None and manifest is None:
         raise ConfigurationError("evaluate", "--data, --tiles, --manifest", "none", "one or more")
     if output is not None and tiles is None and manifest is None:
@@ -51,26 +52,28 @@ def evaluate(
     if manifest is not None:
         report["recordings"] = _evaluate_recordings(pipeline, manifest)
     if output is not None:
-        output.write_text(json.dumps(report, indent=1) + "\n")
+        write_atomically(output, json.dumps(report, indent=1) + "\n")
 
 
 def _evaluate_split(run: Path, data: Path, split: str | None, device: str) -> None:
-    """Every run below a folder of runs, or the one."""
+    """Evaluate a run, or every run below a folder."""
     from ..evaluation.evaluate_run import evaluate_run
-    from ..evaluation.trained_run import WEIGHTS
-    from ..training.experiment import cache_for
+    from ..models.run_layout import WEIGHTS
+    from ..training.run_data import find_test_cache
 
     runs = [run] if run.is_file() or (run / WEIGHTS).is_file() else sorted(path.parent for path in run.rglob(WEIGHTS))
     if not runs:
         raise ConfigurationError(run, "run", "nothing", "a run directory, a folder of them, or a weights file")
     for one in runs:
-        cache, usual = cache_for(data, one)
-        made = evaluate_run(one, cache, split or usual, device)
-        table = Table(f"{one}, {made.split} split of {made.task}", f"{made.n_samples} samples")
-        for name, value in made.metrics.items():
+        cache, part = find_test_cache(data, one)
+        evaluation = evaluate_run(one, cache, split or part, device)
+        table = Table(f"{one}, {evaluation.split} split of {evaluation.task}", f"{evaluation.n_samples} samples")
+        for name, value in evaluation.metrics.items():
             table.add_row(name, f"{value:.4g}")
-        if made.interval:
-            table.add_row(f"{made.headline}, 95 % interval", f"{made.interval[0]:.4g} to {made.interval[1]:.4g}")
+        if evaluation.interval:
+            table.add_row(
+                f"{evaluation.headline}, 95 % interval", f"{evaluation.interval[0]:.4g} to {evaluation.interval[1]:.4g}"
+            )
         console.print(table)
 
 
@@ -106,7 +109,7 @@ def _print_wide(text: str) -> None:
 
 def report(
     directory: Annotated[Path, typer.Argument(help="Folder with the runs of a study.")],
-    page: Annotated[Path | None, typer.Option(help="HTML file; report.html in the folder when left out.")] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the folder.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for every figure as PDF.")] = None,
 ) -> None:
     """Gather the runs below a folder into one page with tables and figures."""
@@ -120,11 +123,11 @@ def compare_channels(
     model: Annotated[list[str], typer.Option(help="NAME=PATH of a run or a bundle; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv and the figures.")],
     covariances: Annotated[
-        Path | None, typer.Option(help="Of `data covariances`; left out: those of the first model that has any.")
+        Path | None, typer.Option(help="File of `data covariances`; default: those of the first model that has any.")
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Slots of each pool; all when left out.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of data and noise.")] = 0,
-    device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "auto",
+    count: Annotated[int | None, typer.Option(min=1, help="Slots of each pool; default: all.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of data and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="Device of torch for a run, of an engine for a bundle.")] = "auto",
 ) -> None:
     """NMSE over SNR of least squares, LMMSE and models, on the same slots."""
     from wavesfm_core.bundle.covariance import Covariances
@@ -133,6 +136,7 @@ def compare_channels(
     from ..evaluation.compare_estimators import compare, write_comparison
     from ..evaluation.torch_engine import open_channel_pipeline
     from ..evaluation.trained_run import covariances_of
+    from ..report.comparison import write_comparison_figures
     from ..report.tables import channel_table
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -141,10 +145,10 @@ def compare_channels(
         raise ConfigurationError("compare-channels", "--model", ", ".join(model), "different names")
     known = covariances_of(paths.values()) if covariances is None else Covariances.load(covariances)
     models = {name: open_channel_pipeline(path, device) for name, path in paths.items()}
-    made = compare([ChannelPool(path) for path in pools], models, known, count, seed)
-    for path in write_comparison(out, made):
+    compared = compare([ChannelPool(path) for path in pools], models, known, count, seed)
+    for path in (*write_comparison(out, compared), *write_comparison_figures(out, compared[0])):
         console.print(path, highlight=False, soft_wrap=True)
-    for table in map(channel_table, made):
+    for table in map(channel_table, compared):
         shown = Table(*table.columns, title=f"{table.title}: {table.heads[1][0]}", caption=" ".join(table.notes))
         for row in table.rows:
             shown.add_row(*row)
@@ -159,11 +163,11 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def bench(
-    seconds: Annotated[float, typer.Option(min=0.1, help="About how long all of it takes.")] = 120.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Approximate duration.")] = 120.0,
     size: Annotated[str, typer.Option(help="nano, small, paper")] = "nano",
-    batch: Annotated[int, typer.Option(min=1)] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Samples of a step.")] = 32,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each side.")] = 5,
     output: Annotated[Path | None, typer.Option(help="JSON file for all figures.")] = None,
 ) -> None:
     """Samples per second of pre-training and of each fine-tuning, against a plain loop measured in the same run."""
@@ -172,4 +176,4 @@ def bench(
     rows = run_bench(seconds, size=size, batch=batch, device=device, repeats=repeats)
     _print_wide(format_rows(rows))
     if output is not None:
-        output.write_text(json.dumps(as_json(rows), indent=1) + "\n")
+        write_atomically(output, json.dumps(as_json(rows), indent=1) + "\n")

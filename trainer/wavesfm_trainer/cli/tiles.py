@@ -17,15 +17,15 @@ console = Console()
 
 
 def tiles(
-    directory: Path,
-    count: Annotated[int, typer.Option(min=1, help="Tiles to make.")] = 20000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the generator; train and test need different ones.")] = 1,
-    workers: Annotated[int, typer.Option(min=1)] = 1,
-    first_shard: Annotated[int, typer.Option(min=0)] = 0,
-    drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; all when empty.")] = "",
+    directory: Annotated[Path, typer.Argument(help="The folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of tiles.")] = 20000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generator; training and test need different ones.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    first_shard: Annotated[int, typer.Option(min=0, help="Number of the first shard.")] = 0,
+    drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; default: all.")] = "",
 ) -> None:
-    """Make prepared tiles of the signal generator and cache them; resumes."""
-    from ..data.tile_dataset import write_cache
+    """Generate prepared tiles of the signal generator. A stopped command is resumed."""
+    from ..data.tile_dataset import write_shards
     from ..signals import LABELS
     from ..signals.dataset import SignalDataset
 
@@ -35,14 +35,14 @@ def tiles(
     if unknown := set(turns) - set(LABELS):
         raise InputError("tiles", "--drawn", ", ".join(sorted(unknown)), f"some of {', '.join(LABELS)}")
     dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
-    write_cache(directory, dataset, spec, count, workers, first_shard)
+    write_shards(directory, dataset, spec, count, workers, first_shard)
 
 
 def geometry(
-    train_count: Annotated[int, typer.Option(min=32, help="Recordings to learn from.")] = 2000,
-    test_count: Annotated[int, typer.Option(min=1, help="Recordings held back.")] = 1000,
-    epochs: Annotated[int, typer.Option(min=1)] = 12,
-    seed: Annotated[int, typer.Option(min=0)] = 11,
+    train_count: Annotated[int, typer.Option(min=32, help="Recordings to train on.")] = 2000,
+    test_count: Annotated[int, typer.Option(min=1, help="Recordings held out.")] = 1000,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the small network.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of recordings and training.")] = 11,
 ) -> None:
     """Compare tile geometries with a small network on the same recordings."""
     from ..benchmarks.tile_geometry import compare

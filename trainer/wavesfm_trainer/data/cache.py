@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepared data sets: one HDF5 file each, written whole or not at all, read whole into memory for training."""
+"""Prepared data sets: one HDF5 file each, written atomically, and read whole into memory for training."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.atomic_file import atomic_path
 from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
@@ -26,22 +27,26 @@ from .formats.hdf5_rows import open_hdf5
 from .readers.base import Raw
 from .splits import SIDES, TRAIN, groups_on_two_sides, split_examples
 from .tasks import Task
+from .tile_dataset import read_tile_examples
 
 log = logging.getLogger(__name__)
-SPARE_BYTES = 1 << 20  # for HDF5's own structures
+SPARE_BYTES = 1 << 20  # for the structures of HDF5
 COLUMNS = {"split": "uint8", "log10_rate": "float32", "snr_db": "float32", "source": "text", "group": "text"}
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the training split: lowest and highest value after decibels and resize; mean and std by channel of the values
-    that these two are mapped to the task's range."""
+    """Statistics of the training part."""
 
     low: float
+    """Lowest value after decibels and resize."""
     high: float
+    """Highest value after decibels and resize."""
     mean: tuple[float, ...]
+    """Mean of each channel, after `low` and `high` are mapped to the task's range."""
     std: tuple[float, ...]
+    """Standard deviation of each channel, on the same scale."""
 
 
 def write_cache(
@@ -53,15 +58,30 @@ def write_cache(
     progress: Progress | None = None,
     sources: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Prepare `raws` into the file `path` and return its note; the file appears when it is whole, or not at all.
+    """Prepare raw examples into one file, which appears whole or not at all.
 
     The training part is read twice: for the statistics, one example at a time, then with all others for their images.
-    split: the task's when None; progress: called with (examples read, examples to read).
-    The note, an attribute: format, task, kind, reader, labels, axes, grid, preprocess (as a bundle has it), target_low
-    and target_high (of the training split; None for labels), split {method, seed, shares, sizes, groups_on_two_sides},
-    sources {...}.
-    Raises InputError: no examples, an array or target of the wrong shape or with values that are not finite, a channel
-    that never changes, a class that a side lacks, a full disk.
+
+    Parameters
+    ----------
+    path : file to write.
+    task : how examples are prepared.
+    raws : the examples.
+    split : method of the split; None: the task's.
+    seed : of the split.
+    progress : called with (examples read, examples to read).
+    sources : added to the note's "sources".
+
+    Returns
+    -------
+    The note, stored as an attribute of the file: format, task, kind, reader, labels, axes, grid, preprocess (as in a
+    bundle), target_low and target_high (of the training part; None for labels), split {method, seed, shares, sizes,
+    groups_on_two_sides}, sources {...}.
+
+    Raises
+    ------
+    InputError : no examples, an array or target of the wrong shape or with values that are not finite, a constant
+        channel, a class that a side lacks, or a full disk.
     """
     path, listed = Path(path), list(raws)
     if not path.parent.is_dir():
@@ -103,7 +123,18 @@ def write_cache(
 
 
 def measure(task: Task, training: Sequence[Raw], count: Callable[[], None] = lambda: None) -> Statistics:
-    """Statistics over prepared training examples, one at a time in memory; `task.bounds` go before measured ones."""
+    """Statistics of training examples, with one of them in memory at a time.
+
+    Parameters
+    ----------
+    task : `task.bounds` replace the measured lowest and highest value.
+    training : examples of the training part.
+    count : called after each example.
+
+    Raises
+    ------
+    InputError : all values are equal, or a channel is constant.
+    """
     plain = ImageSpec(task.channels, 0.0, 1.0, (0.0,) * task.channels, (1.0,) * task.channels,
                       decibel_floor=task.decibel_floor, height=task.height, width=task.width)  # fmt: skip
     lows, highs, means, variances = [], [], [], []
@@ -127,7 +158,7 @@ def measure(task: Task, training: Sequence[Raw], count: Callable[[], None] = lam
 
 
 class _Targets:
-    """Shape and dtype that every target must have, and the extremes of the training part's."""
+    """Shape and dtype of the targets, and extremes of the training part's targets."""
 
     def __init__(self, task: Task, training: Sequence[Raw]) -> None:
         antennas, symbols, subcarriers = task.grid or (0, 0, 0)
@@ -186,7 +217,7 @@ def _write_examples(
     file: h5py.File, raws: Sequence[Raw], targets: _Targets, spec: ImageSpec, count: Callable[[], None]
 ) -> None:
     plain = spec.unscaled()
-    # Contiguous, so that an example costs one read of its own bytes, and a split a few.
+    # Contiguous, not chunked: an example is one read, and a split a few.
     images = file.create_dataset("image", (len(raws), *spec.tile_shape), np.float16)
     answers = None
     if targets.shape is not None:
@@ -194,7 +225,7 @@ def _write_examples(
     for row, raw in enumerate(raws):
         image = prepare(raw.load(spec.channels), plain, raw.source)
         if np.abs(image).max() > np.finfo(np.float16).max:
-            expected = "values in the order of the training split's"
+            expected = "values in the range of the training part"
             raise InputError(raw.source, "values", f"{np.abs(image).max():.3g} times its range", expected)
         images[row] = image.astype(np.float16)
         if answers is not None:
@@ -204,42 +235,54 @@ def _write_examples(
 
 @contextlib.contextmanager
 def whole_file(path: Path, n_bytes: int, userblock: int = 0) -> Iterator[Path]:
-    """An empty HDF5 file beside `path`; it becomes `path` when all went well, and is removed when not.
+    """An empty HDF5 file that replaces `path` when the block ends without an exception.
 
-    userblock: bytes before HDF5's own, for another header. Raises InputError where the disk has not n_bytes.
-    Its bytes are reserved before HDF5 opens it: the library crashes where a disk fills up under it.
+    Its bytes are reserved before HDF5 opens it, because the library crashes if the disk fills up while it writes.
+
+    Parameters
+    ----------
+    path : file to write.
+    n_bytes : bytes to reserve.
+    userblock : bytes before HDF5's own, for another header.
+
+    Yields
+    ------
+    The scratch file to fill.
+
+    Raises
+    ------
+    InputError : the disk has no room for n_bytes.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     empty = io.BytesIO()
     h5py.File(empty, "w", userblock_size=userblock).close()
     try:
-        with partial.open("wb", buffering=0) as file:
-            file.write(empty.getvalue())
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with atomic_path(path) as scratch:
+            with scratch.open("wb", buffering=0) as file:
+                file.write(empty.getvalue())
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            yield scratch
     except OSError as error:
         raise InputError(path, "disk", error.strerror or error, f"room for {n_bytes} bytes") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_cache(path: Path, split: str | None = None) -> Examples:
-    """All examples of a split, "train", "validation" or "test" (None: of all), in memory.
+    """Examples of a prepared data set in memory.
 
-    path: a file of `write_cache`, or a directory of tile shards: one with folders train, validation, test, or a single
-    one, which is dealt 90 : 5 : 5 by its tiles' numbers (they are independent draws). Mean and std of tiles are those
-    of the training part. Raises InputError: no cache, a truncated or foreign file, an unknown or empty split.
+    Parameters
+    ----------
+    path : a file of `write_cache`, or a directory of tile shards (see `tile_dataset.read_tile_examples`).
+    split : "train", "validation" or "test"; None: all.
+
+    Raises
+    ------
+    InputError : no such data set, a truncated or foreign file, or an empty split.
+    ConfigurationError : an unknown split.
     """
     path = Path(path)
     if split is not None and split not in SIDES:
         raise ConfigurationError(path, "split", repr(split), f"one of {', '.join(SIDES)}")
     if path.is_dir():
-        from .tile_shards import read_tile_shards  # with it come the signals, which files of other data sets do without
-
-        return read_tile_shards(path, split)
+        return read_tile_examples(path, split)
     with open_hdf5(path) as file:
         note = _read_note(file, path)
         try:
@@ -249,7 +292,7 @@ def read_cache(path: Path, split: str | None = None) -> Examples:
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """The note of a cache file; raises InputError."""
+    """The note of a prepared file, see `write_cache`; raises InputError."""
     with open_hdf5(Path(path)) as file:
         return _read_note(file, Path(path))
 
@@ -289,7 +332,7 @@ def _read_file(file: h5py.File, path: Path, note: dict[str, Any], split: str | N
 
 
 def _check_shapes(file: h5py.File, path: Path, note: dict[str, Any], spec: ImageSpec | SpectrogramSpec) -> int:
-    """The number of examples, when every data set is there with its shape, dtype and bytes."""
+    """Number of examples, after every data set was found with its shape, dtype and bytes."""
     count = len(file["image"]) if "image" in file and file["image"].ndim else 0
     expected: dict[str, tuple[tuple[int, ...] | None, str]] = {
         "image": ((count, *spec.tile_shape), "float16"),
@@ -307,7 +350,7 @@ def _check_shapes(file: h5py.File, path: Path, note: dict[str, Any], spec: Image
             raise InputError(path, name, found, f"{dtype} {list(shape)}, at least one")
     claimed = sum(file[name].nbytes for name in ("image", "target") if name in file)
     if claimed > os.path.getsize(path):
-        raise InputError(path, "size", f"{os.path.getsize(path)} bytes", f"the {claimed} that it says it has")
+        raise InputError(path, "size", f"{os.path.getsize(path)} bytes", f"{claimed}, the size of its arrays")
     if note["kind"] == "classification":
         labels = file["target"][:]
         if labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(note["labels"]):
@@ -316,7 +359,7 @@ def _check_shapes(file: h5py.File, path: Path, note: dict[str, Any], spec: Image
 
 
 def _rows_of(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray:
-    """Rows in ascending order, read run by run into one array."""
+    """Rows in ascending order, read into one array, one call for each run of consecutive rows."""
     out = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
     starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
     for start, stop in zip(starts, [*starts[1:], len(rows)]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pools of simulated channels: one HDF5 file each, written whole or not at all, read by rows."""
+"""Pools of simulated channels: one HDF5 file each, written atomically and read by rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .generators.channels import Grid, Scenario, channel_batches
 
 FORMAT = 1
 KEY = "channels"
-SPARE_BYTES = 1 << 20  # for HDF5's own structures
+SPARE_BYTES = 1 << 20  # for the structures of HDF5
 
 
 def write_pool(
@@ -34,11 +34,21 @@ def write_pool(
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Simulate `count` channels into the file `path`: those of `channel_batches(count, seed, scenario, spec)`.
+    """Simulate channels into a file.
 
-    `channels` float16 [count, A, S, F, 2] (real, imaginary); attribute note: format, numerology, scenario, seed, as
-    JSON. progress: called with (channels made, count). Raises ConfigurationError as channel_batches, InputError for no
-    folder or a full disk.
+    The file has `channels` float16 [count, A, S, F, 2] (real, imaginary) and an attribute `note` with format,
+    numerology, scenario and seed as JSON.
+
+    Parameters
+    ----------
+    path : file to write.
+    count, seed, scenario, spec, processes : see `channel_batches`.
+    progress : called with (channels simulated, count).
+
+    Raises
+    ------
+    ConfigurationError : see `channel_batches`.
+    InputError : no such folder, or a full disk.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -47,14 +57,14 @@ def write_pool(
     note = {
         "format": FORMAT, "numerology": to_dict(spec), "scenario": dataclasses.asdict(scenario), "seed": seed,
     }  # fmt: skip
-    made = channel_batches(count, seed, scenario, spec, processes=processes)
-    first = next(made)  # what is wrong shows before the file's bytes are reserved
+    batches = channel_batches(count, seed, scenario, spec, processes=processes)
+    first = next(batches)  # errors appear before the file's bytes are reserved
     n_bytes = 2 * int(np.prod(shape, dtype=np.int64)) + SPARE_BYTES
     with whole_file(path, n_bytes) as partial, h5py.File(partial, "r+") as file:
         file.attrs["note"] = json.dumps(note)
         rows = file.create_dataset(KEY, shape, np.float16)
         done = 0
-        for batch in chain([first], made):
+        for batch in chain([first], batches):
             rows[done : done + len(batch)] = batch.view(np.float32).reshape(*batch.shape, 2)
             done += len(batch)
             if progress is not None:
@@ -62,10 +72,22 @@ def write_pool(
 
 
 class ChannelPool:
-    """A file of `write_pool`: spec, scenario, seed, and its channels by rows.
+    """A file of `write_pool`.
 
-    Raises InputError: no such file, another format, a numerology or scenario that is none, channels of another shape
-    or dtype than the numerology says, fewer bytes than they take.
+    Parameters
+    ----------
+    path : of the file.
+
+    Attributes
+    ----------
+    spec : OFDM slot parameters.
+    scenario : scenario of the simulation.
+    seed : seed of the simulation.
+
+    Raises
+    ------
+    InputError : no such file, another format, an invalid numerology or scenario, channels of another shape or dtype, or
+        fewer bytes than they take.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,9 +106,15 @@ class ChannelPool:
         return self._count
 
     def read(self, first: int, count: int) -> Grid:
-        """Channels `first` to `first + count` as complex64 [n, A, S, F], fewer at the end of the file.
+        """Channels `first` to `first + count` - 1, fewer at the end of the file.
 
-        Raises InputError for a file that cannot be read any more, or values that are not finite.
+        Returns
+        -------
+        complex64 [n, A, S, F].
+
+        Raises
+        ------
+        InputError : the file cannot be read any more, or values are not finite.
         """
         with open_hdf5(self.path) as file:
             try:
@@ -98,7 +126,7 @@ class ChannelPool:
         return parts.view(np.complex64)[..., 0]
 
     def batches(self, size: int, first: int = 0, count: int | None = None) -> Iterator[Grid]:
-        """Channels from `first` on (`count` of them, or all that follow), `size` at a time, as `read` gives them."""
+        """Channels from `first` on (`count` of them, or all), `size` at a time; see `read`."""
         stop = len(self) if count is None else min(first + count, len(self))
         for row in range(first, stop, size):
             yield self.read(row, min(size, stop - row))
@@ -122,5 +150,5 @@ def _checked_rows(file: h5py.File, path: Path, spec: OFDMSpec) -> int:
         found = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, h5py.Dataset) else "a group"
         raise InputError(path, KEY, found, f"float16 [at least 1, {', '.join(map(str, expected))}]")
     if rows.nbytes > path.stat().st_size:
-        raise InputError(path, "size", f"{path.stat().st_size} bytes", f"the {rows.nbytes} that it says it has")
+        raise InputError(path, "size", f"{path.stat().st_size} bytes", f"{rows.nbytes}, the size of its channels")
     return len(rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepared examples as training has them: arrays in memory with what they mean."""
+"""Prepared examples in memory."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ FORMAT = 1  # of the note
 
 @dataclass(frozen=True)
 class Examples:
-    """Prepared examples in memory.
-
-    image: [N, C, H, W] before standardisation, float16 over the spec's range or uint8 whose 0..255 are 0..1.
-    target: int64 [N], float32 [N, D] metres, float32 [N, 2, A, S * F] or None. log10_rate, snr_db: float32 [N], or None
-    where no example has one; single ones that are unknown are 0 and NaN.
-    spec: with mean and std of the training split; note: see `write_cache`; source, group: of every example.
-    """
+    """N prepared examples in memory."""
 
     image: NDArray[np.float16] | NDArray[np.uint8]
+    """[N, C, H, W] before standardisation: float16 in the spec's range, or uint8 whose 0 to 255 mean 0 to 1."""
     target: NDArray[Any] | None
+    """Class int64 [N], position float32 [N, D] in metres, channel float32 [N, 2, A, S * F], or None."""
     log10_rate: NDArray[np.float32] | None
+    """float32 [N], log10 of the sample rate in Hz, 0 where unknown; None if unknown for all."""
     snr_db: NDArray[np.float32] | None
+    """float32 [N], signal-to-noise ratio in dB, NaN where unknown; None if unknown for all."""
     spec: ImageSpec | SpectrogramSpec
+    """Preprocessing, with mean and standard deviation of the training part."""
     note: dict[str, Any]
+    """See `cache.write_cache`."""
     source: tuple[str, ...] = ()
+    """File and index of every example."""
     group: tuple[str, ...] = ()
+    """Group of every example, see `Raw.group`."""
 
     def __len__(self) -> int:
         return len(self.image)
 
     def standardised(self, rows: Sequence[int] | slice = slice(None)) -> NDArray[np.float32]:
-        """float32 [n, C, H, W] as the model takes them (what `prepare` gives for the spec, but for rounding)."""
+        """float32 [n, C, H, W], the input of a model; equal to the result of `prepare` up to rounding."""
         image = self.image[rows].astype(np.float32)
         if self.image.dtype == np.uint8:
             image /= 255

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numerologies as data: what an uplink's slot looks like, read from numerologies/*.yml."""
+"""Numerologies as data: a .yml file holds the OFDM slot parameters of an uplink."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ NUMEROLOGIES = Path(__file__).parent / "numerologies"
 
 
 def read_numerology(name_or_path: str | Path) -> OFDMSpec:
-    """The numerology of a .yml file with the fields of `OFDMSpec`, or of a name that `numerologies/` has.
+    """Read a numerology.
 
-    Raises ConfigurationError for no such file or no YAML, and core's BundleError naming file and field: unknown,
-    missing, of the wrong type, or in contradiction to another.
+    Parameters
+    ----------
+    name_or_path : a .yml file with the fields of `OFDMSpec`, or the name of one in `numerologies/`.
+
+    Raises
+    ------
+    ConfigurationError : no such file, or no YAML.
+    BundleError : a field that is unknown, missing, of the wrong type, or contradicts another.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yml", ".yaml"):
@@ -33,5 +39,5 @@ def read_numerology(name_or_path: str | Path) -> OFDMSpec:
 
 
 def numerology_names() -> list[str]:
-    """Names of the numerologies that ship."""
+    """Names of the numerologies in `numerologies/`."""
     return sorted(path.stem for path in NUMEROLOGIES.glob("*.yml"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a directory of raw files to one prepared cache: reader, split, statistics, images."""
+"""Prepare a directory of raw files into one file: reader, split, statistics, images."""
 
 from __future__ import annotations
 
@@ -29,12 +29,26 @@ def prepare_dataset(
     progress: Progress | None = None,
     reader: str | None = None,
 ) -> dict[str, Any]:
-    """Read the raw files below `root` as the task has them, write the cache `out`, and return its note.
+    """Read raw files and write the prepared data set; on an error the previous file stays.
 
-    task: a Task, its name or its file. split, reader: instead of the task's (reader "authors_cache" for their .h5
-    files). limit: so many examples, evenly over the files in order (classes follow each other there).
-    progress: called with (examples read, examples to read). Raises InputError and ConfigurationError, see the reader,
-    `split_examples` and `write_cache`; nothing is left at `out` then but what was there before.
+    Parameters
+    ----------
+    task : a Task, its name or its file.
+    root : directory of the raw files.
+    out : file to write.
+    split : method of the split; None: the task's.
+    seed : of the split.
+    limit : number of examples, taken evenly from the files in order (where classes follow each other).
+    progress : called with (examples read, examples to read).
+    reader : replaces the task's reader ("authors_cache" for the authors' .h5 files).
+
+    Returns
+    -------
+    The note, see `write_cache`.
+
+    Raises
+    ------
+    InputError, ConfigurationError : see the reader, `split_examples` and `write_cache`.
     """
     task = task if isinstance(task, Task) else read_task(task)
     task = task if reader is None else replace(task, reader=reader)
@@ -43,8 +57,8 @@ def prepare_dataset(
         raise ConfigurationError("data prepare", "limit", limit, "1 or more")
     raws = list(open_reader(task.reader, f"task {task.name}").read(root, task))
     sources: dict[str, Any] = {"root": root.resolve().name, "found": len(raws)}
-    made_by = generator_note(root)[1]
-    sources.update({key: made_by[key] for key in ("generator", "seed", "settings") if key in made_by})
+    generated = generator_note(root)[1]
+    sources.update({key: generated[key] for key in ("generator", "seed", "settings") if key in generated})
     if limit is not None and limit < len(raws):
         log.info("%s: %d of %d examples taken, evenly", root, limit, len(raws))
         raws = _evenly(raws, limit)

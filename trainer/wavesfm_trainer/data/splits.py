@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three-way splits: published, random or by group; a group never on two sides, and no class missing from one."""
+"""Three-way splits: published, random or by group. No group is divided, and every side has every class."""
 
 from __future__ import annotations
 
@@ -20,14 +20,26 @@ TRAIN, VALIDATION, TEST = range(3)
 
 
 def split_examples(raws: Sequence[Raw], task: Task, method: str, seed: int) -> NDArray[np.uint8]:
-    """Side of every example, uint8 [N]: 0 training, 1 validation, 2 test; the same for the same examples and seed.
+    """Assign every example to a side; the result depends on the examples and the seed only.
 
-    "group": groups are dealt whole, class by class. "random": single examples are dealt, class by class. "published":
-    the published test part is the test; validation is dealt from the published training part in the ratio of the first
-    two of `task.shares`, by group where the published parts keep groups apart, else by example.
-    The last two log a warning where a group comes to lie on two sides (`groups_on_two_sides` counts them).
-    Raises InputError naming the class that a side lacks, the example without group or published part, and
-    ConfigurationError for an unknown method.
+    Parameters
+    ----------
+    raws : the examples.
+    task : with labels and shares.
+    method : "group": whole groups are dealt to the sides, class by class. "random": single examples are dealt, class by
+        class. "published": the published test part is the test; validation is dealt from the published training part in
+        the ratio of the first two shares, by group if the published parts keep groups apart, else by example. A warning
+        is logged if a group has examples on two sides.
+    seed : of the random order.
+
+    Returns
+    -------
+    uint8 [N]: 0 training, 1 validation, 2 test.
+
+    Raises
+    ------
+    InputError : a side lacks a class, or an example has no group or published part.
+    ConfigurationError : an unknown method.
     """
     if method not in SPLITS:
         raise ConfigurationError(f"task {task.name}", "split", repr(method), f"one of {', '.join(SPLITS)}")
@@ -47,7 +59,7 @@ def split_examples(raws: Sequence[Raw], task: Task, method: str, seed: int) -> N
 
 
 def groups_on_two_sides(raws: Sequence[Raw], sides: NDArray[np.uint8]) -> int:
-    """How many groups have examples on more than one side."""
+    """Number of groups with examples on more than one side."""
     seen = Counter(group for group, _ in {(raw.group, int(side)) for raw, side in zip(raws, sides) if raw.group})
     return sum(n > 1 for n in seen.values())
 
@@ -82,9 +94,9 @@ def _published(
 def _deal(
     groups: Sequence[str | int], classes: NDArray[np.int64], shares: Sequence[float], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Deal whole groups to the sides, class by class, so that the sides come near their shares of each class.
+    """Deal whole groups class by class, so that each side comes near its share of every class.
 
-    A group of several classes is dealt with the most frequent of them.
+    A group with several classes is dealt with the most frequent of them.
     """
     members: dict[str | int, list[int]] = {}
     for index, group in enumerate(groups):
@@ -100,7 +112,7 @@ def _deal(
 
 
 def _deal_class(sizes: Sequence[int], shares: Sequence[float], rng: np.random.Generator) -> list[int]:
-    """Sides of one class's groups: large groups first, each to the side that lacks most of its share."""
+    """Sides of one class's groups: large groups first, each to the side that is farthest below its share."""
     lacks = np.array(shares) * sum(sizes)
     order = sorted(rng.permutation(len(sizes)).tolist(), key=lambda i: -sizes[i])
     sides = [TRAIN] * len(sizes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tasks as data: what is learnt from which layout, read from tasks/*.yml."""
+"""Tasks as data: a .yml file says what is learnt from which raw layout."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from wavesfm_core.bundle.spec import from_dict
+from wavesfm_core.checks import Rules, require_rules
 from wavesfm_core.errors import ConfigurationError, WavesfmError
 
 TASKS = Path(__file__).parent / "tasks"
@@ -27,42 +28,59 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class Task:
-    """A task file; a key that is not one of these is refused by name.
+    """A task file. Unknown keys are refused.
 
-    name, kind: one of KINDS; reader: a key of data.readers.READERS; channels: of the prepared image.
-    labels: in the order of the logits (classification); axes: names of the coordinates, the first columns of the
-        position (position); grid: antennas, symbols, subcarriers (channel).
-    head: "linear" or "block" (one ViT block); pooling: "token" or "avg"; loss: one of LOSSES[kind]; label_smoothing: 0
-        to below 1; class_weights: one over the class's frequency in the training split reaches the loss.
-    split: how the examples are split by default; shares: of training, validation and test, adding to 1. A published
-        split keeps its test part, and validation is cut from its training part in the ratio of the first two shares.
-    range: what the lowest and the highest value of the training split become; bounds: those values where they are
-        known beforehand (pictures: 0 and 1), else measured; decibel_floor: of 10 log10(x + floor), None: no decibels.
-    height, width: of the prepared image. options: of the reader; recordings: labels of a manifest -> labels.
+    Raises
+    ------
+    ConfigurationError : values that contradict each other; the error names the key.
     """
 
     name: str
+    """Name of the task."""
     kind: str
+    """One of KINDS."""
     reader: str
+    """Reader of the raw layout, a key of data.readers.registry.READERS."""
     channels: int
+    """Channels of the prepared image."""
     description: str = ""
+    """One sentence for listings."""
     labels: tuple[str, ...] = ()
+    """Classification: labels in the order of the logits."""
     axes: tuple[str, ...] = ()
+    """Position: names of the coordinates, the first columns of the raw positions."""
     grid: tuple[int, ...] = ()
+    """Channel: antennas, symbols, subcarriers."""
     head: str = "linear"
+    """Kind of head: "linear" or "block" (one ViT block)."""
     pooling: str = "token"
+    """Input of a linear head: "token" or "avg"."""
     loss: str = ""
+    """One of LOSSES[kind]; empty: the first of them."""
     label_smoothing: float = 0.0
+    """0 to below 1, classification only."""
     class_weights: bool = False
+    """Weight the loss by the inverse frequency of the class in the training part."""
     split: str = "random"
+    """Default split of the examples, one of SPLITS."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of training, validation and test; they sum to 1. A published split keeps its test part, and its training
+    part is divided in the ratio of the first two.
+    """
     range: tuple[float, float] = (0.0, 1.0)
+    """Values to which the lowest and the highest value of the training part are mapped."""
     bounds: tuple[float, ...] = ()
+    """Lowest and highest value if known beforehand (pictures: 0 and 1); empty: measured on the training part."""
     decibel_floor: float | None = None
+    """Floor of 10 log10(x + floor); None: no decibels."""
     height: int = 224
+    """Rows of the prepared image."""
     width: int = 224
+    """Columns of the prepared image."""
     recordings: dict[str, str] = field(default_factory=dict)
+    """Labels of a manifest of recordings (shell patterns) -> labels of the task."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Options of the reader."""
 
     def __post_init__(self) -> None:
         where = f"task {self.name}"
@@ -70,14 +88,12 @@ class Task:
             raise ConfigurationError(where, "kind", repr(self.kind), f"one of {', '.join(KINDS)}")
         if not self.loss:
             object.__setattr__(self, "loss", LOSSES[self.kind][0])
-        for name, (holds, expected) in self._rules().items():
-            if not holds:
-                raise ConfigurationError(where, name, getattr(self, name), expected)
+        require_rules(where, self, self._rules())
 
-    def _rules(self) -> dict[str, tuple[bool, str]]:
+    def _rules(self) -> Rules:
         answers = {"classification": "labels", "position": "axes", "channel": "grid"}
         kinds = {
-            name: (bool(getattr(self, name)) == (self.kind == kind), f"given for kind {kind} and for no other")
+            name: (bool(getattr(self, name)) == (self.kind == kind), f"a value for kind {kind} and for no other kind")
             for kind, name in answers.items()
         }
         return {
@@ -116,10 +132,15 @@ def _are_shares(shares: tuple[float, ...]) -> bool:
 
 
 def read_task(name_or_path: str | Path) -> Task:
-    """The task of a .yml file, or of a name that `tasks/` has.
+    """Read a task.
 
-    Raises ConfigurationError naming file and key: no such task, a key that is unknown, missing, of the wrong type, or
-    that contradicts another.
+    Parameters
+    ----------
+    name_or_path : a .yml file, or the name of a task in `tasks/`.
+
+    Raises
+    ------
+    ConfigurationError : no such task, or a key that is unknown, missing, of the wrong type, or contradicts another.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yml", ".yaml"):
@@ -146,5 +167,5 @@ def _expected(error: WavesfmError) -> str:
 
 
 def task_names() -> list[str]:
-    """Names of the tasks that ship."""
+    """Names of the tasks in `tasks/`."""
     return sorted(path.stem for path in TASKS.glob("*.yml"))

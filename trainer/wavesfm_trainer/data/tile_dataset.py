@@ -1,55 +1,59 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepared tiles of the signal generator, cached as shards so that training reads pictures, not IQ."""
+"""Spectrogram tiles of the signal generator as shards on disk, and as examples for training."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.spec import SpectrogramSpec, to_dict
-from wavesfm_core.errors import InputError
+from wavesfm_core.atomic_file import atomic_path, write_atomically
+from wavesfm_core.bundle.npz import read_npz
+from wavesfm_core.bundle.spec import SpectrogramSpec, preprocess_from_dict, to_dict
+from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 
-from ..signals.dataset import SignalDataset
+from .examples import FORMAT, Examples
+from .splits import SIDES, TRAIN
+
+if TYPE_CHECKING:
+    from ..signals.dataset import SignalDataset
 
 log = logging.getLogger(__name__)
 SHARD_TILES = 1000
 NOTE = "cache.json"
+NOTE_FIELDS = ("spec", "labels", "drawn", "seed")
+TILE_SHARES = (0.9, 0.05, 0.05)  # of training, validation and test in a single directory
+STATISTICS_TILES = 2000  # tiles that mean and standard deviation are taken of, at most 2 x this number
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles in memory.
-
-    picture: uint8 [N, H, W], 0..255 over the spec's range; label: int64 [N], index into LABELS; log10_rate, snr_db:
-    float32 [N]; rows: int32 [N], spectrogram rows before the resize, fewer than a full tile's for a partial one.
-    """
+    """N tiles in memory."""
 
     picture: NDArray[np.uint8]
+    """[N, H, W]; 0 to 255 is the spec's range."""
     label: NDArray[np.int64]
+    """[N], index into the labels of the directory."""
     log10_rate: NDArray[np.float32]
+    """[N], log10 of the sample rate in Hz."""
     snr_db: NDArray[np.float32]
+    """[N], signal-to-noise ratio in dB."""
     rows: NDArray[np.int32]
+    """[N], spectrogram rows before the resize; a partial tile has fewer than a full one."""
 
     def __len__(self) -> int:
         return len(self.label)
 
 
-def unscaled(spec: SpectrogramSpec) -> SpectrogramSpec:
-    """The same preprocessing without the standardisation: values in [0, 1]."""
-    return replace(spec, mean=0.0, std=1.0)
-
-
 def make_shard(dataset: SignalDataset, spec: SpectrogramSpec, first: int, count: int) -> Tiles:
-    """Tiles of the data set's examples [first, first + count)."""
-    plain = unscaled(spec)
+    """Prepare examples `first` to `first + count` - 1 of the signal generator."""
+    plain = spec.unscaled()
     pictures, labels, rates, snrs, rows = [], [], [], [], []
     for index in range(first, first + count):
         example = dataset[index]
@@ -69,33 +73,33 @@ def make_shard(dataset: SignalDataset, spec: SpectrogramSpec, first: int, count:
     )
 
 
-def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, number: int, count: int) -> str:
-    path = Path(directory) / f"shard-{number:05d}.npz"
-    if not path.exists() or len(_read_shard(path)["label"]) < count:  # the last shard of a smaller cache grows
-        tiles = make_shard(dataset, spec, number * SHARD_TILES, count)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        with partial.open("wb") as file:
-            np.savez(file, **vars(tiles))
-        os.replace(partial, path)
-    return str(path)
-
-
-def write_cache(
+def write_shards(
     directory: Path, dataset: SignalDataset, spec: SpectrogramSpec, n_tiles: int, workers: int = 1, offset: int = 0
 ) -> None:
-    """Fill `directory` with shards of SHARD_TILES tiles up to n_tiles; shards that exist are kept, so it resumes.
+    """Write shards of SHARD_TILES tiles; complete shards are kept, so that an interrupted run resumes.
 
-    Raises InputError where the directory has tiles of another spec, seed or list of labels.
+    Parameters
+    ----------
+    directory : of the shards; made if needed.
+    dataset : source of the recordings.
+    spec : preprocessing of the tiles.
+    n_tiles : number of tiles.
+    workers : processes.
+    offset : number of the first shard.
+
+    Raises
+    ------
+    InputError : the directory has tiles of another spec, seed or list of labels.
     """
     directory.mkdir(parents=True, exist_ok=True)
     drawn = list(dataset.drawn or dataset.labels)
     note = {"spec": to_dict(spec), "labels": list(dataset.labels), "drawn": drawn, "seed": dataset.seed}
     if (directory / NOTE).exists():
-        there = read_note(directory)
+        present = read_shard_note(directory)
         for name, value in note.items():
-            if there[name] != value:
-                raise InputError(directory / NOTE, name, there[name], f"{value}, or another directory")
-    (directory / NOTE).write_text(json.dumps(note, indent=1))
+            if present[name] != value:
+                raise InputError(directory / NOTE, name, present[name], f"{value}, or another directory")
+    write_atomically(directory / NOTE, json.dumps(note, indent=1))
     numbers = range(offset, offset + -(-n_tiles // SHARD_TILES))
     counts = {n: min(SHARD_TILES, n_tiles - (n - offset) * SHARD_TILES) for n in numbers}
     with ProcessPoolExecutor(workers) as pool:
@@ -104,32 +108,48 @@ def write_cache(
             log.info("wrote %s", job.result())
 
 
-def read_note(directory: Path) -> dict:
-    """What a cache's tiles were made with: spec, labels, classes drawn, seed. Raises InputError."""
+def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, number: int, count: int) -> str:
+    """Write shard `number` unless it has `count` tiles already; returns its path."""
+    path = Path(directory) / f"shard-{number:05d}.npz"
+    if not path.exists() or len(_read_shard(path)["label"]) < count:  # the last shard of a smaller data set grows
+        tiles = make_shard(dataset, spec, number * SHARD_TILES, count)
+        with atomic_path(path) as scratch, scratch.open("wb") as file:
+            np.savez(file, **vars(tiles))
+    return str(path)
+
+
+def read_shard_note(directory: Path) -> dict[str, Any]:
+    """How the tiles of a directory were made: spec, labels, drawn (classes that take turns) and seed.
+
+    Raises
+    ------
+    InputError : no such file, or not JSON with these keys.
+    """
     path = directory / NOTE
     try:
-        note = json.loads(path.read_text())
-        return {name: note[name] for name in ("spec", "labels", "drawn", "seed")}
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return {name: note[name] for name in NOTE_FIELDS}
     except FileNotFoundError:
-        raise InputError(path, "file", "nothing", "a cache of tiles (wavesfm-train tiles makes it)") from None
-    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(path, "file", "nothing", "a directory of tiles (made by wavesfm-train tiles)") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(path, "contents", repr(error), "spec, labels, drawn and seed as JSON") from None
 
 
-def _read_shard(path: Path) -> dict[str, NDArray]:
+def _read_shard(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a shard; InputError for one that is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in Tiles.__dataclass_fields__}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path, "contents", str(error), "a whole shard (remove it, and it is made again)") from None
+        return read_npz(path, tuple(Tiles.__dataclass_fields__))
+    except InputError as error:
+        expected = "a whole shard (delete it, and wavesfm-train tiles makes it again)"
+        raise InputError(path, error.field, error.found, expected) from None
 
 
-def read_cache(directory: Path, max_tiles: int | None = None) -> Tiles:
-    """All shards of a cache, refused when there is none."""
+def read_shards(directory: Path, max_tiles: int | None = None) -> Tiles:
+    """All tiles of a directory, or its first `max_tiles`; raises InputError if there is none."""
     paths = sorted(directory.glob("shard-*.npz"))
     if not paths:
-        raise InputError(directory, "shards", "none", "at least one shard-*.npz (wavesfm-train tiles makes them)")
-    parts: list[dict[str, NDArray]] = []
+        raise InputError(directory, "shards", "none", "at least one shard-*.npz (made by wavesfm-train tiles)")
+    parts: list[dict[str, NDArray[Any]]] = []
     n_read = 0
     for path in paths:
         parts.append(_read_shard(path))
@@ -139,7 +159,69 @@ def read_cache(directory: Path, max_tiles: int | None = None) -> Tiles:
     return Tiles(**{name: np.concatenate([part[name] for part in parts])[:max_tiles] for name in parts[0]})
 
 
-def statistics(tiles: Tiles) -> tuple[float, float]:
-    """Mean and standard deviation of the pictures in [0, 1], over a training cache."""
-    sample = tiles.picture[:: max(1, len(tiles) // 2000)].astype(np.float32) / 255
-    return float(sample.mean()), float(sample.std())
+def read_tile_examples(path: Path, split: str | None) -> Examples:
+    """Tiles of one side of the split as examples, standardised by the training tiles.
+
+    Parameters
+    ----------
+    path : a directory with the folders train, validation and test, or a single directory of shards, whose tiles are
+        split 90 : 5 : 5 at random (they are independent recordings).
+    split : "train", "validation" or "test"; None: all tiles of a single directory.
+
+    Raises
+    ------
+    ConfigurationError : no split for a directory of folders.
+    InputError : no tiles, damaged shards, or folders of different labels.
+    """
+    folders = (path / "train" / NOTE).is_file()
+    train = read_shards(path / "train" if folders else path)
+    note = read_shard_note(path / "train" if folders else path)
+    if (folders and split == "train") or not folders:
+        chosen = train
+    elif split is None:
+        raise ConfigurationError(path, "split", "none", f"one of {', '.join(SIDES)}, the folders of the directory")
+    else:
+        chosen = read_shards(path / split)
+        if (found := read_shard_note(path / split)["labels"]) != note["labels"]:
+            raise InputError(path / split / NOTE, "labels", found, f"those of train, {note['labels']}")
+    sides = np.random.default_rng(0).permutation(len(train)) * 100 // len(train)
+    sides = np.digitize(sides, [100 * TILE_SHARES[0], 100 * (TILE_SHARES[0] + TILE_SHARES[1])])
+    in_training = np.ones(len(train), bool) if folders or split is None else sides == TRAIN
+    rows = np.arange(len(chosen)) if folders or split is None else np.flatnonzero(sides == SIDES.index(split))
+    if not len(rows):
+        raise InputError(path, f"split {split}", f"no tile of {len(train)}", "at least one")
+    mean, std = _statistics(train.picture[in_training])
+    spec = replace(preprocess_from_dict(note["spec"], f"{path}: spec"), mean=mean, std=std)
+    return Examples(
+        image=chosen.picture[rows][:, None],
+        target=chosen.label[rows],
+        log10_rate=chosen.log10_rate[rows],
+        snr_db=chosen.snr_db[rows],
+        spec=spec,
+        note=_examples_note(note, spec, folders),
+        source=tuple(f"{path.name}[{row}]" for row in rows),
+    )
+
+
+def _examples_note(note: dict[str, Any], spec: SpectrogramSpec, folders: bool) -> dict[str, Any]:
+    """The note that examples of a prepared file have (see `cache.write_cache`), for tiles."""
+    return {
+        "format": FORMAT,
+        "task": "rf20",
+        "kind": "classification",
+        "reader": "tiles",
+        "labels": list(note["labels"]),
+        "preprocess": to_dict(spec),
+        "target_low": None,
+        "target_high": None,
+        "split": {"method": "folders" if folders else "random", "seed": 0, "shares": list(TILE_SHARES)},
+        "sources": {"generator": "wavesfm_trainer.signals", "seed": note["seed"], "drawn": note["drawn"]},
+    }
+
+
+def _statistics(picture: NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean and standard deviation of pictures [N, H, W], scaled to 0..1."""
+    counts = np.bincount(picture[:: max(1, len(picture) // STATISTICS_TILES)].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = float((counts * values).sum() / counts.sum())
+    return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))

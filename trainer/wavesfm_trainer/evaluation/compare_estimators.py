@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Estimators of channels side by side on unseen slots: least squares, LMMSE and models, over SNR and over scenarios.
+"""Compare channel estimators on the same unseen slots: least squares, LMMSE and models, over SNR and scenarios.
 
-`comparison.json`: {"format": 1, "pools": [{"name", "scenario", "slots", "snr_db": [...], "estimators": {name: {"mse",
-"nmse_db": [...]}, with "backed_off": [...], the share of slots, where least squares may stand in}}]}. The first pool is
-of the scenario that the covariances and the models are for; `comparison.csv` has the same, a row for each number.
+`comparison.json`: {"format": 1, "pools": [{"name", "scenario", "slots", "snr_db": [...], "estimators": {name:
+{"mse",
+"nmse_db": [...]}}}]}. An estimator that may fall back to least squares also has "backed_off": [...], the share of
+slots.
+The first pool has the scenario that the covariances and the models are for. `comparison.csv` has the same values, a
+row
+for each number.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.atomic_file import write_atomically
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.backoff import BackOff
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
@@ -30,11 +35,10 @@ from wavesfm_core.types import Slot
 
 from ..data.channel_pool import ChannelPool
 from ..data.generators.channels import Grid
-from ..data.generators.output import draws
+from ..data.generators.output import rng_for
 from ..data.generators.sionna_grids import send
-from ..report import figures
+from ..models.run_layout import read_object
 from .linear_baselines import SNRS_DB
-from .run_files import read_object
 
 log = logging.getLogger(__name__)
 FORMAT, NAME = 1, "comparison.json"
@@ -46,26 +50,33 @@ BACKING_OFF = ", backing off"
 
 @dataclass(frozen=True)
 class Curve:
-    """mse[i]: mean |estimate - h|^2 over all elements at the i-th SNR; nmse_db[i]: that over the channels' mean power,
-    in dB; backed_off[i]: share of the slots that least squares stood in for, None where they may not."""
+    """Errors of an estimator over SNR."""
 
     mse: list[float]
+    """Mean of |estimate - h|^2 over all elements, for each SNR."""
     nmse_db: list[float]
+    """The same over the mean power of the channels, in dB."""
     backed_off: list[float] | None = None
+    """Share of the slots for which least squares was used; None for an estimator without back-off."""
 
 
 @dataclass(frozen=True)
 class PoolCurves:
-    """What the estimators make of the slots of one pool."""
+    """Errors of the estimators on the slots of one pool."""
 
     name: str
+    """Name of the pool."""
     scenario: dict[str, Any]
+    """Its scenario."""
     slots: int
+    """Number of slots."""
     snr_db: list[float]
+    """SNRs in dB."""
     estimators: dict[str, Curve]
+    """Errors by the name of the estimator."""
 
     def excess_db(self, name: str, over: str = LS) -> float:
-        """The most, in dB over the SNRs, by which the error of one estimator is above that of another."""
+        """Largest difference in dB, over the SNRs, of one estimator's error to another's."""
         pairs = zip(self.estimators[name].nmse_db, self.estimators[over].nmse_db)
         return max(a - b for a, b in pairs)
 
@@ -78,11 +89,23 @@ def compare(
     seed: int = 0,
     snrs_db: Sequence[float] = SNRS_DB,
 ) -> list[PoolCurves]:
-    """Curves of LS, of LMMSE with these covariances and of the models, for each pool, on its first `count` slots.
+    """Errors of least squares, LMMSE and models on the same slots.
 
-    Noise and data are a function of (seed, SNR, batch). LMMSE knows the SNR, but for one that measures it as the models
-    do. Each model comes twice: as it is, and with the back-off of core (`BackOff`, each slot a stream of its own).
-    Raises InputError for a numerology that is not the first pool's, and what the models raise.
+    Noise and data are a function of (seed, SNR, batch). LMMSE knows the SNR, except one that measures it as the models
+    do. Each model comes twice: as it is, and with core's back-off (`BackOff`, each slot as the first of a stream).
+
+    Parameters
+    ----------
+    pools : channels; the first pool's numerology is that of all.
+    models : pipelines by name.
+    covariances : of LMMSE.
+    count : slots of each pool, the first ones; None: all.
+    seed : of data and noise.
+    snrs_db : SNRs in dB.
+
+    Raises
+    ------
+    InputError : a numerology that differs from the first pool's; and what the models raise.
     """
     spec = pools[0].spec
     for where, other in [(str(p.path), p.spec) for p in pools] + [(name, m.spec) for name, m in models.items()]:
@@ -111,14 +134,16 @@ def _compare_pool(
     for index, channel in enumerate(pool.batches(BATCH, 0, count)):
         slots += len(channel)
         for at, snr_db in enumerate(snrs_db):
-            grids = send(draws(seed, at, index), channel, np.full(len(channel), snr_db, np.float32), pool.spec).received
+            grids = send(
+                rng_for(seed, at, index), channel, np.full(len(channel), snr_db, np.float32), pool.spec
+            ).received
             powers[at] += _power(channel)
             known = observe(grids, pool.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
             estimates = {
                 name: each.estimate(grids, None if name == LINEAR[3] else known) for name, each in linear.items()
             }
             for name, model in models.items():
-                estimates[name], off = _ask(model, grids)
+                estimates[name], off = _predict_with_fallback(model, grids)
                 estimates[name + BACKING_OFF] = np.where(off[:, None, None, None], estimates[LS], estimates[name])
                 backed_off[name + BACKING_OFF][at] += np.count_nonzero(off)
             for name, estimate in estimates.items():
@@ -136,8 +161,8 @@ def _compare_pool(
     return PoolCurves(pool.path.stem, asdict(pool.scenario), slots, snrs_db, curves)
 
 
-def _ask(model: ChannelPipeline, grids: Grid) -> tuple[Grid, NDArray[np.bool_]]:
-    """The model's estimates, and whether core's back-off would take least squares for each slot, as its first."""
+def _predict_with_fallback(model: ChannelPipeline, grids: Grid) -> tuple[Grid, NDArray[np.bool_]]:
+    """The model's estimates, and whether core's back-off would use least squares for each slot as its first."""
     estimates = []
     for estimate in model.predict([Slot(grid, 0, 0) for grid in grids]):
         if isinstance(estimate, WavesfmError):
@@ -152,12 +177,9 @@ def _power(values: Grid) -> float:
 
 
 def write_comparison(directory: Path, pools: Sequence[PoolCurves]) -> list[Path]:
-    """comparison.json, comparison.csv, and for the first pool mse-over-snr.svg and nmse-over-snr.svg.
-
-    Raises InputError where they cannot be written.
-    """
+    """Write comparison.json and comparison.csv, and return their paths. InputError if they cannot be written."""
     values = {"format": FORMAT, "pools": [_plain(pool) for pool in pools]}
-    table = io.StringIO()
+    table = io.StringIO(newline="")
     rows = csv.writer(table)
     rows.writerow(["pool", "estimator", "snr_db", "mse", "nmse_db", "backed_off"])
     for pool in pools:
@@ -165,30 +187,18 @@ def write_comparison(directory: Path, pools: Sequence[PoolCurves]) -> list[Path]
             shares = curve.backed_off or [None] * len(pool.snr_db)
             columns = zip(pool.snr_db, curve.mse, curve.nmse_db, shares)
             rows.writerows((pool.name, name, *numbers) for numbers in columns)
-    paths = [directory / name for name in (NAME, "comparison.csv", "mse-over-snr.svg", "nmse-over-snr.svg")]
+    paths = [directory / NAME, directory / "comparison.csv"]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="ascii")
-        paths[1].write_text(table.getvalue(), encoding="utf-8")
-        for path, decibel in zip(paths[2:], (False, True)):
-            figures.save(draw(pools[0], decibel), path)
+        write_atomically(paths[0], json.dumps(values, indent=1, allow_nan=False) + "\n")
+        write_atomically(paths[1], table.getvalue())
     except OSError as error:
         raise InputError(directory, "directory", error.strerror or error, "a place that can be written") from None
     return paths
 
 
-def draw(pool: PoolCurves, decibel: bool) -> figures.Figure:
-    """MSE, or NMSE in dB, of each estimator over SNR; those that are no models dashed."""
-    curves = {}
-    for name, curve in pool.estimators.items():
-        if not name.endswith(BACKING_OFF):
-            values = np.array([curve.nmse_db if decibel else curve.mse])
-            curves[name] = figures.Curve(np.array(pool.snr_db), values, reference=name in LINEAR)
-    return figures.over_snr(curves, decibel)
-
-
 def read_comparison(path: Path) -> list[PoolCurves]:
-    """What `write_comparison` left in comparison.json, strictly; raises InputError naming what is wrong."""
+    """Read comparison.json strictly; InputError names the fault."""
     values = read_object(path)
     if values.get("format") != FORMAT:
         raise InputError(path, "format", values.get("format", "nothing"), str(FORMAT))

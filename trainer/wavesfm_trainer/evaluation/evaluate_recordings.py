@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real recordings listed in a manifest: which are scored, and how a recording's label is read off its tiles."""
+"""Real recordings listed in a manifest: which are scored, and the label of a recording from its tiles."""
 
 from __future__ import annotations
 
@@ -27,32 +27,46 @@ TASK_FILE = TASKS / "rf20.yml"
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One recording: its file, the task's label, and sample rate (0.0 when the manifest has none)."""
+    """One recording of a manifest."""
 
     path: Path
+    """The file."""
     label: str
+    """Label of the task."""
     rate_hz: float
+    """Sample rate in Hz; 0 if the manifest has none."""
     sample_format: str
+    """Format of the samples, as core names it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found in one recording: label, its mean probability, tiles seen and tiles held back."""
+    """Result of classifying one recording."""
 
     row: ManifestRow
+    """The recording."""
     found: str
+    """Label over its tiles, without gated ones."""
     confidence: float
+    """Probability of that label."""
     n_tiles: int
+    """Tiles."""
     n_gated: int
+    """Tiles below the power gate."""
 
     @property
     def right(self) -> bool:
-        """Whether the label found is the recording's."""
+        """True if the label is right. Noise may also be gated entirely."""
         return self.found == self.row.label
 
 
 def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
-    """Rows of a manifest.csv (file, label, sample_rate_hz, format) that are IQ and whose label the task knows."""
+    """Read the rows of a manifest.csv that are IQ and whose label the task knows.
+
+    Raises
+    ------
+    InputError : no such file, or a missing column.
+    """
     if not path.is_file():
         raise InputError(path, "file", "nothing", "a manifest.csv")
     patterns = yaml.safe_load(task_file.read_text())["recordings"]
@@ -77,14 +91,14 @@ def judge(pipeline: Pipeline, row: ManifestRow) -> Verdict:
 
 
 def confusion(verdicts: Iterable[Verdict], labels: Sequence[str]) -> NDArray[np.int64]:
-    """Counts [true, found] over `labels`."""
+    """Counts [true, found] over `labels` and, last, NO_SIGNAL."""
     pairs = [(labels.index(v.row.label), labels.index(v.found)) for v in verdicts]
     true, found = np.array(pairs, np.int64).reshape(-1, 2).T
     return confusion_matrix(true, found, len(labels))
 
 
 def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]]]:
-    """Accuracy by recording, mean over the classes that occur; and (right, all) per class."""
+    """Accuracy by recording, mean over the classes that occur; and (right, all) for each class."""
     counts: dict[str, list[bool]] = {}
     for verdict in verdicts:
         counts.setdefault(verdict.row.label, []).append(verdict.right)
@@ -93,7 +107,7 @@ def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]
 
 
 def recordings_report(verdicts: Sequence[Verdict], labels: Sequence[str], root: Path) -> dict[str, Any]:
-    """Plain types: the accuracy over recordings of documented rate, their confusion, and every file's verdict."""
+    """Plain types: accuracy over recordings of documented rate, their confusion, and every file's verdict."""
     documented = [verdict for verdict in verdicts if verdict.row.rate_hz]
     mean, per_class = score(documented)
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A trained run on a split of a prepared data set: evaluation.json and predictions.npz, in the run directory."""
+"""Evaluate a trained run on a split of prepared data: evaluation.json and predictions.npz."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ from ..data.cache import read_cache
 from ..data.examples import Examples
 from ..data.splits import SIDES
 from ..models.mae import MaskedAutoencoder
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .metrics import channel_errors
 from .run_files import Curves, Evaluation, write_evaluation
 from .torch_engine import open_device
-from .trained_run import TrainedEncoder, TrainedTask, read_run
+from .trained_run import TrainedEncoder, TrainedTask, load_run
 
-STATISTICS = ("low", "high", "mean", "std")  # of a spec: measured on the training split, so the run's own are taken
-RATIOS = (0.7, 0.8, 0.9)  # of masked patches in the reconstructions that are kept (figure 5 of the paper)
+STATISTICS = ("low", "high", "mean", "std")
+"""Fields of a preprocessing that were measured on the training split; the run's own are used."""
+RATIOS = (0.7, 0.8, 0.9)
+"""Shares of masked patches in the reconstructions that are kept (figure 5 of the paper)."""
 DRAWN_TILES = 4
-MASKS_SEED, MASKS_STEP, DRAWN_STEP = 0, 2**31 + 2**20, 2**31 + 2**21  # no training or validation step has these draws
+MASKS_SEED, MASKS_STEP, DRAWN_STEP = 0, 2**31 + 2**20, 2**31 + 2**21  # beyond every training and validation step
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -44,20 +46,32 @@ def evaluate_run(
     output: Path | str | None = None,
     baselines: Curves | None = None,
 ) -> Evaluation:
-    """What a run makes of a split of a cache, written by `runs_format.write_evaluation` and returned.
+    """Evaluate a run on a split, and write the result with `run_files.write_evaluation`.
 
-    run: a run directory or a weights file. cache: a file of data.cache or a directory of tile shards. Preprocessing
-    statistics and head are the run's own, whatever the cache measured; the model computes in float32, and its outputs
-    become metres and channels through core's heads. device: "auto" or torch's name of one. output: where the two files
-    go, the run directory by default. baselines: curves of other estimators on the same samples (channel).
-    A pre-trained run is measured by eq. 13 on each tile, with masks that are the same each time, and leaves
-    reconstructions of a few tiles at 70, 80 and 90 %.
-    Raises WeightsError and InputError, the latter also for a cache of another kind, other labels, axes, grid or
-    channels, or prepared otherwise, before anything is computed; ConfigurationError for an option.
+    Preprocessing statistics and head are the run's own, whatever the data were prepared with. The model computes in
+    float32; its outputs become metres and channels through core's heads. A pre-trained run is evaluated by eq. 13 on
+    each tile, with the same masks each time, and keeps reconstructions of a few tiles at 70, 80 and 90 %.
+
+    Parameters
+    ----------
+    run : run directory or weights file.
+    cache : file of data.cache, or folder of tile shards.
+    split : "train", "validation" or "test".
+    device : "auto" or torch's name of a device.
+    batch_size : tiles at a time.
+    output : where the two files go; None: the run directory.
+    baselines : curves of other estimators on the same samples (channel).
+
+    Raises
+    ------
+    WeightsError : see `load_run`.
+    InputError : the data are of another kind, have other labels, axes, grid or channels, or were prepared otherwise.
+        Nothing is computed then.
+    ConfigurationError : an option.
     """
     if batch_size < 1:
         raise ConfigurationError("evaluate", "batch_size", batch_size, "1 or more")
-    trained = read_run(run)
+    trained = load_run(run)
     if isinstance(trained, TrainedTask) and isinstance(trained.preprocess, PilotGridSpec):
         expected = "a model of tiles: wavesfm-train compare-channels measures estimators of slots"
         raise InputError(run, "preprocess", trained.preprocess.kind, expected)
@@ -67,9 +81,9 @@ def evaluate_run(
     else:
         spec, kind = trained.preprocess, trained.head.task
         check_task(trained, examples, Path(cache))
-    place = open_device(device)
-    trained.model.to(place)
-    batches = Batches(examples, spec, batch_size, place)
+    torch_device = open_device(device)
+    trained.model.to(torch_device)
+    batches = Batches(examples, spec, batch_size, torch_device)
     if isinstance(trained, TrainedEncoder):
         arrays = _pretraining(trained.model, batches)
         labels, axes = (), ()
@@ -83,10 +97,10 @@ def evaluate_run(
 
 
 class Batches:
-    """The examples of a split as the run takes them: (rows, tile [B, C, H, W], log10_rate [B, 1] or None), in order.
+    """The examples of a split as the run takes them, in order: (rows, tile [B, C, H, W], log10_rate [B, 1] or None).
 
-    Cached values are relative to the statistics of the data set they were prepared with; `spec` says what the run
-    expects, and both are linear in the array's own values (or decibels), so one is had from the other.
+    Cached values are relative to the statistics that the data were prepared with; `spec` has the run's. Both are linear
+    in the array's values (or decibels), so one is computed from the other.
     """
 
     def __init__(self, examples: Examples, spec: Preprocess, batch_size: int, device: torch.device) -> None:
@@ -97,29 +111,30 @@ class Batches:
         return len(self.examples)
 
     def image(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 [n, C, H, W] in the range of the run's preprocessing, not standardised."""
+        """Images float32 [n, C, H, W] in the range of the run's preprocessing, not standardised."""
         image = self.examples.image[rows].astype(np.float32)
         if self.examples.image.dtype == np.uint8:
             image /= 255
-        ours, theirs = self.spec, self.examples.spec
-        if not isinstance(ours, ImageSpec) or not isinstance(theirs, ImageSpec):
+        run_spec, data_spec = self.spec, self.examples.spec
+        if not isinstance(run_spec, ImageSpec) or not isinstance(data_spec, ImageSpec):
             return image  # the range of a spectrogram is no statistic
-        if (ours.low, ours.high) != (theirs.low, theirs.high):
-            step = (theirs.high - theirs.low) / (ours.high - ours.low)
-            shift = (theirs.low - ours.low) / (ours.high - ours.low) * (ours.range_high - ours.range_low)
-            image = (image - np.float32(ours.range_low)) * np.float32(step) + np.float32(ours.range_low + shift)
+        if (run_spec.low, run_spec.high) != (data_spec.low, data_spec.high):
+            span, low = run_spec.high - run_spec.low, run_spec.range_low
+            step = (data_spec.high - data_spec.low) / span
+            shift = (data_spec.low - run_spec.low) / span * (run_spec.range_high - low)
+            image = (image - np.float32(low)) * np.float32(step) + np.float32(low + shift)
         return image
 
     def tile(self, rows: slice | NDArray[np.int64]) -> Tensor:
-        """Standardised, on the device."""
+        """Standardised tiles on the device."""
         return torch.from_numpy((self.image(rows) - self._mean) / self._std).to(self.device)
 
     def image_of(self, tile: Tensor) -> NDArray[np.float32]:
-        """A standardised tile back in the range."""
+        """Standardised tiles converted back to the range."""
         return tile.float().cpu().numpy() * self._std + self._mean
 
     def rate(self, rows: slice | NDArray[np.int64]) -> Tensor | None:
-        """log10 of the sample rates [n, 1], on the device; None where the data set has none."""
+        """log10 of the sample rates [n, 1] on the device; None if the data set has none."""
         if self.examples.log10_rate is None:
             return None
         return torch.from_numpy(self.examples.log10_rate[rows].reshape(-1, 1)).to(self.device)
@@ -131,31 +146,32 @@ class Batches:
 
 
 def check_task(trained: TrainedTask, examples: Examples, where: Path) -> None:
-    """Raise InputError unless the examples ask what the run answers, and were prepared as its own were."""
+    """Raise InputError unless the examples are of the run's task and were prepared as its own were."""
     head, note = trained.head, examples.note
     if note["kind"] != head.task or examples.target is None:
         raise InputError(where, "kind", note["kind"], f"{head.task}, which the run was trained for")
     meanings = {"classification": "labels", "position": "axes", "channel": "grid"}
     name = meanings[head.task]
-    ours, theirs = tuple(getattr(head, name)), tuple(note.get(name) or ())
-    theirs = theirs[: len(ours)] if head.task == "position" else theirs  # a run may have learnt the first axes only
-    if ours != theirs:
-        raise InputError(where, name, list(theirs), f"{list(ours)}, the run's")
+    expected, found = tuple(getattr(head, name)), tuple(note.get(name) or ())
+    if head.task == "position":
+        found = found[: len(expected)]  # a run may have learnt the first axes only
+    if expected != found:
+        raise InputError(where, name, list(found), f"{list(expected)}, the run's")
     check_preprocess(trained.preprocess, examples.spec, where)
 
 
-def check_preprocess(ours: Preprocess, theirs: Preprocess, where: Path) -> None:
-    """Raise InputError for the first field, statistics aside, in which data were prepared otherwise than a run's."""
-    if ours.kind != theirs.kind:
-        raise InputError(where, "preprocess", theirs.kind, f"{ours.kind}, as the run was trained on")
-    for field in fields(ours):
-        found, expected = getattr(theirs, field.name), getattr(ours, field.name)
+def check_preprocess(run_spec: Preprocess, data_spec: Preprocess, where: Path) -> None:
+    """Raise InputError for the first field, except statistics, in which data differ from a run's."""
+    if run_spec.kind != data_spec.kind:
+        raise InputError(where, "preprocess", data_spec.kind, f"{run_spec.kind}, as the run was trained on")
+    for field in fields(run_spec):
+        found, expected = getattr(data_spec, field.name), getattr(run_spec, field.name)
         if field.name not in STATISTICS and found != expected:
             raise InputError(where, f"preprocess.{field.name}", found, f"{expected}, as the run was trained on")
 
 
 def _spec_of_encoder(trained: TrainedEncoder, examples: Examples, where: Path) -> Preprocess:
-    """That of the data set which the run has seen and these examples are like: the same, else the only one."""
+    """Preprocessing of the run's data set that these examples are like: the equal one, otherwise the only one."""
     fitting: dict[str, Preprocess] = {}
     reason: InputError | None = None
     for name, spec in trained.preprocess.items():
@@ -188,7 +204,7 @@ def _task(trained: TrainedTask, batches: Batches) -> Arrays:
 
 
 def _answers(head: HeadSpec, outputs: NDArray[np.float32], target: NDArray) -> Arrays:
-    """predictions.npz's arrays of a batch, through core's heads; EngineError for outputs that are not finite."""
+    """Arrays of predictions.npz for a batch, through core's heads; EngineError for outputs that are not finite."""
     reader = make_head(head, "run")
     if isinstance(reader, PositionHead):
         axes = len(head.axes)
@@ -202,13 +218,13 @@ def _answers(head: HeadSpec, outputs: NDArray[np.float32], target: NDArray) -> A
 
 @torch.inference_mode()
 def _pretraining(model: MaskedAutoencoder, batches: Batches) -> Arrays:
-    noise = Draws(MASKS_SEED, MASKS_STEP).rand(len(batches), model.args.n_patches)
+    noise = StepRandom(MASKS_SEED, MASKS_STEP).rand(len(batches), model.args.n_patches)
     losses = [tile_losses(model, tile, rate, noise[rows]) for rows, tile, rate in batches]
     return {"loss": np.concatenate(losses)} | _reconstructions(model, batches)
 
 
 def tile_losses(model: MaskedAutoencoder, tile: Tensor, rate: Tensor | None, noise: Tensor) -> NDArray[np.float64]:
-    """Eq. 13 of each tile, float64 [B]: what the model's own loss is the mean of."""
+    """Eq. 13 of each tile, float64 [B]; the model's loss is the mean of them."""
     out = model(tile, rate, noise, reconstruct=True)
     assert out.prediction is not None
     error = (out.prediction.double() - model.encoder.patchify(tile).double()).square()
@@ -217,10 +233,10 @@ def tile_losses(model: MaskedAutoencoder, tile: Tensor, rate: Tensor | None, noi
 
 
 def _reconstructions(model: MaskedAutoencoder, batches: Batches) -> Arrays:
-    """A few tiles, evenly from the split, with what comes back at each ratio: see `runs_format`."""
+    """A few tiles, evenly spaced over the split, with their reconstructions at each ratio; see `run_files`."""
     rows = np.unique(np.linspace(0, len(batches) - 1, DRAWN_TILES).round().astype(np.int64))
     tile, rate = batches.tile(rows), batches.rate(rows)
-    noise = Draws(MASKS_SEED, DRAWN_STEP).rand(len(rows), model.args.n_patches)
+    noise = StepRandom(MASKS_SEED, DRAWN_STEP).rand(len(rows), model.args.n_patches)
     arrays: Arrays = {"original": batches.image(rows), "ratio": np.array(RATIOS, np.float32)}
     for i, ratio in enumerate(RATIOS):
         other = MaskedAutoencoder(model.args, ratio, model.cls_in_pretraining)
@@ -232,12 +248,12 @@ def _reconstructions(model: MaskedAutoencoder, batches: Batches) -> Arrays:
 
 
 def _provenance(examples: Examples, cache: Path, split: str) -> Arrays:
-    """Which samples these are: rows of the cache, groups, SNR."""
+    """Rows of the cache, groups and SNR of the samples."""
     arrays: Arrays = {}
     if cache.is_file():
         with h5py.File(cache) as file:
             arrays["index"] = np.flatnonzero(file["split"][:] == SIDES.index(split))
-    if any(examples.group):  # a sample that nothing ties to another is a group of its own
+    if any(examples.group):  # a sample without a group is a group by itself
         arrays["group"] = np.array([group or f"sample {i}" for i, group in enumerate(examples.group)])
     if examples.snr_db is not None:
         arrays["snr_db"] = examples.snr_db

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of a classifier on held-back tiles of the signal generator, by SNR and by length, through core's pipeline."""
+"""Figures of a classifier on held-out tiles of the signal generator, by SNR and by length, through core's pipeline."""
 
 from __future__ import annotations
 
@@ -12,27 +12,36 @@ from wavesfm_core.bundle.spec import SpectrogramSpec, from_dict
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
 
-from ..data.tile_dataset import Tiles, read_cache, read_note
+from ..data.tile_dataset import Tiles, read_shard_note, read_shards
 from .evaluate_run import check_preprocess
 from .metrics import class_accuracy, confusion_matrix
 
 
 def tile_report(pipeline: Pipeline, directory: Path, max_tiles: int | None = None, batch_tiles: int = 50) -> dict:
-    """`synthetic_report` of a run's or a bundle's pipeline on a directory of tile shards.
+    """`synthetic_report` of a run's or a bundle's pipeline on a folder of tile shards.
 
-    Raises InputError for tiles of other labels, or prepared otherwise than the model wants.
+    Parameters
+    ----------
+    pipeline : of a classifier of spectrograms.
+    directory : folder of tile shards.
+    max_tiles : tiles to use, the first ones; None: all.
+    batch_tiles : tiles at a time.
+
+    Raises
+    ------
+    InputError : the tiles have other labels, or were prepared otherwise.
     """
     spec, labels = pipeline.stream_spec, pipeline.bundle.spec.head.labels
-    note = read_note(directory)
+    note = read_shard_note(directory)
     if note["labels"] != list(labels):
         raise InputError(directory, "labels", note["labels"], f"{list(labels)}, the model's")
     check_preprocess(spec, from_dict(SpectrogramSpec, note["spec"], f"{directory}: spec"), directory)
-    tiles = read_cache(directory, max_tiles)
+    tiles = read_shards(directory, max_tiles)
     return synthetic_report(tile_logits(pipeline, tiles, batch_tiles), tiles, labels, spec.rows_per_tile)
 
 
 def tile_logits(pipeline: Pipeline, tiles: Tiles, batch_tiles: int = 50) -> NDArray[np.float32]:
-    """Logits [N, L] of tiles, whose rates the pipeline is told where it asks for them."""
+    """Logits [N, L] of tiles; the sample rates are inputs if the model takes them."""
     bundle = pipeline.bundle.spec
     mean, std = np.float32(bundle.preprocess.mean), np.float32(bundle.preprocess.std)
     parts = []
@@ -46,9 +55,10 @@ def tile_logits(pipeline: Pipeline, tiles: Tiles, batch_tiles: int = 50) -> NDAr
 
 
 def synthetic_report(logits: NDArray, tiles: Tiles, labels: tuple[str, ...], rows_per_tile: int) -> dict:
-    """Mean class accuracy over all tiles, at 10 dB and better, by SNR and by length, with the confusion at 10 dB.
+    """Mean class accuracy over all tiles, at 10 dB and more, by SNR and by length, and the confusion at 10 dB and
+    more.
 
-    None stands where there are no tiles.
+    A figure without tiles is None.
     """
     predicted = logits.argmax(1)
 

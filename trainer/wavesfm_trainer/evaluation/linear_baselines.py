@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What linear estimators reach on simulated channels: the table that every other estimator is measured against."""
+"""Errors of linear estimators on simulated channels, as the reference of every other estimator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wavesfm_core.preprocess.pilot_grid import Observation, at_pilots, mean_powe
 
 from ..data.channel_pool import ChannelPool
 from ..data.generators.channels import Grid
-from ..data.generators.output import draws
+from ..data.generators.output import rng_for
 from ..data.generators.sionna_grids import send
 
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
@@ -25,14 +25,17 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class ReferenceTable:
-    """nmse_db[estimator][i]: 10 log10 of sum |estimate - h|^2 / sum |h|^2 over all slots, at snrs_db[i].
-
-    standard_error_db, alike: of a mean over so many slots. Few slots of a cell have long delays and most of the error.
-    """
+    """Errors of linear estimators over SNR."""
 
     snrs_db: list[float]
+    """SNRs in dB."""
     nmse_db: dict[str, list[float]]
+    """By estimator: 10 log10(sum |estimate - h|^2 / sum |h|^2) over all slots, at each SNR."""
     standard_error_db: dict[str, list[float]]
+    """Standard errors of these means.
+
+    A few slots of a cell have long delays and most of the error.
+    """
 
 
 def learn_covariances(pool: ChannelPool, count: int | None = None) -> Covariances:
@@ -43,10 +46,20 @@ def learn_covariances(pool: ChannelPool, count: int | None = None) -> Covariance
 def reference_table(
     learn: ChannelPool, test: ChannelPool, seed: int = 0, snrs_db: tuple[float, ...] = SNRS_DB
 ) -> ReferenceTable:
-    """NMSE of LS at the pilots, and on the whole grid of LS and of LMMSE with the average covariances of `learn`.
+    """NMSE of least squares at the pilots, and of least squares and LMMSE on the whole grid.
 
-    LMMSE knows the SNR, or measures it from the pilots. Noise and data are a function of (seed, SNR, batch).
-    Raises InputError when the pools differ in numerology or are one and the same draw.
+    LMMSE has the average covariances of `learn`, and knows the SNR or measures it at the pilots. Noise and data are a
+    function of (seed, SNR, batch).
+
+    Parameters
+    ----------
+    learn, test : pools of one numerology.
+    seed : of data and noise.
+    snrs_db : SNRs in dB.
+
+    Raises
+    ------
+    InputError : the pools differ in numerology, or are the same draw.
     """
     learn.spec.require(test.spec, str(test.path))
     if (learn.seed, learn.scenario) == (test.seed, test.scenario):
@@ -55,10 +68,10 @@ def reference_table(
     columns: dict[str, list[list[Values]]] = {name: [[] for _ in snrs_db] for name in estimators}
     for index, channel in enumerate(test.batches(BATCH)):
         for column, snr_db in enumerate(snrs_db):
-            made = send(draws(seed, column, index), channel, np.full(len(channel), snr_db, np.float32), test.spec)
-            known = observe(made.received, test.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
+            slots = send(rng_for(seed, column, index), channel, np.full(len(channel), snr_db, np.float32), test.spec)
+            known = observe(slots.received, test.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
             for name, estimate in estimators.items():
-                columns[name][column].append(estimate(channel, made.received, known))
+                columns[name][column].append(estimate(channel, slots.received, known))
     errors = {name: [np.concatenate(batches) for batches in each] for name, each in columns.items()}
     return ReferenceTable(
         list(snrs_db),
@@ -72,7 +85,7 @@ Error = Callable[[Grid, Grid, Observation], Values]
 
 
 def _estimators(covariances: Covariances, test: ChannelPool) -> dict[str, Error]:
-    """Mean squared error of each slot, of (channel of mean power 1, received, observation of known noise)."""
+    """Functions of (channel of mean power 1, received, observation of known noise): error of each slot."""
     spec = test.spec
     nearest, linear = LeastSquares(spec, "nearest"), LeastSquares(spec, "linear")
     narrow, wide = LMMSE(spec, covariances, space=False), LMMSE(spec, covariances, space=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Figures of merit, from arrays of predictions and targets: classes, positions, channels, epochs, and their intervals.
+"""Figures of merit from predictions and targets: classes, positions, channels, epochs, and their intervals.
 
-Everything is float64 inside. A figure that does not exist (no sample in a bin, one seed only) is NaN, never 0.
+Computed in float64. A figure that does not exist (no sample in a bin, one seed only) is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def confusion_matrix(label: NDArray, predicted: NDArray, n_labels: int) -> NDArr
 
 
 def class_accuracy(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Recall of each class; NaN where a class is absent."""
+    """Recall of each class; NaN for a class without samples."""
     total = confusion.sum(axis=1)
     return np.divide(confusion.diagonal(), total, out=np.full(len(total), np.nan), where=total > 0)
 
@@ -32,9 +32,16 @@ def class_accuracy(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 def mean_class_accuracy(label: NDArray, predicted: NDArray, n_labels: int, absent: str = "left out") -> float:
     """Mean recall over the classes.
 
-    absent: what a class without samples counts as: "left out" (the default), or "zero" as the authors' code has it,
-    which lowers the figure of a small split by the share of its missing classes. Raises ConfigurationError for another
-    word.
+    Parameters
+    ----------
+    label, predicted : int [N].
+    n_labels : number of classes.
+    absent : how a class without samples counts: "left out", or "zero" as in the authors' code, which lowers the figure
+        of a small split by the share of its missing classes.
+
+    Raises
+    ------
+    ConfigurationError : another value of `absent`.
     """
     if absent not in ("left out", "zero"):
         raise ConfigurationError("mean_class_accuracy", "absent", repr(absent), '"left out" or "zero"')
@@ -43,25 +50,37 @@ def mean_class_accuracy(label: NDArray, predicted: NDArray, n_labels: int, absen
 
 
 def top_accuracy(logits: NDArray, label: NDArray, k: int) -> float:
-    """Share of samples whose label has fewer than k other classes above it; logits [N, L], label [N].
+    """Share of samples whose label has fewer than k other classes above it.
 
-    A class of equal logit counts as above, so that a network that says the same (or NaN) for all classes earns nothing.
+    A class of equal logit counts as above, so that equal (or NaN) logits for all classes score 0.
+
+    Parameters
+    ----------
+    logits : [N, L].
+    label : int [N].
+    k : number of classes.
     """
-    own = np.take_along_axis(logits, label[:, None], axis=1)
-    return float(np.mean((~(logits < own)).sum(axis=1) <= k))
+    target = np.take_along_axis(logits, label[:, None], axis=1)
+    return float(np.mean((~(logits < target)).sum(axis=1) <= k))
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Mean over the classes that have samples of 2 TP / (2 TP + FP + FN)."""
-    right, true, said = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    """Mean of 2 TP / (2 TP + FP + FN) over the classes that have samples."""
+    right, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     present = true > 0
-    return float(np.mean(2 * right[present] / (true + said)[present]))
+    return float(np.mean(2 * right[present] / (true + predicted)[present]))
 
 
 def classification_metrics(logits: NDArray, label: NDArray) -> dict[str, float]:
-    """All figures of a classification, as shares of 1; logits [N, L], label int [N].
+    """All figures of a classification, as shares of 1.
 
-    class_accuracy: mean recall over the classes present; class_accuracy_absent_zero: the authors' reading of it.
+    class_accuracy is the mean recall over the classes with samples; class_accuracy_absent_zero counts the others as 0,
+    as the authors do.
+
+    Parameters
+    ----------
+    logits : [N, L].
+    label : int [N].
     """
     n_labels, predicted = logits.shape[1], logits.argmax(axis=1)
     return {
@@ -74,15 +93,20 @@ def classification_metrics(logits: NDArray, label: NDArray) -> dict[str, float]:
 
 
 def position_errors(predicted_m: NDArray, target_m: NDArray) -> NDArray[np.float64]:
-    """Euclidean distance of each estimate from the truth in metres; both [N, D]."""
+    """Euclidean distance of each estimate to the truth in metres; both [N, D]."""
     return np.linalg.norm(np.asarray(predicted_m, float) - np.asarray(target_m, float), axis=1)
 
 
 def position_metrics(predicted_m: NDArray, target_m: NDArray, axes: tuple[str, ...]) -> dict[str, float]:
-    """All figures of a positioning in metres; both [N, D], axes: D names.
+    """All figures of a positioning in metres.
 
-    mean_error_m, std_error_m (population, of the distance), median, p75 and p90; per axis the mean absolute error and
+    Mean, population standard deviation, median, p75 and p90 of the distance; for each axis the mean absolute error and
     the bias (mean of estimate minus truth).
+
+    Parameters
+    ----------
+    predicted_m, target_m : [N, D].
+    axes : D names.
     """
     error = position_errors(predicted_m, target_m)
     median, p75, p90 = np.percentile(error, PERCENTILES)
@@ -101,10 +125,12 @@ def position_metrics(predicted_m: NDArray, target_m: NDArray, axes: tuple[str, .
 
 
 def channel_errors(predicted: NDArray, target: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Per sample the mean over coefficients of |h^ - h|^2 and of |h|^2.
+    """For each sample, mean over the coefficients of |h^ - h|^2 and of |h|^2.
 
-    Both arguments complex [N, ...], or real [N, 2, ...] with the real part first, as the network and the caches have
-    them; there a coefficient is a pair, so its squared error is the sum of both parts'.
+    Parameters
+    ----------
+    predicted, target : complex [N, ...], or real [N, 2, ...] with the real part first, as the network and the caches
+        have them. A coefficient is then a pair, whose squared error is the sum of both parts'.
     """
     axes = tuple(range(1, predicted.ndim))
     parts = 1 if np.iscomplexobj(predicted) else 2
@@ -114,31 +140,39 @@ def channel_errors(predicted: NDArray, target: NDArray) -> tuple[NDArray[np.floa
 
 
 def decibels(ratio: ArrayLike) -> NDArray[np.float64]:
-    """10 log10, NaN where the ratio is not positive."""
+    """10 log10; NaN if the ratio is not positive."""
     ratio = np.asarray(ratio, float)
     return 10 * np.log10(ratio, out=np.full(ratio.shape, np.nan), where=ratio > 0)
 
 
 def channel_metrics(squared_error: NDArray, power: NDArray) -> dict[str, float]:
-    """mse: mean squared error; nmse_db: 10 log10(sum of errors / sum of powers). Both from [N] (channel_errors)."""
+    """mse: mean squared error; nmse_db: 10 log10(sum of errors / sum of powers). Both from [N], see channel_errors."""
     return {"mse": float(squared_error.mean()), "nmse_db": float(decibels(squared_error.sum() / power.sum()))}
 
 
 @dataclass(frozen=True)
 class SnrCurve:
-    """Channel error over signal-to-noise ratio: snr_db (centre of each bin), mse, nmse_db, n (samples); each [bins]."""
+    """Error of a channel estimator over SNR, in bins."""
 
     snr_db: NDArray[np.float64]
+    """Centre of each bin in dB, [bins]."""
     mse: NDArray[np.float64]
+    """Mean squared error."""
     nmse_db: NDArray[np.float64]
+    """Normalised mean squared error in dB."""
     n: NDArray[np.int64]
+    """Samples."""
 
 
 def over_snr(squared_error: NDArray, power: NDArray, snr_db: NDArray, width_db: float = 2.0) -> SnrCurve:
-    """MSE and NMSE in bins of `width_db` around the multiples of it; the three arrays [N].
+    """MSE and NMSE in bins around the multiples of `width_db`.
 
-    Bins without samples are left out. Samples whose SNR is not finite belong to no bin; they still count in
-    `channel_metrics`.
+    Bins without samples are left out. Samples whose SNR is not finite are in no bin; `channel_metrics` counts them.
+
+    Parameters
+    ----------
+    squared_error, power, snr_db : [N].
+    width_db : width of a bin in dB.
     """
     known = np.isfinite(snr_db)
     bins, member = np.unique(np.floor(snr_db[known] / width_db + 0.5), return_inverse=True)
@@ -149,19 +183,30 @@ def over_snr(squared_error: NDArray, power: NDArray, snr_db: NDArray, width_db: 
 
 
 def best_epoch(epochs: NDArray, values: NDArray, mode: str) -> int:
-    """The epoch with the best value, the first of equals: what the paper's Table III counts as convergence.
+    """The first epoch with the best value, as Table III of the paper counts convergence.
 
-    epochs, values: [E], NaN values (epochs without validation) left out; mode: "max" or "min". Raises
-    ConfigurationError when no value is finite.
+    Parameters
+    ----------
+    epochs, values : [E]; NaN values (epochs without validation) are left out.
+    mode : "max" or "min".
+
+    Raises
+    ------
+    ConfigurationError : no value is finite.
     """
     epochs, values = _finite(epochs, values, mode)
     return int(epochs[values.argmax() if mode == "max" else values.argmin()])
 
 
 def converged_epoch(epochs: NDArray, values: NDArray, mode: str, tolerance: float = 0.01) -> int:
-    """The first epoch whose value is within `tolerance` (a share of the best value's size) of the best of the run.
+    """The first epoch whose value is within `tolerance` of the best of the run.
 
-    Less of a lottery than `best_epoch`, which noise on a plateau moves by tens of epochs. Arguments as there.
+    It depends less on chance than `best_epoch`, which noise on a plateau moves by tens of epochs.
+
+    Parameters
+    ----------
+    epochs, values, mode : see `best_epoch`.
+    tolerance : share of the best value's size.
     """
     epochs, values = _finite(epochs, values, mode)
     best = values.max() if mode == "max" else values.min()
@@ -171,35 +216,37 @@ def converged_epoch(epochs: NDArray, values: NDArray, mode: str, tolerance: floa
 def _finite(epochs: NDArray, values: NDArray, mode: str) -> tuple[NDArray, NDArray]:
     if mode not in ("max", "min"):
         raise ConfigurationError("epochs to convergence", "mode", repr(mode), '"max" or "min"')
-    there = np.isfinite(values)
-    if not there.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         raise ConfigurationError(
             "epochs to convergence", "values", f"{len(values)} without a finite one", "one or more"
         )
-    return np.asarray(epochs)[there], np.asarray(values)[there]
+    return np.asarray(epochs)[finite], np.asarray(values)[finite]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it lies with the stated confidence; low and high are NaN where one value says nothing of spread.
-
-    n: values that it was made of; std: their sample standard deviation (n - 1), NaN for one.
-    """
+    """A mean and its confidence interval; the bounds are NaN if one value says nothing of the spread."""
 
     mean: float
+    """The mean."""
     low: float
+    """Lower bound."""
     high: float
+    """Upper bound."""
     n: int
+    """Number of values."""
     std: float
+    """Sample standard deviation (n - 1); NaN for one value."""
 
     @property
     def half(self) -> float:
-        """Half the interval's width: what stands behind a plus-minus sign."""
+        """Half the width of the interval."""
         return (self.high - self.low) / 2
 
 
 def seed_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Student's t interval of the mean over seeds; values [n], one figure per seed."""
+    """Student's t interval of the mean over seeds; values [n], one figure for each seed."""
     values = np.asarray(values, float)
     n, mean = len(values), float(values.mean())
     if n < 2:
@@ -210,9 +257,9 @@ def seed_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def difference_interval(values: ArrayLike, reference: ArrayLike, level: float = LEVEL) -> Interval:
-    """Welch's t interval of mean(values) - mean(reference), two sets of seeds of unequal spread; n counts both.
+    """Welch's t interval of mean(values) - mean(reference), for seeds of unequal spread.
 
-    NaN bounds when either has one seed only. `std` is the standard error of the difference.
+    n counts both sets. The bounds are NaN if either has one seed only. `std` is the standard error of the difference.
     """
     a, b = np.asarray(values, float), np.asarray(reference, float)
     mean, n = float(a.mean() - b.mean()), len(a) + len(b)
@@ -234,10 +281,18 @@ def bootstrap_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of one run's figure over its test samples: the spread of the test set, not of training.
+    """Percentile bootstrap of one run's figure over its test samples.
 
-    statistic(index) -> the figure of the samples at `index`; n: samples. With groups [n] (capture, person, position),
-    whole groups are drawn, because samples of one group are no independent evidence. Repeatable for a seed.
+    It shows the spread of the test set, not of training. The result is repeatable for a seed.
+
+    Parameters
+    ----------
+    statistic : from sample indices to the figure.
+    n : samples.
+    groups : [n] (capture, person, position); whole groups are drawn, because samples of a group depend on each other.
+    resamples : number of draws.
+    level : of the interval.
+    seed : of the draws.
     """
     rng = np.random.default_rng(seed)
     everything = np.arange(n)

@@ -1,31 +1,40 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run directory holds for the report, with its writer and reader; nothing else may write or parse these files.
+"""Files of a run directory for the report. Only the training loop and this module write or parse them.
 
-`config.json` (by the loop): an object with
-    name, command ("pretrain" | "finetune"), recipe, task, method ("probe" | "last" | "lora" | "all"), pretrained (name
-    or run directory of what it started from, "" from scratch), seed (int), args (object: every option, by name),
-    trainable_parameters (int). Optional: task_file, of a task that does not ship; watched and mode ("max" | "min"), the
-    validation column of metrics.csv that chose the weights. Anything else is carried along.
+config.json
+    Written by the training loop. An object with name, command ("pretrain", "finetune" or "train-channels"), recipe,
+    task, method ("probe", "last", "lora" or "all"), pretrained (name or run directory of the weights that it started
+    from; "" from scratch), seed (int), args (object: every option by name) and trainable_parameters (int).
+    Optional: task_file (of a task that does not ship); watched and mode ("max" or "min"), the column of metrics.csv
+    that selected the weights; extended_from (former lengths of a run that was extended, in epochs). Other fields are
+    kept.
 
-`metrics.csv` (by the loop): one row per validation or log line; columns `step`, `epoch` and any number of named
-    figures, empty where a row has none. `epoch` counts completed epochs: the row after the first epoch says 1.
+metrics.csv
+    Written by the training loop. One row for each epoch, with the columns step, epoch and any number of figures, empty
+    if a row has none. `epoch` counts completed epochs: the row after the first epoch has 1.
 
-`predictions.npz` (by the evaluator, through `write_evaluation`): no pickled arrays; N samples of one split in the order
-    of the cache, by kind:
-    classification  target int64 [N]; logits float32 [N, labels]
-    position        target_m, predicted_m float32 [N, axes], metres
-    channel         squared_error, power float64 [N]: per sample, mean over coefficients of |h^ - h|^2 and of |h|^2 in
-                    the units of the targets (`metrics.channel_errors`); snr_db float32 [N], NaN where unknown
-    pretraining     loss float64 [N]: eq. 13 per tile at the run's own mask ratio. Examples to draw, all or none:
-                    original float32 [K, C, H, W] in the range of the cache; ratio float32 [R]; for each i below R
-                    reconstruction_{i} float32 [K, C, H, W] (the decoder's answer, everywhere) and hidden_{i} bool
-                    [K, patches], row by row, True where the encoder did not see the patch
-    Any kind may add index int64 [N] (row of the cache), group (fixed-width strings [N]: samples of a group are not
-    independent, so confidence intervals draw whole groups) and snr_db.
+predictions.npz
+    Written by `write_evaluation`, without pickled arrays. N samples of one split in the order of the cache, by kind:
 
-`evaluation.json`: an object with
-    format (1), kind, task, split ("test" normally), n_samples, labels (classification), axes (position),
-    metrics {name: number or null}: those of `metrics.*_metrics`, null for a figure that does not exist,
+    classification
+        target int64 [N]; logits float32 [N, labels]
+    position
+        target_m, predicted_m float32 [N, axes], metres
+    channel
+        squared_error, power float64 [N]: mean over the coefficients of |h^ - h|^2 and of |h|^2, in units of the targets
+        (`metrics.channel_errors`); snr_db float32 [N], NaN if unknown
+    pretraining
+        loss float64 [N]: eq. 13 for each tile at the run's mask ratio. Examples to draw, all or none: original float32
+        [K, C, H, W] in the range of the cache; ratio float32 [R]; for each i below R reconstruction_{i} float32 [K, C,
+        H, W] (the decoder's output for all patches) and hidden_{i} bool [K, patches], row by row, True for masked
+        patches
+
+    Any kind may add index int64 [N] (row of the cache), group (fixed-width strings [N]: samples of a group depend on
+    each other, so confidence intervals draw whole groups) and snr_db.
+
+evaluation.json
+    An object with format (1), kind, task, split (usually "test"), n_samples, labels (classification), axes (position),
+    metrics {name: number or null} from `metrics.*_metrics` (null: no such figure),
     headline: the metric that the tables show (HEADLINES), interval [low, high] or null: its 95 % bootstrap interval
     over samples, baselines {name: {snr_db: [...], mse: [...], nmse_db: [...]}}: curves of other estimators on the same
     samples (channel), predictions_sha256: of predictions.npz, so that the pair is known to belong together.
@@ -34,20 +43,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
-import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.atomic_file import atomic_path, write_atomically
 from wavesfm_core.errors import InputError
+from wavesfm_core.hashing import file_sha256
 
+from ..models.run_layout import read_object
 from .metrics import (
     bootstrap_interval,
     channel_metrics,
@@ -72,19 +82,30 @@ Curves = Mapping[str, Mapping[str, list[float]]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run on one split: what evaluation.json says, and `arrays`, those of predictions.npz."""
+    """One run on one split: the contents of evaluation.json and predictions.npz."""
 
     kind: str
+    """Kind of the task."""
     task: str
+    """Name of the task."""
     split: str
+    """Part of the data."""
     n_samples: int
+    """Samples."""
     metrics: dict[str, float]
+    """Figures of merit by name; NaN for one that does not exist."""
     headline: str
+    """Metric that the tables show."""
     interval: tuple[float, float] | None
+    """95 % bootstrap interval of the headline over samples."""
     labels: tuple[str, ...] = ()
+    """Labels of a classification."""
     axes: tuple[str, ...] = ()
+    """Axes of a position."""
     baselines: Curves = field(default_factory=dict)
+    """Curves of other estimators on the same samples."""
     arrays: Arrays = field(default_factory=dict, repr=False)
+    """Contents of predictions.npz."""
 
 
 # kind -> array -> (kinds of dtype, dimensions); all have N rows
@@ -108,16 +129,23 @@ def write_evaluation(
     axes: tuple[str, ...] = (),
     baselines: Curves | None = None,
 ) -> Evaluation:
-    """Compute the metrics of `arrays`, write predictions.npz and evaluation.json, each atomically, and return both.
+    """Compute the metrics, and write predictions.npz and evaluation.json, each atomically.
 
-    Arguments as the module says. Raises InputError for arrays that are missing, of another shape or dtype, not finite,
-    or contradict the labels or axes: nothing is written then; and where there is no room.
+    Parameters
+    ----------
+    run_dir : where the files go.
+    kind, task, split, arrays, labels, axes, baselines : see the module.
+
+    Raises
+    ------
+    InputError : arrays that are missing, of another shape or dtype, not finite, or that contradict labels or axes
+        (nothing is written then); or there is no room.
     """
     path = run_dir / "predictions.npz"
     n = _check(path, kind, arrays, labels, axes)
     figures, statistic = _figures(kind, arrays, axes)
     bounds = bootstrap_interval(statistic, n, arrays.get("group"))
-    made = Evaluation(
+    evaluation = Evaluation(
         kind=kind,
         task=task,
         split=split,
@@ -132,20 +160,23 @@ def write_evaluation(
         },
         arrays=dict(arrays),
     )
-    _check_baselines(run_dir / "evaluation.json", made.baselines)
-    _write(path, lambda file: np.savez_compressed(file, **arrays))
-    digest = _sha256(path)
-    values = {k: v for k, v in asdict(made).items() if k != "arrays"}
+    _check_baselines(run_dir / "evaluation.json", evaluation.baselines)
+    with _writing(path), atomic_path(path) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    digest = file_sha256(path)
+    values = {k: v for k, v in asdict(evaluation).items() if k != "arrays"}
     text = json.dumps(_plain({"format": FORMAT, **values, "predictions_sha256": digest}), indent=1, allow_nan=False)
-    _write(run_dir / "evaluation.json", lambda file: file.write(text.encode() + b"\n"))
-    return made
+    with _writing(path):
+        write_atomically(run_dir / "evaluation.json", text + "\n")
+    return evaluation
 
 
 def read_evaluation(run_dir: Path) -> Evaluation:
-    """Read what `write_evaluation` left, strictly.
+    """Read what `write_evaluation` wrote, strictly.
 
-    Raises InputError for a file that is missing, damaged, of another format, or whose predictions are not those that
-    the metrics were computed from.
+    Raises
+    ------
+    InputError : a file is missing, damaged, of another format, or the predictions are not those of the metrics.
     """
     path = run_dir / "evaluation.json"
     values = read_object(path)
@@ -173,19 +204,6 @@ def read_evaluation(run_dir: Path) -> Evaluation:
     )
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises InputError when the file is missing, no JSON, or no object."""
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(path, "file", "nothing", "a JSON file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(path, "content", str(error), "JSON") from None
-    if not isinstance(values, dict):
-        raise InputError(path, "content", type(values).__name__, "an object")
-    return values
-
-
 def _figures(kind: str, arrays: Arrays, axes: tuple[str, ...]) -> tuple[dict[str, float], Callable[[NDArray], float]]:
     """The metrics, and the headline as a function of sample indices."""
     if kind == "classification":
@@ -205,7 +223,7 @@ def _figures(kind: str, arrays: Arrays, axes: tuple[str, ...]) -> tuple[dict[str
 
 
 def _check(path: Path, kind: str, arrays: Arrays, labels: tuple[str, ...], axes: tuple[str, ...]) -> int:
-    """Number of samples, or InputError for the first thing that is wrong."""
+    """Number of samples, or InputError for the first fault."""
     if kind not in _REQUIRED:
         raise InputError(path, "kind", repr(kind), f"one of {', '.join(_REQUIRED)}")
     n = None
@@ -300,8 +318,8 @@ def _check_baselines(path: Path, baselines: Any) -> None:
 
 def _read_arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
     if not path.is_file():
-        raise InputError(path, "file", "nothing", "the predictions that evaluation.json speaks of")
-    if (found := _sha256(path)) != digest:
+        raise InputError(path, "file", "nothing", "the predictions that evaluation.json was computed from")
+    if (found := file_sha256(path)) != digest:
         raise InputError(path, "sha256", found[:12] + "...", f"{digest[:12]}..., as evaluation.json says")
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -310,24 +328,12 @@ def _read_arrays(path: Path, digest: str) -> dict[str, NDArray[Any]]:
         raise InputError(path, "content", error, "arrays without pickled objects") from None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """A whole file, or what was there before and InputError."""
-    partial = path.with_name(path.name + ".partial")
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise InputError(path, "writing", error.strerror or error, "room on the disk and the right to write") from None
 
 

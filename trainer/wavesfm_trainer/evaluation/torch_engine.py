@@ -20,11 +20,12 @@ from wavesfm_core.heads import make_head
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.power_gate import PowerGate
 
-from .trained_run import WEIGHTS, TrainedTask, pilot_grids, read_task_run, task_spec
+from ..models.run_layout import WEIGHTS
+from .trained_run import TrainedTask, load_task_run, pilot_grids, task_spec
 
 
 def open_device(name: str) -> torch.device:
-    """The device of that name, "auto" for CUDA where it is; ConfigurationError for one that is not there."""
+    """The torch device of a name; "auto" is CUDA if there is one. ConfigurationError for one that this host lacks."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -33,13 +34,20 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0][:120]
         raise ConfigurationError(
-            "torch", "device", f"{name} ({reason})", "auto, cpu, or a device that is there"
+            "torch", "device", f"{name} ({reason})", "auto, cpu, or a device of this host"
         ) from None
     return device
 
 
 class TorchEngine:
-    """A trained model behind core's engine interface, in float32: what a bundle's engine must equal."""
+    """A trained model behind core's engine interface, in float32: the reference of every engine.
+
+    Parameters
+    ----------
+    model : set to eval mode and moved to the device.
+    output : name of its output.
+    device : name of the device, see `open_device`.
+    """
 
     relative_tolerance = 0.0
 
@@ -50,18 +58,18 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        """See `Engine.run`; inputs: tile, and log10_rate or snr_db where the model takes one."""
-        given = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
-        outputs = self._model(given["tile"], given.get("snr_db", given.get("log10_rate")))
+        """See `Engine.run`. Inputs: tile, and log10_rate or snr_db if the model takes one."""
+        tensors = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
+        outputs = self._model(tensors["tile"], tensors.get("snr_db", tensors.get("log10_rate")))
         return {self._output: outputs.float().cpu().numpy()}
 
     def close(self) -> None:
-        """See `Engine.close`: nothing, the model is the caller's."""
+        """See `Engine.close`. Does nothing: the caller owns the model."""
 
 
 def run_pipeline(run: Path | str, device: str = "cpu") -> Pipeline:
-    """A fine-tuned run behind the same pipeline as its bundle, with torch for the engine. Raises WeightsError."""
-    trained = read_task_run(run)
+    """Wrap a fine-tuned run as the pipeline of its bundle, with torch as the engine. Raises WeightsError."""
+    trained = load_task_run(run)
     bundle = _unexported(trained)
     preprocess = trained.preprocess
     geometry = preprocess if isinstance(preprocess, SpectrogramSpec) else None
@@ -76,20 +84,28 @@ def _unexported(trained: TrainedTask) -> Bundle:
 
 
 def open_pipeline(model: Path | str, device: str = "auto") -> Pipeline:
-    """The pipeline of a bundle's directory, or of a run's; device: of core's engines, or of torch for a run."""
+    """Open the pipeline of a bundle or of a run.
+
+    Parameters
+    ----------
+    model : directory of the bundle or of the run.
+    device : device of core's engines for a bundle, of torch for a run.
+    """
     if (Path(model) / SPEC).is_file():
         return Pipeline.open(model, device=device)
     return run_pipeline(model, device)
 
 
 def open_channel_pipeline(model: Path | str, device: str = "auto") -> ChannelPipeline:
-    """`open_pipeline` for channels: a bundle's directory, or a run's, of a model that estimates slots.
+    """`open_pipeline` for models that estimate slots.
 
-    Raises ConfigurationError for a model of anything else.
+    Raises
+    ------
+    ConfigurationError : the model is of another kind.
     """
     if (Path(model) / SPEC).is_file():
         return ChannelPipeline.open(model, device=device)
-    trained = pilot_grids(read_task_run(model))
+    trained = pilot_grids(load_task_run(model))
     if not isinstance(trained.preprocess, PilotGridSpec):
         expected = "a channel estimator (wavesfm-train train-channels, or finetune channel-estimation)"
         raise ConfigurationError(model, "run", f"{trained.head.task} of {trained.preprocess.kind}s", expected)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run read back: its model, what its numbers mean, and all of it behind core's pipeline."""
+"""Load a training run: its model and the meaning of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -29,27 +29,25 @@ from ..data.tasks import read_task, task_names
 from ..models import registry, weights
 from ..models.channel_model import ChannelModel
 from ..models.mae import MaskedAutoencoder
-from ..models.task_model import TaskModel
+from ..models.run_layout import read_config, weights_file
+from ..models.task_model import OUTPUTS, TaskModel
 from ..models.weights import WeightsError
-from .run_files import read_object
-
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
-OUTPUTS = {"classification": "logits", "position": "position", "channel": "channel"}
 
 
 @dataclass(frozen=True)
 class TrainedTask:
-    """A fine-tuned model, in eval mode on the CPU.
-
-    directory: of the run, or the folder that the weights file lies in; preprocess: with the statistics of the data that
-    it was trained on; head: what its outputs mean; config: config.json, empty where there is none.
-    """
+    """A fine-tuned model in eval mode on the CPU."""
 
     directory: Path
+    """Run directory, or the folder of the weights file."""
     model: TaskModel | ChannelModel
+    """The model."""
     preprocess: Preprocess
+    """Preprocessing with the statistics of the training data."""
     head: HeadSpec
+    """Meaning of the outputs."""
     config: Mapping[str, Any]
+    """Contents of config.json; empty if there is none."""
 
     @property
     def output(self) -> str:
@@ -58,41 +56,42 @@ class TrainedTask:
 
     @property
     def takes_rate(self) -> bool:
-        """Whether a bundle of this model has the sample rate for an input: only where a stream has one to give."""
+        """True if a bundle of this model has the sample rate as an input."""
         return self.model.encoder_args.rate_input and "log10_rate" in self.preprocess.side_inputs
 
 
 @dataclass(frozen=True)
 class TrainedEncoder:
-    """A pre-trained model, in eval mode on the CPU; preprocess: by the names of the data sets that it has seen."""
+    """A pre-trained model in eval mode on the CPU."""
 
     directory: Path
+    """Run directory, or the folder of the weights file."""
     model: MaskedAutoencoder
+    """The model."""
     preprocess: Mapping[str, Preprocess]
+    """Preprocessing by the names of the data sets that were trained on."""
     config: Mapping[str, Any]
+    """Contents of config.json; empty if there is none."""
 
 
-def weights_file(path: Path) -> Path:
-    """The weights of a run directory, or the file itself."""
-    return path / WEIGHTS if path.is_dir() else path
+def load_run(run: Path | str) -> TrainedTask | TrainedEncoder:
+    """Load a run directory or a weights file.
 
-
-def read_run(run: Path | str) -> TrainedTask | TrainedEncoder:
-    """Read a run directory or a weights file, strictly.
-
-    Raises WeightsError: no file, a damaged one, or one that does not say what its numbers mean (imported weights, that
-    nothing was fine-tuned on yet); InputError for a config.json that is none.
+    Raises
+    ------
+    WeightsError : no such file, a damaged one, or one without head and preprocessing (imported weights that were not
+        fine-tuned yet).
+    InputError : config.json cannot be read.
     """
     path = weights_file(Path(run))
     record = registry.read(path)
     model = registry.load(path)
-    there = path.parent / CONFIG
-    config = read_object(there) if there.is_file() else {}
+    config = read_config(path)
     if isinstance(model, MaskedAutoencoder):
         return TrainedEncoder(path.parent, model, _specs_of_data(record), config)
     for name in ("head", "preprocess"):
         if name not in record.extra:
-            raise WeightsError(path, name, "nothing", "what wavesfm-train finetune leaves beside the weights")
+            raise WeightsError(path, name, "nothing", "weights written by wavesfm-train finetune")
     try:
         head = from_dict(HeadSpec, record.extra["head"], f"{path}: head")
         preprocess = preprocess_from_dict(record.extra["preprocess"], f"{path}: preprocess")
@@ -102,9 +101,9 @@ def read_run(run: Path | str) -> TrainedTask | TrainedEncoder:
     return TrainedTask(path.parent, model, preprocess, head, config)
 
 
-def read_task_run(run: Path | str) -> TrainedTask:
-    """`read_run` of a fine-tuned model; WeightsError for a pre-trained one."""
-    trained = read_run(run)
+def load_task_run(run: Path | str) -> TrainedTask:
+    """Load a fine-tuned model, see `load_run`. WeightsError for a pre-trained one."""
+    trained = load_run(run)
     if isinstance(trained, TrainedEncoder):
         raise WeightsError(run, "kind", "masked_autoencoder", "a fine-tuned task (wavesfm-train finetune)")
     return trained
@@ -124,7 +123,7 @@ def _specs_of_data(record: weights.Weights) -> dict[str, Preprocess]:
 
 
 def _check_fit(path: Path, model: TaskModel | ChannelModel, preprocess: Preprocess, head: HeadSpec) -> None:
-    """What weights, preprocessing and head say of shapes must be one story."""
+    """Require that weights, preprocessing and head agree on shapes."""
     if isinstance(model, ChannelModel):
         if (preprocess, head) != (model.preprocess, model.task_head):
             raise WeightsError(path, "preprocess, head", "those of another numerology", "those of the model's")
@@ -134,20 +133,20 @@ def _check_fit(path: Path, model: TaskModel | ChannelModel, preprocess: Preproce
     if channels not in args.channels or (height, width) != (args.image, args.image):
         expected = f"{' or '.join(map(str, args.channels))} x {args.image} x {args.image}, as the model takes"
         raise WeightsError(path, "preprocess", f"{channels} x {height} x {width}", expected)
-    given = (task.n_outputs,) if task.head == "linear" else (2, task.grid[0], task.grid[1] * task.grid[2])
-    if head.output_shape != given:
-        raise WeightsError(path, f"head of {head.task}", f"{head.output_shape}", f"{given}, the model's outputs")
+    outputs = (task.n_outputs,) if task.head == "linear" else (2, task.grid[0], task.grid[1] * task.grid[2])
+    if head.output_shape != outputs:
+        raise WeightsError(path, f"head of {head.task}", f"{head.output_shape}", f"{outputs}, the model's outputs")
 
 
 def task_spec(trained: TrainedTask, name: str) -> BundleSpec:
-    """The contract of a trained task as far as the run knows it: no tolerance measured, no licence, no rates."""
+    """Contract of a trained task as far as the run knows it: without tolerance, licence and sample rates."""
     tile = TensorSpec("tile", (-1, *trained.preprocess.tile_shape), "tile")
-    beside = {"log10_rate": trained.takes_rate, "snr_db": isinstance(trained.model, ChannelModel)}
+    side_inputs = {"log10_rate": trained.takes_rate, "snr_db": isinstance(trained.model, ChannelModel)}
     packages = ("torch", "wavesfm-core", "wavesfm-trainer")
     return BundleSpec(
         name=name,
         preprocess=trained.preprocess,
-        inputs=(tile, *(TensorSpec(name, (-1, 1), name) for name, taken in beside.items() if taken)),
+        inputs=(tile, *(TensorSpec(name, (-1, 1), name) for name, taken in side_inputs.items() if taken)),
         outputs=(TensorSpec(trained.output, (-1, *trained.head.output_shape)),),
         head=trained.head,
         sha256="",
@@ -160,15 +159,19 @@ def task_spec(trained: TrainedTask, name: str) -> BundleSpec:
 
 
 def task_in(config: Mapping[str, Any]) -> str:
-    """What `tasks.read_task` takes for the task of a run: a file of the user's own, else its name."""
+    """The argument of `tasks.read_task` for the task of a run: a file of the user's own, otherwise a name."""
     return str(config.get("task_file") or config.get("task") or "")
 
 
 def pilot_grids(trained: TrainedTask) -> TrainedTask:
-    """A channel estimator with the grid of a slot for its input, whatever it was trained on.
+    """A channel estimator with the grid of a slot as its input, whatever it was trained on.
 
-    Weights of task channel-estimation know an image; the numerology that the image is of is the option "numerology" of
-    the task that they learnt. Anything else comes back as it is. Raises WeightsError for a numerology of another grid.
+    A model of task channel-estimation takes an image; the task's option "numerology" names the slots that the image is
+    of. Other models are returned unchanged.
+
+    Raises
+    ------
+    WeightsError : the numerology has another grid.
     """
     if trained.head.task != "channel" or not isinstance(trained.preprocess, ImageSpec):
         return trained
@@ -183,12 +186,12 @@ def pilot_grids(trained: TrainedTask) -> TrainedTask:
 
 
 def covariances_of(models: Iterable[Path]) -> Covariances:
-    """Those that the first of these runs or bundles brings along; ConfigurationError where none does."""
+    """Covariances of the first of these runs or bundles that has any. ConfigurationError if none has."""
     for path in models:
         if (path / SPEC).is_file():
             bundle = Bundle.open(path)
             if bundle.spec.covariances:
                 return bundle.covariances()
-        elif isinstance(model := read_task_run(path).model, ChannelModel):
+        elif isinstance(model := load_task_run(path).model, ChannelModel):
             return model.covariances()
     raise ConfigurationError("compare-channels", "--covariances", "nothing", "a file: no model brings covariances")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Golden inputs of a bundle: recordings of the generator, raw arrays or generated ones."""
+"""Golden inputs of a bundle: recordings of the signal generator, raw arrays of a data set, or generated ones."""
 
 from __future__ import annotations
 
@@ -27,37 +27,67 @@ from ..evaluation.trained_run import TrainedTask
 from ..signals.dataset import SignalDataset
 
 GOLDEN_SEED = 977
-
-
 GOLDEN_IQ = 6
-
-
+"""Recordings in a bundle of spectrograms."""
 GOLDEN_ARRAYS = 3
+"""Arrays or slots in a bundle of images or pilot grids."""
+ROWS, COLUMNS = 56, 112
+"""Size of a generated array."""
+PATHS = 5
+"""Paths of a generated slot's channel."""
 
 
-MADE_ROWS = 56
+def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray] | None = None) -> Golden:
+    """Prepare golden inputs and compute torch's outputs for them.
 
+    Parameters
+    ----------
+    trained
+        Model and preprocessing.
+    spec
+        Contract of the bundle.
+    arrays
+        Golden inputs of a model of images, float32 [channels, rows, columns] each; None: those of GOLDEN_SOURCES.
 
-MADE_COLUMNS = 112  # rows and columns of a generated golden array
+    Returns
+    -------
+    Inputs, the tiles that they are prepared to, and the outputs.
 
-
-MADE_PATHS = 5
+    Raises
+    ------
+    ConfigurationError
+        Arrays for another kind of model, or an empty list of them.
+    """
+    preprocess = trained.preprocess
+    if arrays is not None and preprocess.kind != ImageSpec.kind:
+        expected = f"none for a {preprocess.kind} model, whose golden inputs are generated"
+        raise ConfigurationError("export", "arrays", f"{len(arrays)}", expected)
+    if arrays is not None and not arrays:
+        raise ConfigurationError("export", "arrays", "none", "at least one, or None for generated ones")
+    if arrays is None:
+        inputs, rates = GOLDEN_SOURCES[preprocess.kind].generate(preprocess)
+    else:
+        inputs, rates = arrays, np.zeros(len(arrays))
+    tiles = tuple(prepare(one, preprocess, f"golden input {i}") for i, one in enumerate(inputs))
+    golden = Golden(tuple(inputs), rates, tiles, {})
+    outputs = TorchEngine(trained.model, trained.output).run(golden_inputs(spec, golden))
+    return replace(golden, outputs=outputs)
 
 
 def raw_arrays(task: Task, root: Path, count: int = GOLDEN_ARRAYS) -> list[NDArray[np.float32]]:
-    """Raw arrays of a data set in its published layout, evenly from its files: for golden tiles. Raises InputError."""
+    """Read raw arrays of a data set in its published layout, evenly spaced over its files. Raises InputError."""
     raws = list(open_reader(task.reader, f"task {task.name}").read(Path(root), task))
     rows = np.unique(np.linspace(0, len(raws) - 1, count).round().astype(int))
     return [raws[row].load(task.channels) for row in rows]
 
 
-def made_arrays(spec: ImageSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_SEED) -> list[NDArray[np.float32]]:
-    """Arrays float32 [channels, MADE_ROWS, MADE_COLUMNS] whose tiles have about mean 0 and deviation 1.
+def generated_arrays(spec: ImageSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_SEED) -> list[NDArray[np.float32]]:
+    """Generate arrays float32 [channels, ROWS, COLUMNS] whose tiles have about mean 0 and deviation 1.
 
-    Smooth random fields, no signals: they show that a model computes what it did, not that it is any good.
+    Synthetic regression inputs (smooth random fields); not representative data.
     """
     rng = np.random.default_rng(seed)
-    coarse = (spec.channels, MADE_ROWS // 8, MADE_COLUMNS // 8)
+    coarse = (spec.channels, ROWS // 8, COLUMNS // 8)
     mean, std = (np.reshape(v, (-1, 1, 1)) for v in (spec.mean, spec.std))
     arrays = []
     for _ in range(count):
@@ -71,19 +101,29 @@ def made_arrays(spec: ImageSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_
     return arrays
 
 
-def made_grids(
+def generated_grids(
     spec: OFDMSpec, count: int = GOLDEN_ARRAYS, seed: int = GOLDEN_SEED, snrs_db: Sequence[float] = (0.0, 10.0, 20.0)
 ) -> list[NDArray[np.complex64]]:
-    """Received slots complex64 [A, S, F] of power about 1: pilots alone, over a few paths within the prefix, in noise.
+    """Generate received slots complex64 [A, S, F] of power about 1.
 
-    They show that a model computes what it did, not that it is any good. snrs_db: in turn.
+    Pilots alone, over PATHS paths within the cyclic prefix, in noise. Synthetic regression inputs; not representative
+    data.
+
+    Parameters
+    ----------
+    spec
+        Slot parameters.
+    count, seed
+        Number of slots and seed of all random numbers.
+    snrs_db
+        Signal-to-noise ratios in dB, used in turn.
     """
     rng = np.random.default_rng(seed)
     grids = []
     for i in range(count):
-        delays = rng.uniform(0, min(spec.prefix_samples) / spec.fft_size / 2, (MADE_PATHS, 1))
-        turns = rng.uniform(-1e-3, 1e-3, (MADE_PATHS, 1))
-        gains = rng.normal(size=(spec.antennas, MADE_PATHS, 2)) @ np.array([1, 1j]) / np.sqrt(2 * MADE_PATHS)
+        delays = rng.uniform(0, min(spec.prefix_samples) / spec.fft_size / 2, (PATHS, 1))
+        turns = rng.uniform(-1e-3, 1e-3, (PATHS, 1))
+        gains = rng.normal(size=(spec.antennas, PATHS, 2)) @ np.array([1, 1j]) / np.sqrt(2 * PATHS)
         over_time = np.exp(2j * np.pi * turns * np.arange(spec.symbols))
         channel = np.einsum("ap,ps,pf->asf", gains, over_time, np.exp(-2j * np.pi * delays * spec.frequencies))
         noise = rng.normal(size=(*spec.grid_shape, 2)) @ np.array([1, 1j]) / np.sqrt(2)
@@ -94,7 +134,7 @@ def made_grids(
 
 
 def generated_iq(spec: SpectrogramSpec) -> tuple[list[NDArray[np.complex64]], NDArray[np.float64]]:
-    """Short recordings of several classes of the generator, and their rates in Hz."""
+    """Generate short recordings of several signal classes; returns them and their rates in Hz."""
     shortest = spec.min_samples
     dataset = SignalDataset(GOLDEN_SEED, shortest * 3, shortest, partial_share=1.0, snr_db=(10, 25))
     step = max(1, len(dataset.labels) // GOLDEN_IQ)
@@ -104,41 +144,22 @@ def generated_iq(spec: SpectrogramSpec) -> tuple[list[NDArray[np.complex64]], ND
 
 @dataclass(frozen=True)
 class GoldenSource:
-    """Where golden inputs come from that nobody has given."""
+    """Generator of the golden inputs of one kind of preprocessing."""
 
-    make: Callable[[Any], tuple[Sequence[NDArray], NDArray[np.float64]]]
-    """Of the preprocessing: n inputs and their rates in Hz, 0 for none."""
+    generate: Callable[[Any], tuple[Sequence[NDArray], NDArray[np.float64]]]
+    """From the preprocessing to n inputs and their rates in Hz, 0 if there is none."""
     words: str
-    """For the model card."""
+    """Description for the model card."""
 
 
 GOLDEN_SOURCES = {
     SpectrogramSpec.kind: GoldenSource(generated_iq, "generated IQ"),
     ImageSpec.kind: GoldenSource(
-        lambda spec: (made_arrays(spec), np.zeros(GOLDEN_ARRAYS)), "made-up arrays, which are no measurements"
+        lambda spec: (generated_arrays(spec), np.zeros(GOLDEN_ARRAYS)), "generated arrays, which are no measurements"
     ),
     PilotGridSpec.kind: GoldenSource(
-        lambda spec: (made_grids(spec.numerology), np.zeros(GOLDEN_ARRAYS)), "made-up slots, which are no measurements"
+        lambda spec: (generated_grids(spec.numerology), np.zeros(GOLDEN_ARRAYS)),
+        "generated slots, which are no measurements",
     ),
 }
 """By PreprocessSpec.kind."""
-
-
-def make_golden(trained: TrainedTask, spec: BundleSpec, arrays: Sequence[NDArray] | None = None) -> Golden:
-    """Inputs, the tiles that they are prepared to, and torch's outputs for them.
-
-    arrays: golden inputs of a model of images; None: those of GOLDEN_SOURCES. Raises ConfigurationError for arrays with
-    another kind of model, and for none.
-    """
-    preprocess = trained.preprocess
-    if arrays is not None and preprocess.kind != ImageSpec.kind:
-        expected = f"none for a {preprocess.kind} model, whose golden inputs are generated"
-        raise ConfigurationError("export", "arrays", "given", expected)
-    if arrays is not None and not arrays:
-        raise ConfigurationError("export", "arrays", "none", "at least one, or None for made-up ones")
-    made = GOLDEN_SOURCES[preprocess.kind].make(preprocess) if arrays is None else (arrays, np.zeros(len(arrays)))
-    inputs, rates = made
-    tiles = tuple(prepare(one, preprocess, f"golden input {i}") for i, one in enumerate(inputs))
-    golden = Golden(tuple(inputs), rates, tiles, {})
-    outputs = TorchEngine(trained.model, trained.output).run(golden_inputs(spec, golden))
-    return replace(golden, outputs=outputs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""README.md of a bundle: what it does, what it was trained on, how good it is, and where it must not be trusted."""
+"""Model card (README.md) of a bundle: purpose, training data, figures of merit and limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..evaluation.trained_run import TrainedTask
 from ..models.task_model import TaskArgs
 from ..report.tables import channel_table
 
-WHAT = {
+PURPOSE = {
     "classification": "Names one of {n} classes, with probabilities.",
     "position": "Estimates a position along {axes} in metres.",
     "channel": "Estimates a MIMO-OFDM channel, complex [{grid}] (antennas, symbols, subcarriers).",
@@ -25,34 +25,51 @@ WHAT = {
 LIMITS = {
     "classification": "It answers with one of its labels whatever it sees; a threshold on the confidence turns weak "
     'answers into "unknown".',
-    "position": "It was trained between {corners}; what it says of a place outside is a guess, and so is what it says "
-    "of another site or another set of base stations.",
+    "position": "It was trained between {corners}; its answers for places outside, for another site or for another set "
+    "of base stations are guesses.",
     "channel": "It knows the pilots, the grid and the signal-to-noise ratios that it was trained with, and no others.",
 }
 
 
 def make_card(
     trained: TrainedTask,
-    learnt: TaskArgs | None,
+    task_args: TaskArgs | None,
     spec: BundleSpec,
     arithmetic: str,
     engine: str,
     golden_of: str,
     evaluation: Evaluation | None,
 ) -> str:
-    """The card's Markdown.
+    """Write the card.
 
-    learnt: what was trained, as it was before adapters were merged, None for a channel estimator of slots; engine:
-    which gave torch's numbers; golden_of: what the golden tiles are of; evaluation: of the run, None where there is
-    none.
+    Parameters
+    ----------
+    trained
+        The run.
+    task_args
+        What was trained, before adapters were merged; None for a channel estimator of slots.
+    spec
+        Contract of the bundle.
+    arithmetic
+        Description of the graph's arithmetic.
+    engine
+        Description of the engine that gave torch's outputs.
+    golden_of
+        Description of the golden inputs.
+    evaluation
+        Of the run; None if there is none.
+
+    Returns
+    -------
+    The card in Markdown.
     """
     head = spec.head
     parts = [
         f"# {spec.name}",
-        WHAT[head.task].format(n=len(head.labels), axes=", ".join(head.axes), grid=" x ".join(map(str, head.grid))),
+        PURPOSE[head.task].format(n=len(head.labels), axes=", ".join(head.axes), grid=" x ".join(map(str, head.grid))),
         _table(trained, spec, arithmetic),
         f"**Training data.** {spec.training_data}{_split(trained)}",
-        f"**Training.** {_training(trained, learnt)}",
+        f"**Training.** {_training(trained, task_args)}",
         f"**How good.** {_compared(trained) or _figures(evaluation)}",
         f"**What it is not for.** {_limits(spec.head)} {spec.preprocess.limits()}",
         f"**Export.** The outputs equal those of the trained model in float32 within {spec.tolerance:.2g} on {engine}, "
@@ -87,7 +104,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _split(trained: TrainedTask) -> str:
-    """How the run's data were split, from its own record; no paths, which are the training machine's."""
+    """How the run's data were split, without paths, which are the training machine's."""
     path = trained.directory / "split.json"
     if not path.is_file():
         return ""
@@ -101,33 +118,19 @@ def _split(trained: TrainedTask) -> str:
     return "".join(sentences[:1])
 
 
-def pools_of(trained: TrainedTask) -> str:
-    """The scenarios whose simulated channels a run saw, from its own record; "" where it saw none."""
-    said = []
-    for pool in trained.config.get("data", {}).get("training", {}).values():
-        scenario = pool.get("scenario")
-        if isinstance(scenario, dict):
-            spread_s = scenario.get("delay_spread_s")
-            spread = f", delay spread {spread_s * 1e9:g} ns" if spread_s else ""
-            carrier = f"{scenario.get('carrier_hz', 0) / 1e9:g} GHz"
-            speed = f"{scenario.get('speed_m_per_s', 0):g} m/s"
-            said.append(f"{pool.get('examples')} slots of {scenario.get('model')} at {carrier}, {speed}{spread}")
-    return "; ".join(said)
-
-
-def _training(trained: TrainedTask, learnt: TaskArgs | None) -> str:
-    if learnt is None:
-        start = "Trained from LMMSE in space, time and frequency on, which it is without training: all weights"
+def _training(trained: TrainedTask, task_args: TaskArgs | None) -> str:
+    if task_args is None:
+        start = "Trained from a start that equals LMMSE in space, time and frequency: all weights"
         slots = next(iter(trained.config.get("data", {}).get("training", {}).values()), {}).get("slots", {})
         snrs = slots.get("snr_db")
         noise = f", at an SNR of {snrs[0]:g} to {snrs[1]:g} dB" if snrs else ""
-        return f"{start}{_options(trained)}{noise}. It has the signal-to-noise ratio that the pilots show for an input."
+        return f"{start}{_options(trained)}{noise}. The signal-to-noise ratio measured at the pilots is an input."
     how = {
         "probe": "the head only",
-        "last": f"the last {learnt.last_blocks} blocks and the head",
-        "lora": f"adapters of rank {learnt.lora_rank} (alpha {learnt.lora_alpha:g}) and the head, merged here",
+        "last": f"the last {task_args.last_blocks} blocks and the head",
+        "lora": f"adapters of rank {task_args.lora_rank} (alpha {task_args.lora_alpha:g}) and the head, merged here",
         "all": "all weights",
-    }[learnt.trainable]
+    }[task_args.trainable]
     start = "from pre-trained weights" if trained.model.pretrained else "from scratch"
     return f"Trained {start}: {how}{_options(trained)}."
 
@@ -139,7 +142,7 @@ def _options(trained: TrainedTask) -> str:
 
 
 def _compared(trained: TrainedTask) -> str:
-    """What `wavesfm-train compare-channels` left in the run's directory; "" where it did not."""
+    """The tables of `wavesfm-train compare-channels` in the run's directory; "" if there are none."""
     path = trained.directory / COMPARISON
     if not path.is_file():
         return ""
@@ -152,7 +155,7 @@ def _compared(trained: TrainedTask) -> str:
 
 def _figures(evaluation: Evaluation | None) -> str:
     if evaluation is None:
-        return "Not evaluated: the run it is from has no evaluation.json."
+        return "Not evaluated: the run has no evaluation.json."
     rows = [
         f"| {name} | {value:.4g} |" if math.isfinite(value) else f"| {name} | - |"
         for name, value in evaluation.metrics.items()

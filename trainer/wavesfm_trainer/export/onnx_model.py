@@ -1,28 +1,52 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A task model as ONNX: a dynamic batch, weights of half the size where asked for, nothing of the machine in it."""
+"""A task model as ONNX with a dynamic batch, and without anything of the machine that wrote it."""
 
 from __future__ import annotations
-
-from io import BytesIO
 
 import numpy as np
 import onnx
 import torch
-from torch import nn
 from wavesfm_core.bundle.spec import BundleSpec
-from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.engines.tensorrt.mixed_precision import typed
 
 from ..models.channel_model import ChannelModel
 from ..models.task_model import TaskModel
+from .export_job import ExportJob
+from .half_weights import HALF_FROM
 
-HALF_FROM = 1024  # elements; smaller tensors (biases, norms) stay in float32
-EXAMPLE_BATCH = 2  # to trace with; 1 would be taken for a constant
+EXAMPLE_BATCH = 2
+"""Batch to trace with; 1 would be taken for a constant."""
 
 
-def to_onnx(model: TaskModel | ChannelModel, spec: BundleSpec, half_weights: bool = False) -> bytes:
-    """ONNX bytes of a model in eval mode, for a batch of any size from 1.
+def make_onnx(job: ExportJob) -> bytes:
+    """ONNX bytes of a job's model, in the precision that the job asks for."""
+    return to_onnx(job.trained.model, job.spec, job.options.precision, job.options.half_weights)
 
-    half_weights: float32 weights that float16 holds exactly (see `halve_weights`) are stored so, behind casts.
+
+def to_onnx(
+    model: TaskModel | ChannelModel, spec: BundleSpec, precision: str = "fp32", half_weights: bool = False
+) -> bytes:
+    """Export a model for batches of any size from 1.
+
+    Parameters
+    ----------
+    model
+        Set to eval mode.
+    spec
+        Names and shapes of the tensors.
+    precision
+        Arithmetic of the transformer's products: fp32, fp16 or bf16 (see core's `mixed_precision`).
+    half_weights
+        Store float32 weights that float16 holds exactly (see `half_weights.halve_weights`) as such, before a cast.
+
+    Returns
+    -------
+    The ONNX file's bytes.
+
+    Raises
+    ------
+    ConfigurationError
+        A weight that float16 cannot hold.
     """
     tile = torch.zeros(EXAMPLE_BATCH, *spec.preprocess.tile_shape)
     example = (tile, *(torch.full((EXAMPLE_BATCH, 1), 6.0) for tensor in spec.inputs if tensor.source != "tile"))
@@ -42,27 +66,12 @@ def to_onnx(model: TaskModel | ChannelModel, spec: BundleSpec, half_weights: boo
         store_halves(proto.graph)
     _strip(proto)
     onnx.checker.check_model(proto)
-    buffer = BytesIO()
-    onnx.save(proto, buffer)
-    return buffer.getvalue()
-
-
-@torch.no_grad()
-def halve_weights(model: nn.Module) -> None:
-    """Round the large weights to float16 in place, so that torch holds exactly what the file will.
-
-    Raises ConfigurationError for a weight that float16 cannot hold.
-    """
-    for name, parameter in model.named_parameters():
-        if parameter.numel() < HALF_FROM:
-            continue
-        if (largest := float(parameter.abs().max())) > torch.finfo(torch.float16).max:
-            raise ConfigurationError(name, "half_weights", f"a weight of {largest:.3g}", "values in float16's range")
-        parameter.copy_(parameter.half().float())
+    data = proto.SerializeToString()
+    return data if precision == "fp32" else typed(data, precision)
 
 
 def store_halves(graph: onnx.GraphProto) -> None:
-    """Large float32 constants that float16 holds exactly become that, with a cast; fixed tables stay as they are."""
+    """Store large float32 constants that float16 holds exactly as float16 before a cast; fixed tables stay."""
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < HALF_FROM:
@@ -80,7 +89,7 @@ def store_halves(graph: onnx.GraphProto) -> None:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Without the exporter's stack traces, which hold paths of this machine."""
+    """Remove the exporter's stack traces, which hold paths of this machine."""
     graph = model.graph
     del graph.value_info[:]
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):

@@ -3,31 +3,55 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.bundle import Bundle
+from wavesfm_core.bundle.bundle import Bundle, write_bundle
+from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.engines import Engine, open_engine
 from wavesfm_core.errors import BundleError, EngineError
 from wavesfm_core.preprocess.golden_inputs import golden_inputs
 
 from ..evaluation.torch_engine import TorchEngine
 from ..evaluation.trained_run import TrainedTask
+from .export_job import ExportJob
 
-# How far outputs may be from torch's in float32, as a share of the largest; halves keep 11 and 8 bits.
-TOLERANCES = {"fp32": 2e-4, "fp16": 1e-2, "bf16": 5e-2}
-
-
-LEAST_OUTPUT = 0.1  # outputs smaller than this are held to this one's tolerance
-
-
-ENGINES = ("onnxruntime", "openvino")  # tried in this order for the parity check
+ENGINES = ("onnxruntime", "openvino")
+"""Engines to check with, in this order."""
+BATCHES = (1, 2, 7)
+"""Batch sizes to check with: no multiples of each other, so that a batch baked into the graph shows."""
 
 
-BATCHES = (1, 2, 7)  # no multiples of each other, so that a batch that was baked in shows
+def check_parity(job: ExportJob, onnx: bytes, golden: Golden) -> str:
+    """Compare the exported network with torch.
+
+    Parameters
+    ----------
+    job
+        The export; its tolerance is that of every comparison.
+    onnx
+        The exported network.
+    golden
+        Tiles to compare on.
+
+    Returns
+    -------
+    Description of the engine that gives torch's outputs.
+
+    Raises
+    ------
+    BundleError
+        Outputs differ from torch's or depend on the batch, or no engine here runs the model.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = write_bundle(Path(scratch) / "bundle", job.spec, onnx, golden, "none")
+        return matching_engine(bundle, job.trained, job.options.precision)
 
 
-def check_parity(bundle: Bundle, trained: TrainedTask, precision: str) -> str:
-    """Description of the engine that gives torch's outputs for BATCHES and the same for each; BundleError if none."""
+def matching_engine(bundle: Bundle, trained: TrainedTask, precision: str) -> str:
+    """Description of the first of ENGINES that runs a bundle; see `check_parity`."""
     refusals = []
     for name in ENGINES:
         try:
@@ -36,11 +60,9 @@ def check_parity(bundle: Bundle, trained: TrainedTask, precision: str) -> str:
             return engine.description
         except EngineError as error:  # missing, or it does not know an operator in this type
             refusals.append(f"{name} ({error.found})")
-    what = f"a model in {precision} that no engine here runs: {'; '.join(refusals)}"
-    expected = (
-        "one that does (pip install openvino runs bf16), or another precision: what was not tried is not exported"
-    )
-    raise BundleError("export", f"precision {precision}", what, expected)
+    found = f"a model in {precision} that no engine here runs: {'; '.join(refusals)}"
+    expected = "an engine that runs it (pip install openvino runs bf16), or another precision"
+    raise BundleError("export", f"precision {precision}", found, expected)
 
 
 def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None:
@@ -52,7 +74,7 @@ def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None
     expected = TorchEngine(trained.model, trained.output).run(inputs)
     together = engine.run(inputs)
     for name, values in together.items():
-        _refuse(values, expected[name], f"{name} of ONNX against torch", spec.tolerance)
+        _require_equal(values, expected[name], f"{name} of ONNX against torch", spec.tolerance)
     for size in BATCHES[:-1]:
         pieces = [
             engine.run({key: value[first : first + size] for key, value in inputs.items()})
@@ -60,14 +82,10 @@ def _check_batches(engine: Engine, bundle: Bundle, trained: TrainedTask) -> None
         ]
         for name, values in together.items():
             single = np.concatenate([piece[name] for piece in pieces])
-            _refuse(single, values, f"{name} of batch {size} against batch {count}", spec.tolerance)
+            _require_equal(single, values, f"{name} of batch {size} against batch {count}", spec.tolerance)
 
 
-def _refuse(a: NDArray, b: NDArray, what: str, tolerance: float) -> None:
+def _require_equal(a: NDArray, b: NDArray, comparison: str, tolerance: float) -> None:
     difference = float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
     if not difference <= tolerance:
-        raise BundleError("export", what, f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")
-
-
-def tolerance_of(precision: str, outputs: NDArray) -> float:
-    return TOLERANCES[precision] * max(LEAST_OUTPUT, float(np.abs(outputs).max()))
+        raise BundleError("export", comparison, f"a difference of {difference:.3g}", f"at most {tolerance:.3g}")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A channel estimator that starts as LMMSE: the WavesFM encoder looks at a slot's modes and corrects the Wiener gains.
+"""A channel estimator that starts as LMMSE and corrects its Wiener gains with the WavesFM encoder.
 
-LMMSE weighs each mode of the Kronecker covariance by what it holds on average. A slot's own geometry is sharper than
-the average, and shows in which modes are strong together. The encoder sees the modes of one slot and says, for each,
-how much more or less of it to believe and what to add; with its last layer at zero it says nothing, and the model is
-LMMSE in space, time and frequency with the measured signal-to-noise ratio.
+LMMSE weights each mode of the Kronecker covariance by its average power. The geometry of one slot is sharper than the
+average and shows in which modes are strong together. The encoder sees the modes of one slot and returns, for each, a
+correction of the gain and an additive term. Its last layer starts at zero, where the model equals LMMSE in space, time
+and frequency at the measured signal-to-noise ratio.
 """
 
 from __future__ import annotations
@@ -23,80 +23,103 @@ from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.bundle.spec import HeadSpec, PilotGridSpec, to_dict
 from wavesfm_core.channel.estimators import CUT
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
-from .step_random import Draws, set_draws
-from .vit import Encoder, EncoderArgs, parameter_groups, refuse
+from .parameters import parameter_groups
+from .step_random import StepRandom, set_step_random
+from .vit import Encoder, EncoderArgs
 
-LEAST_POWER = 1e-12  # of a mode: no channel has it, and its logarithm stays finite
-EMBEDDED_DB = (-20.0, 40.0)  # what the encoder is told of an SNR; beyond, the gains alone go on with it
+LEAST_POWER = 1e-12  # floor of a mode's power, so that its logarithm is finite
+EMBEDDED_DB = (-20.0, 40.0)  # range of the SNR that the encoder sees; the Wiener gains use the unclipped value
 LOG_POWER_SCALE, LOG_POWER_FLOOR = 0.3, 1e-3
 
 
 @dataclass(frozen=True)
 class ModeArgs:
-    """What the encoder sees and says of a slot's modes; contradictions are refused by name (ConfigurationError).
+    """Input and output of the encoder for the modes of a slot.
 
-    frequency_modes: so many of the strongest modes over the subcarriers are shown to the encoder, at most the pilots of
-        a pilot symbol; the others keep their Wiener gains.
-    patch: side of a patch of the picture of modes, rows for modes of the antennas, columns for modes of the
-        subcarriers.
-    additive: a complex addition for each mode beside the change of its gain.
-    log_power: the logarithm of each mode's power is shown beside its real and imaginary part.
+    Raises
+    ------
+    ConfigurationError : a value outside its range; the error names the field.
     """
 
     frequency_modes: int = 16
+    """Strongest modes over the subcarriers that the encoder sees, at most the pilots of a pilot symbol. The other modes
+    keep their Wiener gains.
+    """
     patch: int = 4
+    """Side of a patch; rows are modes of the antennas, columns modes of the subcarriers."""
     additive: bool = True
+    """Predict a complex additive term for each mode beside the correction of its gain."""
     log_power: bool = True
+    """Feed the logarithm of each mode's power beside its real and imaginary part."""
 
     def __post_init__(self) -> None:
         rules = {
             "frequency_modes": (1 <= self.frequency_modes <= 4096, "1 to 4096"),
             "patch": (1 <= self.patch <= 128, "1 to 128"),
         }
-        refuse("ModeArgs", self, rules)
+        require_rules("ModeArgs", self, rules)
 
 
-def encoder_for(args: ModeArgs, spec: OFDMSpec, given: EncoderArgs) -> EncoderArgs:
-    """`given` with the channels, image and patch that the modes of this numerology make.
+def encoder_for(args: ModeArgs, spec: OFDMSpec, options: EncoderArgs) -> EncoderArgs:
+    """Encoder arguments for the modes of a numerology.
 
-    Raises ConfigurationError naming an option that the modes decide, or that has no meaning here, where it is given.
+    Parameters
+    ----------
+    args : modes that the encoder sees.
+    spec : OFDM slot parameters.
+    options : encoder arguments; channels, image and patch are replaced.
+
+    Raises
+    ------
+    ConfigurationError : an option that the modes determine, or that has no meaning here, differs from its default; or
+        more modes than pilots.
     """
-    usual = EncoderArgs()
+    defaults = EncoderArgs()
     for name in ("channels", "image", "patch", "rate_input", "film", "positions"):
-        if getattr(given, name) != getattr(usual, name):
-            raise ConfigurationError("model", name, getattr(given, name), "nothing: the modes of the slots decide it")
+        if getattr(options, name) != getattr(defaults, name):
+            expected = "no value: the modes of the slots determine it"
+            raise ConfigurationError("model", name, getattr(options, name), expected)
     if args.frequency_modes > spec.pilots.shape[1]:
         expected = f"at most {spec.pilots.shape[1]}, the pilots of a symbol"
         raise ConfigurationError("ModeArgs", "frequency_modes", args.frequency_modes, expected)
     rows, columns = (-(-n // args.patch) for n in (spec.antennas, args.frequency_modes))
     channels = len(spec.pilot_symbols) * (3 if args.log_power else 2)
-    return replace(given, channels=(channels,), image=max(rows, columns) * args.patch, patch=args.patch)
+    return replace(options, channels=(channels,), image=max(rows, columns) * args.patch, patch=args.patch)
 
 
 class ChannelModel(nn.Module):
-    """tile float32 [B, 2 P, A, Fp], snr_db [B, 1] -> channel float32 [B, 2, A, S * F], real and imaginary part.
+    """Channel of a slot from its least-squares estimate at the pilots.
 
-    The tile is the least squares over the root of their mean power (layout "least_squares" of core's PilotGridSpec),
-    snr_db what `observe` measures, and the channel is over the same root. Everything is in real arithmetic of float32,
-    but for the encoder under autocast.
+    The tile is the least-squares estimate divided by the square root of its mean power (layout "least_squares" of
+    core's PilotGridSpec); the channel has the same scale. All arithmetic is real float32, except the encoder under
+    autocast. The constants are zero until `of` or a weights file sets them. They are stored with the weights:
+    eigenvectors are defined up to a phase only, and the encoder has learnt these.
 
-    args, spec, encoder_args: as `encoder_for` gives them. held: modes over the subcarriers, shown or not. The constants
-    are zero until `of` or a weights file sets them; they are kept with the weights, since eigenvectors are only defined
-    up to a phase and the encoder has learnt these.
+    Parameters
+    ----------
+    args : modes that the encoder sees.
+    spec : OFDM slot parameters.
+    encoder_args : from `encoder_for`.
+    held : modes over the subcarriers, whether the encoder sees them or not; frequency_modes to the pilots of a symbol.
+
+    Raises
+    ------
+    ConfigurationError : arguments that contradict each other.
     """
 
     def __init__(self, args: ModeArgs, spec: OFDMSpec, encoder_args: EncoderArgs, held: int) -> None:
         super().__init__()
-        usual = {name: getattr(EncoderArgs(), name) for name in ("channels", "image", "patch")}
-        if encoder_for(args, spec, replace(encoder_args, **usual)) != encoder_args:
+        defaults = {name: getattr(EncoderArgs(), name) for name in ("channels", "image", "patch")}
+        if encoder_for(args, spec, replace(encoder_args, **defaults)) != encoder_args:
             found = f"{encoder_args.channels} x {encoder_args.image}, patches of {encoder_args.patch}"
-            raise ConfigurationError("ChannelModel", "encoder", found, "what encoder_for gives for these modes")
+            raise ConfigurationError("ChannelModel", "encoder", found, "the result of encoder_for with these modes")
         if not args.frequency_modes <= held <= spec.pilots.shape[1]:
             raise ConfigurationError("ChannelModel", "held", held, "frequency_modes to the pilots of a symbol")
         self.args, self.spec, self.encoder_args, self.held = args, spec, encoder_args, held
-        self.draws: Draws | None = None
+        self.step_random: StepRandom | None = None
         self.encoder = Encoder(encoder_args)
         width = encoder_args.encoder.width
         self.snr = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
@@ -111,7 +134,7 @@ class ChannelModel(nn.Module):
         self.register_buffer("seen", torch.from_numpy(seen), persistent=False)  # never on the meta device
 
     def _constants(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the constants; complex matrices are real ones of twice the size."""
+        """Names and shapes of the constants; a complex matrix is stored as a real one of twice the size."""
         antennas, symbols, subcarriers = self.spec.grid_shape
         times, pilots = self.spec.pilots.shape
         held = self.held
@@ -129,18 +152,28 @@ class ChannelModel(nn.Module):
         }
 
     def _patches(self) -> tuple[int, int]:
-        """Rows and columns of patches that hold modes."""
+        """Rows and columns of patches that contain modes."""
         patch = self.args.patch
         return -(-self.spec.antennas // patch), -(-self.args.frequency_modes // patch)
 
     @classmethod
-    def of(cls, args: ModeArgs, spec: OFDMSpec, given: EncoderArgs, covariances: Covariances) -> ChannelModel:
-        """A new model for channels of these covariances; given: the encoder's options, see `encoder_for`.
+    def of(cls, args: ModeArgs, spec: OFDMSpec, options: EncoderArgs, covariances: Covariances) -> ChannelModel:
+        """A new model for channels of known covariances.
 
-        Raises ConfigurationError, and InputError for covariances of another size.
+        Parameters
+        ----------
+        args : modes that the encoder sees.
+        spec : OFDM slot parameters.
+        options : encoder arguments, see `encoder_for`.
+        covariances : of the channels, in space, time and frequency.
+
+        Raises
+        ------
+        ConfigurationError : arguments that contradict each other.
+        InputError : covariances of another size.
         """
         covariances.require(spec)
-        encoder_args = encoder_for(args, spec, given)
+        encoder_args = encoder_for(args, spec, options)
         space = _Modes.of(covariances.space, np.arange(spec.antennas))
         time = _Modes.of(covariances.time, np.array(spec.pilot_symbols))
         frequency = _Modes.of(covariances.frequency, spec.pilot_subcarriers)
@@ -151,6 +184,7 @@ class ChannelModel(nn.Module):
 
     @torch.no_grad()
     def _set_constants(self, space: _Modes, time: _Modes, frequency: _Modes, covariances: Covariances) -> None:
+        """Fill the constants from the modes."""
         together = np.kron(space.vectors, time.vectors).conj().T
         powers = np.multiply.outer(np.multiply.outer(space.powers, time.powers), frequency.powers)
         spread = [np.sum(np.abs(modes.spread) ** 2, axis=0) for modes in (space, time, frequency)]
@@ -170,37 +204,50 @@ class ChannelModel(nn.Module):
             getattr(self, name).copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
     def covariances(self) -> Covariances:
-        """What the constants were made from, in float32."""
+        """The covariances from which the constants were computed, in float32."""
         names = ("space", "time", "frequency")
         return Covariances(*(torch.view_as_complex(getattr(self, f"covariance_{n}").cpu()).numpy() for n in names))
 
     @property
     def preprocess(self) -> PilotGridSpec:
-        """How a grid becomes the tile."""
+        """Preprocessing of a grid into the tile."""
         return PilotGridSpec(self.spec, "least_squares")
 
     @property
     def task_head(self) -> HeadSpec:
-        """What the output means."""
+        """Meaning of the output."""
         return HeadSpec("channel", grid=self.spec.grid_shape)
 
-    def set_draws(self, draws: Draws | None) -> None:
-        """Where stochastic depth takes its randomness from while training."""
-        set_draws(self, draws)
+    def set_step_random(self, step_random: StepRandom | None) -> None:
+        """Set the source of stochastic depth for a training step."""
+        set_step_random(self, step_random)
 
     def forward(self, tile: Tensor, snr_db: Tensor) -> Tensor:
-        """The channel, see the class."""
+        """Channel estimates of a batch.
+
+        Parameters
+        ----------
+        tile : float32 [B, 2 P, A, Fp], the scaled least-squares estimate at the pilots; real, imaginary part of each
+            pilot symbol.
+        snr_db : float32 [B, 1], measured by core's `observe`.
+
+        Returns
+        -------
+        float32 [B, 2, A, S * F], real and imaginary part, symbol after symbol.
+        """
         return self.synthesise(self.coefficients(tile, snr_db))
 
     def coefficients(self, tile: Tensor, snr_db: Tensor) -> Tensor:
-        """Estimated modes [B, 2, A, P, held], real and imaginary, of the channel at the pilots; units of the tile."""
+        """Estimated modes [B, 2, A, P, held] of the channel at the pilots, in the tile's scale."""
         noise = torch.exp(snr_db.float() * (-math.log(10) / 10))[:, :, None, None, None]  # over the signal's power
         unit = (1 + noise).sqrt()  # the tile's mean power is that of signal and noise
         return self._estimate(self.analyse(tile) * unit, snr_db.float(), noise) / unit
 
     def analyse(self, tile: Tensor) -> Tensor:
-        """Modes [B, 2, A, P, held] of what the tile [B, 2 P, A, Fp] holds at the pilots: unitary but for those left
-        out, which no channel reaches."""
+        """Modes [B, 2, A, P, held] of a tile [B, 2 P, A, Fp].
+
+        The transform is unitary except for discarded modes, which no channel excites.
+        """
         antennas, times = self.spec.antennas, len(self.spec.pilot_symbols)
         batch, pilots = tile.shape[0], tile.shape[3]
         with _exact(tile):
@@ -211,7 +258,7 @@ class ChannelModel(nn.Module):
         return x.reshape(batch, 2, antennas, times, self.held)
 
     def synthesise(self, modes: Tensor) -> Tensor:
-        """The channel [B, 2, A, S * F] whose modes at the pilots are these [B, 2, A, P, held]."""
+        """Channel [B, 2, A, S * F] from its modes at the pilots [B, 2, A, P, held]."""
         antennas, symbols, subcarriers = self.spec.grid_shape
         batch, times = modes.shape[0], len(self.spec.pilot_symbols)
         with _exact(modes):
@@ -224,24 +271,32 @@ class ChannelModel(nn.Module):
         return x.transpose(1, 2)
 
     def linear_error(self, noise: Tensor) -> Tensor:
-        """Mean squared error of LMMSE over the channel's power, [B], for noise [B] over that power.
+        """Mean squared error of LMMSE relative to the channel's power.
 
-        Of what the pilots can tell: less the part between them that no linear estimator has.
+        It excludes the interpolation error between pilots, which every linear estimator has.
+
+        Parameters
+        ----------
+        noise : [B], noise power relative to the channel's power.
+
+        Returns
+        -------
+        [B].
         """
         noise = noise[:, None, None, None]
         return (self.spread_powers * self.powers * noise / (self.powers + noise)).sum(dim=(1, 2, 3))
 
     def _estimate(self, modes: Tensor, snr_db: Tensor, noise: Tensor) -> Tensor:
         """Modes of the channel from modes of channel and noise, both in units of the signal's mean power."""
-        said = self._look(modes / (self.powers + noise).sqrt(), snr_db)
-        gain = torch.sigmoid(self.powers.log() - noise.log() + said[:, :1])
+        correction = self._encode(modes / (self.powers + noise).sqrt(), snr_db)
+        gain = torch.sigmoid(self.powers.log() - noise.log() + correction[:, :1])
         estimate = modes * gain
         if self.args.additive:
-            estimate = estimate + said[:, 1:] * (self.powers * noise / (self.powers + noise)).sqrt()
+            estimate = estimate + correction[:, 1:] * (self.powers * noise / (self.powers + noise)).sqrt()
         return estimate
 
-    def _look(self, whitened: Tensor, snr_db: Tensor) -> Tensor:
-        """What the encoder says of modes of unit mean power: [B, 1 or 3, A, P, held]; 0 for those it is not shown."""
+    def _encode(self, whitened: Tensor, snr_db: Tensor) -> Tensor:
+        """Encoder output [B, 1 or 3, A, P, held] for modes of unit mean power; 0 for modes that it does not see."""
         encoder, shown = self.encoder, self.args.frequency_modes
         patches = encoder.patchify(self._picture(whitened[..., :shown]))
         keep = None
@@ -251,11 +306,11 @@ class ChannelModel(nn.Module):
         level = snr_db.clamp(*EMBEDDED_DB) / 10
         level = self.snr(torch.cat([level, level.square()], dim=1))[:, None]
         tokens = encoder.embed(patches, self.encoder_args.channels[0], keep=keep) + level
-        said = self.head(encoder.norm(encoder.run(tokens))[:, 1:]).float()
-        return F.pad(self._unpatched(said), (0, self.held - shown))
+        output = self.head(encoder.norm(encoder.run(tokens))[:, 1:]).float()
+        return F.pad(self._unpatched(output), (0, self.held - shown))
 
     def _picture(self, whitened: Tensor) -> Tensor:
-        """[B, 2, A, P, shown] -> the encoder's tile [B, channels, side, side], zero where there are no modes."""
+        """Modes [B, 2, A, P, shown] -> the encoder's tile [B, channels, side, side], zero outside the modes."""
         batch, _, antennas, _, shown = whitened.shape
         if self.args.log_power:
             power = whitened.square().sum(dim=1, keepdim=True)
@@ -274,29 +329,39 @@ class ChannelModel(nn.Module):
         return x[:, :, : self.spec.antennas, :, : self.args.frequency_modes]
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-        """Optimiser groups, see vit.parameter_groups; ConfigurationError for a layer_decay, which fine-tunes."""
+        """Optimiser groups, see parameters.parameter_groups.
+
+        Raises
+        ------
+        ConfigurationError : a layer_decay other than 1, which is for fine-tuning.
+        """
         if layer_decay != 1:
             raise ConfigurationError("ChannelModel", "layer_decay", layer_decay, "1: nothing is pre-trained")
         return parameter_groups(self.named_parameters(), lr, weight_decay, lambda name: 1.0)
 
     def config(self) -> dict[str, Any]:
-        """What `weights` needs to build this model again."""
+        """Arguments beside the encoder's that a weights file stores."""
         return {"modes": asdict(self.args), "numerology": to_dict(self.spec), "held": self.held}
 
 
 @dataclass(frozen=True, eq=False)
 class _Modes:
-    """Of a covariance between pilots, strongest first: powers [m], vectors [n, m], and spread [all, m], what a mode of
-    unit amplitude at the pilots is everywhere; held: modes above CUT times the strongest, of which alone the spread is
-    not zero (as core's LMMSE leaves the others out)."""
+    """Eigenmodes of a covariance between pilots, strongest first."""
 
     powers: NDArray[np.float64]
+    """Eigenvalues [m]."""
     vectors: NDArray[np.complex128]
+    """Eigenvectors [n, m]."""
     spread: NDArray[np.complex128]
+    """[all, m]: each mode of unit amplitude at the pilots, interpolated to every position. Zero beyond `held`, as in
+    core's LMMSE.
+    """
     held: int
+    """Number of modes with more than CUT times the strongest mode's power."""
 
     @classmethod
     def of(cls, covariance: NDArray[np.complex128], pilots: NDArray[np.int64]) -> _Modes:
+        """Modes of a covariance [n, n] between the rows `pilots`."""
         powers, vectors = np.linalg.eigh(covariance[np.ix_(pilots, pilots)])
         held = int(np.count_nonzero(powers > CUT * powers[-1]))
         powers, vectors = np.maximum(powers[::-1], 0), vectors[:, ::-1]
@@ -305,6 +370,7 @@ class _Modes:
         return cls(powers, vectors, spread, held)
 
     def first(self, count: int) -> _Modes:
+        """The first `count` modes."""
         return _Modes(self.powers[:count], self.vectors[:, :count], self.spread[:, :count], self.held)
 
 
@@ -313,12 +379,12 @@ def _parts(matrix: NDArray[np.complex128]) -> tuple[NDArray[np.float64], NDArray
 
 
 def _from_left(matrix: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """The real matrix that does to stacked real and imaginary parts what this complex one does from the left."""
+    """The real matrix that acts on stacked real and imaginary parts as this complex matrix acts from the left."""
     real, imaginary = _parts(matrix)
     return np.block([[real, -imaginary], [imaginary, real]])
 
 
 def _exact(tensor: Tensor) -> AbstractContextManager[Any]:
-    """No autocast inside: a bfloat16 of the signal would be noise at 48 dB below it."""
+    """Disable autocast: rounding to bfloat16 would add noise 48 dB below the signal."""
     kind = tensor.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

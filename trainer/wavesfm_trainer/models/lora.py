@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Low-rank adaptation of query and value (paper, eq. 15 and 16; Hu et al., 2021), and its exact removal."""
+"""Low-rank adaptation of the query and value projections, and its exact merge.
+
+References
+----------
+Paper, eq. 15 and 16; Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,10 @@ from wavesfm_core.errors import ConfigurationError
 
 
 class LowRank(nn.Module):
-    """A [D, R] and B [R, D]; A is normal with deviation 1 / sqrt(R), B zero, so that training starts at the encoder."""
+    """The product of A [D, R] and B [R, D].
+
+    A is normal with standard deviation 1 / sqrt(R) and B is zero, so that training starts at the unchanged encoder.
+    """
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()
@@ -17,13 +25,14 @@ class LowRank(nn.Module):
         self.B = nn.Parameter(torch.zeros(rank, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., D] -> x A B [..., D]."""
         return x @ self.A @ self.B
 
 
 class LoRAQKV(nn.Module):
     """A fused projection `qkv` with adapters: q + alpha x A_q B_q, k, v + alpha x A_v B_v.
 
-    alpha multiplies as the paper writes it, without division by the rank or its root.
+    alpha multiplies as in the paper, without division by the rank or its square root.
     """
 
     def __init__(self, qkv: nn.Linear, rank: int, alpha: float) -> None:
@@ -32,13 +41,14 @@ class LoRAQKV(nn.Module):
         self.lora_q = LowRank(qkv.in_features, rank)
         self.lora_v = LowRank(qkv.in_features, rank)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, N, D] -> [B, N, 3 D]
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, N, D] -> [B, N, 3 D]."""
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return torch.cat([q + self.alpha * self.lora_q(x), k, v + self.alpha * self.lora_v(x)], dim=-1)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One plain projection that does the same, its sums taken in float64 and rounded once."""
+        """One plain projection with the same output, summed in float64 and rounded once."""
         linear = nn.Linear(self.qkv.in_features, self.qkv.out_features, device="meta")
         q, k, v = self.qkv.weight.double().chunk(3)
         q = q + self.alpha * (self.lora_q.A.double() @ self.lora_q.B.double()).T
@@ -49,7 +59,22 @@ class LoRAQKV(nn.Module):
 
 
 def attach(model: nn.Module, rank: int, alpha: float) -> int:
-    """Give every attention in `model` adapters; returns how many. ConfigurationError for a rank it cannot have."""
+    """Add adapters to every attention of `model`, in place.
+
+    Parameters
+    ----------
+    model : a module whose attentions have a Linear `qkv`.
+    rank : R, 1 to the width.
+    alpha : factor on x A B.
+
+    Returns
+    -------
+    The number of attentions.
+
+    Raises
+    ------
+    ConfigurationError : a rank above the width, or a model that has adapters.
+    """
     attentions = [m for m in model.modules() if isinstance(getattr(m, "qkv", None), nn.Linear)]
     for module in attentions:
         width = module.qkv.in_features
@@ -62,9 +87,13 @@ def attach(model: nn.Module, rank: int, alpha: float) -> int:
 
 
 def merge(model: nn.Module) -> int:
-    """Fold all adapters of `model` into the projections they adapt, in place; returns how many.
+    """Fold all adapters of `model` into the projections that they adapt, in place.
 
-    Equal to the adapted model within the rounding of float32; parameters keep none of their gradients.
+    The result equals the adapted model within the rounding of float32. Gradients of the parameters are discarded.
+
+    Returns
+    -------
+    The number of merged projections.
     """
     adapted = [m for m in model.modules() if isinstance(getattr(m, "qkv", None), LoRAQKV)]
     for module in adapted:

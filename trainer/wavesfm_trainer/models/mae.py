@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Masked wireless modelling (paper, section IV.A, Algorithm 1): the masked patches from the visible ones."""
+"""Masked wireless modelling (MWM): reconstruct the masked patches of a tile from the visible ones.
+
+References
+----------
+Paper, section IV.A and Algorithm 1; He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +15,50 @@ import torch
 from torch import Tensor, nn
 from wavesfm_core.errors import ConfigurationError
 
-from .step_random import Draws, needed, set_draws
-from .vit import Block, Encoder, EncoderArgs, initialise, parameter_groups, sincos_positions, take
+from .parameters import initialise, parameter_groups
+from .step_random import StepRandom, require_step_random, set_step_random
+from .vit import Block, Encoder, EncoderArgs, sincos_positions, take
 
 
 class MWMOutput(NamedTuple):
-    """loss: scalar (eq. 13); prediction: [B, N, P * P * C] in the order of the patches, or None when not asked for;
-    mask: bool [B, N], True where a patch was masked."""
+    """Output of a MaskedAutoencoder."""
 
     loss: Tensor
+    """Scalar loss (eq. 13)."""
     prediction: Tensor | None
+    """Reconstruction [B, N, P * P * C] in the order of the patches; None if it was not requested."""
     mask: Tensor
+    """bool [B, N], True where a patch was masked."""
 
 
 def n_masked(n_patches: int, mask_ratio: float, reading: str) -> int:
-    """Patches to mask: floor(gamma N) ("paper"), or all but int(N (1 - gamma)) ("code", as floats round)."""
+    """Number of patches to mask.
+
+    Parameters
+    ----------
+    n_patches : patches of a tile, N.
+    mask_ratio : gamma, 0 to 1.
+    reading : "paper": floor(gamma N). "code": N - int(N (1 - gamma)), with the rounding of floats.
+    """
     if reading == "code":
         return n_patches - int(n_patches * (1 - mask_ratio))
     return math.floor(mask_ratio * n_patches + 1e-9)  # 0.29 * 100 is 28.999...
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encoder on the visible patches, light decoder on all, a reconstruction head per channel count.
+    """An encoder of the visible patches, a light decoder of all patches, and a reconstruction head per channel count.
 
-    mask_ratio: gamma. cls_in_pretraining: whether the CLS token takes part. The paper adds it at fine-tuning (eq. 14),
-    where "token" pooling then reads a token that no frozen block has ever seen; MAE, which the paper builds on, and the
-    authors' code pre-train it, so that is the default. Without it there is no place for the sample rate.
+    Parameters
+    ----------
+    args : encoder and decoder.
+    mask_ratio : gamma, the share of patches that is masked.
+    cls_in_pretraining : whether the CLS token takes part. The paper adds it at fine-tuning (eq. 14), so that "token"
+        pooling reads a token that no frozen block has seen. MAE and the authors' code pre-train it; that is the
+        default. The sample rate joins the CLS token and needs it.
+
+    Raises
+    ------
+    ConfigurationError : no patch or every patch would be masked, or a rate input without CLS token.
     """
 
     def __init__(self, args: EncoderArgs, mask_ratio: float = 0.75, cls_in_pretraining: bool = True) -> None:
@@ -50,7 +73,7 @@ class MaskedAutoencoder(nn.Module):
                 "MaskedAutoencoder", "cls_in_pretraining", False, "True with rate_input: the rate joins the CLS token"
             )
         size, decoder = args.encoder, args.decoder
-        self.draws: Draws | None = None
+        self.step_random: StepRandom | None = None
         self.encoder = Encoder(args, cls=cls_in_pretraining)
         self.decoder_embed = nn.Linear(size.width, decoder.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
@@ -62,13 +85,13 @@ class MaskedAutoencoder(nn.Module):
         self.reconstruct = nn.ModuleDict(heads)
         initialise(self)
 
-    def set_draws(self, draws: Draws | None) -> None:
-        """Where masks and stochastic depth come from while training."""
-        set_draws(self, draws)
+    def set_step_random(self, step_random: StepRandom | None) -> None:
+        """Set the source of masks and stochastic depth for a training step."""
+        set_step_random(self, step_random)
 
     @torch.compiler.disable
     def _noise(self, batch: int) -> Tensor:
-        return needed(self.draws, "MaskedAutoencoder").rand(batch, self.args.n_patches)
+        return require_step_random(self.step_random, "MaskedAutoencoder").rand(batch, self.args.n_patches)
 
     def forward(
         self,
@@ -76,13 +99,21 @@ class MaskedAutoencoder(nn.Module):
         log10_rate: Tensor | None = None,
         noise: Tensor | None = None,
         reconstruct: bool | None = None,
+        target: Tensor | None = None,
     ) -> MWMOutput:
-        """Loss of a batch of one modality, tile float32 [B, C, H, W].
+        """Loss of a batch of one channel count.
 
-        noise: [B, N], the patches with the largest are masked; None: from the draws. reconstruct: whether to
-        return the prediction of every patch; None: not while training, where only the masked ones are decoded.
-        Masking comes before the embedding, and attention knows no order but the positions', so the decoder's tokens
-        lie as masked, CLS, visible, and none is put back in place.
+        Parameters
+        ----------
+        tile : float32 [B, C, H, W].
+        log10_rate : float32 [B, 1], log10 of the sample rate in Hz; 0 or None: unknown.
+        noise : [B, N]; the patches with the largest values are masked. None: drawn from the step's random numbers.
+        reconstruct : whether to return the prediction of every patch. None: only in eval mode.
+        target : float32 [B, C, H, W], the tile to reconstruct. None: `tile` itself.
+
+        Returns
+        -------
+        Loss, prediction and mask. While training, only masked patches are decoded.
         """
         noise = self._noise(len(tile)) if noise is None else noise
         visible, masked = self._split(noise.to(tile.device))
@@ -92,7 +123,8 @@ class MaskedAutoencoder(nn.Module):
         x = self._decode(self.encoder.norm(self.encoder.run(x)), visible, masked, None if everything else self.n_masked)
         head = self.reconstruct[str(tile.shape[1])]
         predicted = head(self.decoder_norm(x[:, : self.n_masked]))
-        error = (predicted.float() - take(patches, masked).float()).square()
+        expected = patches if target is None else self.encoder.patchify(target)
+        error = (predicted.float() - take(expected, masked).float()).square()
         loss = (error.sum(dim=-1) if self.args.reading == "paper" else error.mean(dim=-1)).mean()
         mask = torch.zeros(noise.shape, dtype=torch.bool, device=tile.device).scatter_(1, masked, True)
         prediction = None
@@ -108,7 +140,11 @@ class MaskedAutoencoder(nn.Module):
         return order[:, :n_visible].sort(dim=1).values, order[:, n_visible:].sort(dim=1).values
 
     def _decode(self, x: Tensor, visible: Tensor, masked: Tensor, first: int | None) -> Tensor:
-        """Encoder tokens -> decoder tokens [B, N (+ CLS), D], masked before visible (eq. 10), or the first `first`."""
+        """Encoder tokens -> decoder tokens [B, N (+ CLS), D] (eq. 10), or their first `first`.
+
+        Masked patches come first, then CLS, then visible patches: attention needs positions only, so no token is put
+        back in its place.
+        """
         table = self.decoder_positions[0]
         x = self.decoder_embed(x)
         mask_token = self.mask_token.to(x.dtype).expand(x.shape[0], self.n_masked, -1)
@@ -121,17 +157,22 @@ class MaskedAutoencoder(nn.Module):
         return self.decoder_blocks[-1](x, None, first)
 
     def unpatchify(self, prediction: Tensor) -> Tensor:
-        """[B, N, P * P * C] -> [B, C, H, W]: the inverse of the encoder's patchify."""
+        """Inverse of the encoder's patchify: [B, N, P * P * C] -> [B, C, H, W]."""
         side, patch = self.args.side, self.args.patch
         x = prediction.reshape(len(prediction), side, side, patch, patch, -1)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(len(prediction), -1, side * patch, side * patch)
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-        """Optimiser groups, as vit.parameter_groups has them; pre-training knows no layer decay (must be 1)."""
+        """Optimiser groups, see parameters.parameter_groups.
+
+        Raises
+        ------
+        ConfigurationError : a layer_decay other than 1, which is for fine-tuning.
+        """
         if layer_decay != 1.0:
             raise ConfigurationError("MaskedAutoencoder", "layer_decay", layer_decay, "1: it is for fine-tuning")
         return parameter_groups(self.named_parameters(), lr, weight_decay, lambda name: 1.0)
 
     def config(self) -> dict[str, Any]:
-        """What `weights` needs to build this model again."""
+        """Arguments beside the encoder's that a weights file stores."""
         return {"mask_ratio": self.mask_ratio, "cls_in_pretraining": self.cls_in_pretraining}

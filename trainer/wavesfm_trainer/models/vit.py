@@ -1,40 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The WavesFM encoder (paper, section IV) in plain torch: patches, sin-cos positions, CLS token, pre-norm blocks."""
+"""The WavesFM encoder in plain torch: patches, sin-cos positions, CLS token, pre-norm transformer blocks.
+
+References
+----------
+Paper, section IV.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
-from .step_random import Draws, needed, set_draws
+from .parameters import initialise
+from .step_random import StepRandom, require_step_random, set_step_random
 
 READINGS = ("paper", "code")
 POSITIONS = ("fixed", "stored")
-SCORES_AT_ONCE = 1 << 19  # of attention: 1 MiB in bfloat16
-
-
-def refuse(where: str, args: object, rules: dict[str, tuple[bool, str]]) -> None:
-    """Raise ConfigurationError for the first field of `args` whose rule (holds, expected) does not hold."""
-    for name, (holds, expected) in rules.items():
-        if not holds:
-            raise ConfigurationError(where, name, repr(getattr(args, name)), expected)
+SCORES_PER_PRODUCT = 1 << 19  # attention scores at a time: 1 MiB in bfloat16
 
 
 @dataclass(frozen=True)
 class ViTSize:
-    """Depth, width and attention heads of a stack of blocks; the hidden layer is 4 times as wide."""
+    """Size of a stack of transformer blocks; the hidden layer of a block is 4 times as wide as its input."""
 
     depth: int
+    """Number of blocks."""
     width: int
+    """Width of a token, D; a multiple of 4."""
     heads: int
+    """Attention heads; a divisor of the width."""
 
     def __post_init__(self) -> None:
         rules = {
@@ -42,12 +43,11 @@ class ViTSize:
             "width": (4 <= self.width <= 8192 and self.width % 4 == 0, "a multiple of 4 up to 8192"),
             "heads": (self.heads >= 1 and self.width % self.heads == 0, f"a divisor of the width {self.width}"),
         }
-        refuse("ViTSize", self, rules)
+        require_rules("ViTSize", self, rules)
 
 
-# Encoder and decoder by name. "paper" is Table I. "small" is the size of the authors' later release, decoder included,
-# so that its weights can be read; "nano" is for CPUs. A decoder is thrown away after pre-training: half as wide as the
-# encoder, and less deep.
+# Encoder and decoder by name. "paper" is Table I. "small" is the size of the authors' later release, whose weights
+# can be imported. "nano" is for CPUs. The decoder is discarded after pre-training.
 SIZES = {
     "nano": (ViTSize(6, 256, 8), ViTSize(2, 128, 8)),
     "small": (ViTSize(8, 256, 8), ViTSize(4, 128, 16)),
@@ -57,41 +57,60 @@ SIZES = {
 
 @dataclass(frozen=True)
 class EncoderArgs:
-    """What an encoder is; contradictions are refused by name (ConfigurationError).
+    """Arguments of an encoder.
 
-    size: one of SIZES, or "custom": then depth, width, heads and the decoder's decoder_depth, decoder_width,
-        decoder_heads say it, which are 0 otherwise.
-    channels: the channel counts that there is a patch embedding (and, in pre-training, a reconstruction head) for.
-    image, patch: sides of the tile and of a patch, in pixels.
-    rate_input: log10 of the sample rate joins the CLS token. A tile of a spectrum has no scale: 200 kHz at 250 kS/s
-        looks like 20 MHz at 25 MS/s.
-    reading: where the paper and its authors' code differ. "paper": LayerNorm eps 1e-6 everywhere, the row in the first
-        half of a position (section IV.A), floor(gamma N) patches masked, eq. 13 as printed (squared norm of a patch),
-        "avg" over all tokens. "code": eps 1e-5 in the blocks, the column first, int(N (1 - gamma)) patches kept, the
-        mean square over a patch's values, "avg" over the patches without CLS.
-    block_eps: LayerNorm eps in the blocks where neither reading fits (imported checkpoints); 0: as the reading says.
-    film: a scale and a bias on all tokens before the first block (imported "v1" checkpoints).
-    positions: "fixed" (computed), or "stored" with the weights (imported checkpoints that trained theirs; never
-        trained here).
-    drop_path: stochastic depth of the last block; grows linearly from 0 at the first.
+    Raises
+    ------
+    ConfigurationError : values that contradict each other; the error names the field.
     """
 
     size: str = "nano"
+    """Size: nano, small or paper (SIZES), or "custom": then `depth` to `decoder_heads` define it."""
     channels: tuple[int, ...] = (1,)
+    """Channel counts that have a patch embedding (and, in pre-training, a reconstruction head)."""
     rate_input: bool = False
+    """Add log10 of the sample rate to the CLS token.
+
+    A spectrogram has no absolute scale: 200 kHz at 250 kS/s looks like 20 MHz at 25 MS/s.
+    """
     reading: str = "paper"
+    """Whether to follow the paper or its authors' code where they differ.
+
+    | | "paper" | "code" |
+    |---|---|---|
+    | LayerNorm eps | 1e-6 everywhere | 1e-5 in the blocks |
+    | first half of a position | row (section IV.A) | column |
+    | masked patches | floor(gamma N) | N - int(N (1 - gamma)) |
+    | MWM loss | squared norm of a patch (eq. 13) | mean square over a patch's values |
+    | pooling "avg" | all tokens | patches without CLS |
+    """
     film: bool = False
+    """A scale and a bias on all tokens before the first block, as in imported "v1" checkpoints."""
     drop_path: float = 0.0
+    """Stochastic depth rate of the last block; it grows linearly from 0 at the first."""
     image: int = 224
+    """Side of a tile in pixels."""
     patch: int = 16
+    """Side of a patch in pixels."""
     block_eps: float = 0.0
+    """LayerNorm eps in the blocks, for imported checkpoints that follow neither reading; 0: as the reading has it."""
     positions: str = "fixed"
+    """Source of the positions.
+
+    "fixed": computed. "stored": kept with the weights, for imported checkpoints that trained them; not trained here.
+    """
     depth: int = 0
+    """Blocks of a custom encoder; 0 with a named size."""
     width: int = 0
+    """Width of a custom encoder; 0 with a named size."""
     heads: int = 0
+    """Attention heads of a custom encoder; 0 with a named size."""
     decoder_depth: int = 0
+    """Blocks of a custom decoder; 0 with a named size."""
     decoder_width: int = 0
+    """Width of a custom decoder; 0 with a named size."""
     decoder_heads: int = 0
+    """Attention heads of a custom decoder; 0 with a named size."""
 
     def __post_init__(self) -> None:
         channels = self.channels
@@ -106,12 +125,12 @@ class EncoderArgs:
             "patch": (1 <= self.patch <= 128, "1 to 128"),
             "image": (0 < self.image <= 128 * self.patch and self.image % self.patch == 0, "a multiple of the patch"),
         }
-        refuse("EncoderArgs", self, rules)
+        require_rules("EncoderArgs", self, rules)
         custom = ("depth", "width", "heads", "decoder_depth", "decoder_width", "decoder_heads")
         for name in custom:
             if self.size != "custom" and getattr(self, name):
                 raise ConfigurationError("EncoderArgs", name, getattr(self, name), f"0 with size {self.size!r}")
-        _ = self.encoder, self.decoder  # ViTSize refuses what a custom size lacks
+        _ = self.encoder, self.decoder  # ViTSize refuses an incomplete custom size
 
     @property
     def encoder(self) -> ViTSize:
@@ -120,7 +139,7 @@ class EncoderArgs:
 
     @property
     def decoder(self) -> ViTSize:
-        """Size of the decoder that pre-training adds."""
+        """Size of the decoder used in pre-training."""
         if self.size != "custom":
             return SIZES[self.size][1]
         return ViTSize(self.decoder_depth, self.decoder_width, self.decoder_heads)
@@ -142,9 +161,17 @@ class EncoderArgs:
 
 
 def sincos_positions(width: int, side: int, reading: str = "paper") -> Tensor:
-    """Fixed positions, float32 [1, 1 + side * side, width] (eq. 4); zeros for CLS.
+    """Fixed sin-cos positions (eq. 4).
 
-    reading "paper": the row in the first half, the column in the second; "code": the column first.
+    Parameters
+    ----------
+    width : of a token; a multiple of 4.
+    side : patches along a side of the tile.
+    reading : "paper": the row in the first half of the width, the column in the second. "code": the column first.
+
+    Returns
+    -------
+    float32 [1, 1 + side * side, width]; zeros for CLS.
     """
 
     def one_axis(position: np.ndarray) -> np.ndarray:
@@ -159,10 +186,10 @@ def sincos_positions(width: int, side: int, reading: str = "paper") -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-headed self-attention with a fused projection, scaled by the root of a head's width.
+    """Multi-head self-attention with a fused projection, scaled by the square root of a head's width.
 
-    Equations 8 and 9 print heads of the full width, scaled by its root; with them the encoder could not have the
-    38 M parameters of Table I, so heads are width / heads wide.
+    Equations 8 and 9 print heads of the full width. The 38 M parameters of Table I require heads of width / heads,
+    which are used here.
     """
 
     def __init__(self, size: ViTSize) -> None:
@@ -172,7 +199,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(size.width, size.width)
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D], or only the first `first` tokens of it."""
+        """Tokens [B, N, D] -> [B, N, D], or only the first `first` tokens of the result."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -182,16 +209,25 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v; q [B, heads, n, d], k and v [B, heads, N, d] -> [B, heads, n, d].
+    """Scaled dot-product attention: softmax(q k^T / sqrt(d)) v.
 
-    torch's fused kernel, but for training in bfloat16 on a CPU, where its backward pass takes longer than in float32:
-    there in plain products, a few tiles at a time, so that the scores stay in the processor's cache. They are rounded
-    to bfloat16.
+    torch's fused kernel, except for training in bfloat16 on a CPU, whose backward pass is slower than float32's. There
+    plain products of a few tiles at a time keep the scores in the processor's cache; the scores are rounded to
+    bfloat16.
+
+    Parameters
+    ----------
+    q : [B, heads, n, d].
+    k, v : [B, heads, N, d].
+
+    Returns
+    -------
+    [B, heads, n, d].
     """
     plain = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad
     if not plain or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q, k, v)
-    each = max(torch.get_num_threads(), SCORES_AT_ONCE // (q.shape[1] * q.shape[2] * k.shape[2]))
+    each = max(torch.get_num_threads(), SCORES_PER_PRODUCT // (q.shape[1] * q.shape[2] * k.shape[2]))
     q = q * q.shape[-1] ** -0.5
     parts = zip(q.split(each), k.split(each), v.split(each))
     return torch.cat([(a @ b.transpose(-2, -1)).softmax(dim=-1).to(c.dtype) @ c for a, b, c in parts])
@@ -209,7 +245,10 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(layers | {"fc2": nn.Linear(4 * size.width, size.width)}))
 
     def forward(self, x: Tensor, scale: Tensor | None = None, first: int | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D], or only its first `first` tokens; scale: [2, B, 1, 1], factors of the branches."""
+        """Tokens [B, N, D] -> [B, N, D], or only the first `first` tokens of the result.
+
+        scale : [2, B, 1, 1], factors of the two residual branches (stochastic depth); None: 1.
+        """
         branch = self.attn(self.norm1(x), first)
         x = (x if first is None else x[:, :first]) + (branch if scale is None else branch * scale[0])
         branch = self.mlp(self.norm2(x))
@@ -217,7 +256,7 @@ class Block(nn.Module):
 
 
 class RateEmbedding(nn.Module):
-    """log10 of the sample rate in Hz [B, 1] -> [B, D]; 0 (unknown) has an embedding of its own."""
+    """Embedding [B, D] of log10 of the sample rate in Hz, [B, 1]; 0 means unknown and has a trained embedding."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -227,6 +266,7 @@ class RateEmbedding(nn.Module):
         self.unknown = nn.Parameter(torch.zeros(1, width))
 
     def forward(self, log10_rate: Tensor) -> Tensor:
+        """log10_rate [B, 1] -> [B, D]."""
         x = log10_rate.float() - 6.0
         angle = x * self.frequency
         known = self.mlp(torch.cat([x, angle.sin(), angle.cos()], dim=1))
@@ -234,40 +274,29 @@ class RateEmbedding(nn.Module):
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of each sample: x [B, N, D], index [B, n] -> [B, n, D] (row copies: faster than an expanded gather)."""
+    """Select tokens of each sample: x [B, N, D], index [B, n] -> [B, n, D].
+
+    Row copies are faster than an expanded gather.
+    """
     batch, tokens, width = x.shape
     flat = index + torch.arange(batch, device=index.device)[:, None] * tokens
     return x.reshape(batch * tokens, width).index_select(0, flat.flatten()).view(batch, -1, width)
 
 
-def draw_patches(tile: Tensor, patch: int, n_keep: int, draws: Draws) -> Tensor:
-    """Indices `keep` [B, n_keep], ascending, of patches drawn without replacement, stronger peaks more often.
-
-    A short burst fills one or two patches of a tile: drawn evenly it would mostly be lost and its label with it. The
-    odds are exponential in the patch's peak, standardised over the tile and weighted from 0 (even) to 1.5 at random for
-    each tile, so that the background is seen too (drawn by the Gumbel top-k trick).
-    """
-    batch, channels, height, width = tile.shape
-    cells = tile.reshape(batch, channels, height // patch, patch, width // patch, patch)
-    peak = cells.amax(dim=(1, 3, 5)).flatten(1).float()
-    score = (peak - peak.mean(dim=1, keepdim=True)) / (peak.std(dim=1, keepdim=True) + 1e-3)
-    uniform = draws.rand(batch, peak.shape[1] + 1)
-    gumbel = -torch.log(-torch.log(uniform[:, 1:].clamp(1e-6, 1 - 1e-6)))
-    chosen = (1.5 * uniform[:, :1] * score + gumbel).topk(n_keep, dim=1).indices
-    return chosen.sort(dim=1).values
-
-
 class Encoder(nn.Module):
-    """The WavesFM: patches of a tile -> tokens.
+    """The WavesFM encoder: patches of a tile -> tokens.
 
-    cls: False leaves the CLS token out (pre-training without it).
+    Parameters
+    ----------
+    args : size and options.
+    cls : whether there is a CLS token; False for pre-training without it.
     """
 
     def __init__(self, args: EncoderArgs, cls: bool = True) -> None:
         super().__init__()
         size = args.encoder
         self.args = args
-        self.draws: Draws | None = None
+        self.step_random: StepRandom | None = None
         self.patch_embed = nn.ModuleDict({str(c): nn.Linear(args.patch**2 * c, size.width) for c in args.channels})
         self.cls = nn.Parameter(torch.zeros(1, 1, size.width)) if cls else None
         self.rate = RateEmbedding(size.width) if args.rate_input else None
@@ -280,12 +309,17 @@ class Encoder(nn.Module):
         self.drop_path = [args.drop_path * i / max(1, size.depth - 1) for i in range(size.depth)]
         initialise(self)
 
-    def set_draws(self, draws: Draws | None) -> None:
-        """Where stochastic depth takes its randomness from while training."""
-        set_draws(self, draws)
+    def set_step_random(self, step_random: StepRandom | None) -> None:
+        """Set the source of stochastic depth for a training step."""
+        set_step_random(self, step_random)
 
     def patchify(self, tile: Tensor) -> Tensor:
-        """Tile [B, C, H, W] -> patches [B, N, P * P * C], row by row; within a patch row, column, channel."""
+        """Tile [B, C, H, W] -> patches [B, N, P * P * C], row by row; within a patch row, column, channel.
+
+        Raises
+        ------
+        ConfigurationError : a channel count without patch embedding, or another size.
+        """
         batch, channels, height, width = tile.shape
         side, patch = self.args.side, self.args.patch
         if str(channels) not in self.patch_embed or (height, width) != (self.args.image, self.args.image):
@@ -297,10 +331,18 @@ class Encoder(nn.Module):
     def embed(
         self, patches: Tensor, channels: int, log10_rate: Tensor | None = None, keep: Tensor | None = None
     ) -> Tensor:
-        """Input of the first block, [B, 1 + n, D], CLS first (eq. 14), from patches [B, n, P * P * C].
+        """Input of the first block (eq. 14).
 
-        keep: [B, n], which of the N patches these are; None: all. A log10_rate is used with `rate_input` only; without
-        one the rate is unknown.
+        Parameters
+        ----------
+        patches : [B, n, P * P * C].
+        channels : channel count, which selects the patch embedding.
+        log10_rate : [B, 1], used with `rate_input` only; None: unknown.
+        keep : int64 [B, n], indices of these patches among the N of a tile; None: all N.
+
+        Returns
+        -------
+        [B, 1 + n, D], CLS first.
         """
         x = self.patch_embed[str(channels)](patches)
         if keep is None:
@@ -308,7 +350,7 @@ class Encoder(nn.Module):
         else:
             x = x + self.positions[0, 1:].index_select(0, keep.flatten()).view(*keep.shape, -1)
         if self.cls is not None:
-            # shape[0], not len(): that is a plain int, and an exported graph would hold the example's batch
+            # shape[0], not len(): len() is a plain int, which would fix the batch size of an exported graph
             cls = (self.cls + self.positions[:, :1]).expand(patches.shape[0], -1, -1)
             if self.rate is not None:
                 rate = patches.new_zeros(patches.shape[0], 1) if log10_rate is None else log10_rate
@@ -317,7 +359,7 @@ class Encoder(nn.Module):
         return x if self.film_scale is None else x * self.film_scale + self.film_bias
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None, first: int | None = None) -> Tensor:
-        """Through blocks start to stop; the last block computes only the first `first` tokens when that is given."""
+        """Apply blocks `start` to `stop` - 1; the last one computes only the first `first` tokens (None: all)."""
         stop = len(self.blocks) if stop is None else stop
         scales = self._drop_path_scales(x) if self.training and any(self.drop_path[start:stop]) else None
         for i in range(start, stop):
@@ -325,52 +367,29 @@ class Encoder(nn.Module):
             x = self.blocks[i](x, scale, first if i == stop - 1 else None)
         return x
 
-    @torch.compiler.disable  # a generator cannot be traced; one draw for all blocks keeps the break before them
+    @torch.compiler.disable  # a generator cannot be traced; drawing for all blocks at once breaks the graph only once
     def _drop_path_scales(self, x: Tensor) -> Tensor:
-        """[depth, 2, B, 1, 1]: 0 for a dropped branch, else 1 / share kept, so that the mean stays."""
+        """Factors [depth, 2, B, 1, 1]: 0 for a dropped branch, else 1 / probability of keeping it."""
         keep = 1 - torch.tensor(self.drop_path, device=x.device)[:, None, None]
-        uniform = needed(self.draws, "Encoder").rand(len(x), 2 * len(keep)).to(x.device)
+        uniform = require_step_random(self.step_random, "Encoder").rand(len(x), 2 * len(keep)).to(x.device)
         scales = (uniform.T.reshape(len(keep), 2, len(x)) < keep) / keep
         return scales[..., None, None].to(x.dtype)
 
     def tokens(self, tile: Tensor, log10_rate: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """Tile float32 [B, C, H, W] -> normalised tokens [B, 1 + n, D], CLS first.
+        """Normalised tokens of a tile.
 
-        log10_rate: [B, 1], 0 where unknown. keep: int64 [B, n], the patches to look at; the others cost nothing.
+        Parameters
+        ----------
+        tile : float32 [B, C, H, W].
+        log10_rate : [B, 1], 0 where unknown.
+        keep : int64 [B, n], patches to compute; None: all.
+
+        Returns
+        -------
+        [B, 1 + n, D], CLS first.
         """
         patches = self.patchify(tile)
         patches = patches if keep is None else take(patches, keep)
         return self.norm(self.run(self.embed(patches, tile.shape[1], log10_rate, keep)))
 
     forward = tokens
-
-
-def initialise(module: nn.Module) -> None:
-    """Xavier for matrices, zero for biases, normal with deviation 0.02 for tokens, as MAE (He et al., 2021)."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.xavier_uniform_(part.weight)
-            nn.init.zeros_(part.bias)
-    for name, parameter in module.named_parameters():
-        if name.split(".")[-1] in ("cls", "mask_token"):
-            nn.init.normal_(parameter, std=0.02)
-
-
-def parameter_groups(
-    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float, scale_of: Callable[[str], float]
-) -> list[dict[str, Any]]:
-    """Optimiser groups of what trains: lr times scale_of(name), no weight decay on vectors and tokens.
-
-    Each group has params, names, lr, lr_scale (for a schedule that sets lr itself) and weight_decay.
-    """
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in named:
-        if not parameter.requires_grad:
-            continue
-        plain = parameter.ndim < 2 or name.split(".")[-1] in ("cls", "mask_token", "unknown")
-        key = (scale_of(name), 0.0 if plain else weight_decay)
-        new = {"params": [], "names": [], "lr": lr * key[0], "lr_scale": key[0], "weight_decay": key[1]}
-        group = groups.setdefault(key, new)
-        group["params"].append(parameter)
-        group["names"].append(name)
-    return list(groups.values())

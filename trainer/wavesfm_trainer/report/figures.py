@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The figures of the paper from arrays: each function returns a matplotlib Figure that is drawn without a display.
+"""The figures of the paper from arrays. Each function returns a matplotlib Figure, drawn without a display.
 
-Sizes are a printed page's (one column 3.5 inch, two 7.2). Colours are Okabe and Ito's, told apart by colour-blind
-readers, and series differ in line style and marker too, so that a copy in grey still reads.
+Sizes are those of a printed page: one column 3.5 inch, two 7.2. The colours are Okabe and Ito's, which colour-blind
+readers can tell apart. Series also differ in line style and marker, for prints in grey.
 """
 
 from __future__ import annotations
@@ -55,24 +55,30 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A line with a spread: x [X]; values [runs, X], NaN where a run has none; reference: of another method, dashed."""
+    """A line with a spread."""
 
     x: NDArray
+    """[X]."""
     values: NDArray
+    """[runs, X], NaN if a run has no value."""
     reference: bool = False
+    """Another method, drawn dashed."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Results against trainable parameters: parameters [P]; values, half [P]: mean and half interval (NaN: none)."""
+    """Results against numbers of trainable parameters."""
 
     parameters: NDArray
+    """Numbers of parameters, [P]."""
     values: NDArray
+    """Means, [P]."""
     half: NDArray
+    """Half intervals, [P]; NaN: none."""
 
 
 def encode(figure: Figure, file_format: str = "svg", dpi: int = 200) -> str:
-    """The figure as a data URI for a page ("svg" or "png"); the same figure gives the same bytes."""
+    """The figure as a data URI ("svg" or "png"); the same figure gives the same bytes."""
     data = io.BytesIO()
     metadata = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[file_format]
     with rc_context(STYLE):
@@ -96,11 +102,19 @@ def reconstructions(
     names: Sequence[str] = (),
     channel: int = 0,
 ) -> Figure:
-    """Fig. 5: a row per tile: the original, and for each mask ratio what the encoder saw and what came back.
+    """Fig. 5: a row for each tile: the original, and for each mask ratio the visible patches and the reconstruction.
 
-    original, reconstructed[i]: [K, C, H, W]; hidden[i]: bool [K, patches], row by row, of square patches; ratios:
-    shares of 1. Seen patches are shown as they are, because no loss ever asked the decoder for them. Colours: the
-    original's 0.5 to 99.5 % quantiles, per row.
+    Visible patches are shown as they are, because the loss does not cover the decoder's output for them. Colours span
+    the original's 0.5 to 99.5 % quantiles, for each row.
+
+    Parameters
+    ----------
+    original : [K, C, H, W].
+    ratios : mask ratios, shares of 1.
+    reconstructed : [K, C, H, W] for each ratio.
+    hidden : bool [K, patches] for each ratio, row by row, of square patches.
+    names : of the tiles.
+    channel : which channel is shown.
     """
     _equal("reconstructions", "hidden", len(hidden), len(ratios))
     _equal("reconstructions", "reconstructed", len(reconstructed), len(ratios))
@@ -110,9 +124,9 @@ def reconstructions(
     for row, (tile, line) in enumerate(zip(original[:, channel], axes)):
         low, high = np.quantile(tile, (0.005, 0.995))
         panels = [tile]
-        for back, unseen in zip(reconstructed, hidden):
-            cover = _cover(unseen[row], tile.shape)
-            panels += [np.where(cover, np.nan, tile), np.where(cover, back[row, channel], tile)]
+        for decoded, masked in zip(reconstructed, hidden):
+            cover = _cover(masked[row], tile.shape)
+            panels += [np.where(cover, np.nan, tile), np.where(cover, decoded[row, channel], tile)]
         for ax, panel in zip(line, panels):
             picture = ax.imshow(
                 panel, vmin=low, vmax=high, cmap=_greyed("viridis"), interpolation="nearest", aspect="auto"
@@ -131,9 +145,14 @@ def reconstructions(
 
 @rc_context(STYLE)
 def confusions(matrices: Mapping[str, NDArray], labels: Sequence[str]) -> Figure:
-    """Fig. 6a, 6b and 9: confusion matrices by name, counts [true, predicted], shown as per cent of the true class.
+    """Fig. 6a, 6b and 9: confusion matrices, as per cent of the true class.
 
-    Two panels stand beside each other up to 12 labels, one below the other above. A row without samples is hatched.
+    Up to 12 labels, two panels stand side by side. A row without samples is hatched.
+
+    Parameters
+    ----------
+    matrices : counts [true, predicted] by name.
+    labels : of the classes.
     """
     n = len(labels)
     for name, matrix in matrices.items():
@@ -179,8 +198,12 @@ def _confusion(ax: Axes, matrix: NDArray, labels: Sequence[str], cell_pt: float)
 def position_errors(errors_m: Mapping[str, NDArray]) -> Figure:
     """Fig. 6c and its integral: density and cumulative share of the positioning error of each model, in metres.
 
-    errors_m: name -> distances [N]. Density: Gaussian kernel, reflected at 0 where a distance ends; ticks on the axis
-    are the means. Both panels end where 99 % of the worst model's errors lie.
+    The density is a Gaussian kernel estimate, reflected at 0, where a distance ends. Ticks on the axis are the means.
+    Both panels end at 99 % of the worst model's errors.
+
+    Parameters
+    ----------
+    errors_m : distances [N] by name.
     """
     figure, axes = _figure(PAGE_IN, 2.6, columns=2)
     density, cumulative = axes[0]
@@ -209,9 +232,12 @@ def position_errors(errors_m: Mapping[str, NDArray]) -> Figure:
 
 @rc_context(STYLE)
 def over_snr(curves: Mapping[str, Curve], decibel: bool = False) -> Figure:
-    """Fig. 6d: channel estimation error over SNR, any number of named curves.
+    """Fig. 6d: error of channel estimation over SNR. Line: mean over runs; band: lowest to highest run.
 
-    x in dB; values: MSE (log axis), or NMSE in dB with `decibel`. Line: mean over runs; band: lowest to highest run.
+    Parameters
+    ----------
+    curves : x in dB; values MSE (log axis), or NMSE in dB.
+    decibel : values are in dB.
     """
     label = "NMSE (dB)" if decibel else "mean squared error"
     figure = _lines(curves, "signal-to-noise ratio (dB)", label, marked=True)
@@ -222,7 +248,14 @@ def over_snr(curves: Mapping[str, Curve], decibel: bool = False) -> Figure:
 
 @rc_context(STYLE)
 def trends(curves: Mapping[str, Curve], label: str, log: bool = False) -> Figure:
-    """Fig. 7: a figure of merit over epochs. Line: mean over seeds; band: lowest to highest; label: of the y axis."""
+    """Fig. 7: a figure of merit over epochs. Line: mean over seeds; band: lowest to highest seed.
+
+    Parameters
+    ----------
+    curves : by name.
+    label : of the y axis.
+    log : the y axis is logarithmic.
+    """
     figure = _lines(curves, "epoch", label, marked=False)
     figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if log:
@@ -234,10 +267,16 @@ def trends(curves: Mapping[str, Curve], label: str, log: bool = False) -> Figure
 def lora_pareto(
     lines: Mapping[str, Points], references: Mapping[str, Points], label: str, higher_is_better: bool = True
 ) -> Figure:
-    """Fig. 8: a result against the number of trainable parameters, a line per alpha; label: of the y axis.
+    """Fig. 8: a result against the number of trainable parameters, a line for each alpha.
 
-    lines: name (alpha) -> its ranks' points; references (last blocks, from scratch): one point each, drawn as a level
-    line with a mark at its own parameter count. Ringed: points that no other with fewer or equal parameters reaches.
+    Ringed points are those that no other point with fewer or equal parameters reaches.
+
+    Parameters
+    ----------
+    lines : points of the ranks by name (alpha).
+    references : one point each (last blocks, from scratch), drawn as a level line with a mark at its parameter count.
+    label : of the y axis.
+    higher_is_better : direction of the result.
     """
     figure, axes = _figure(PAGE_IN * 0.72, 3.2)
     ax = axes[0, 0]
@@ -295,8 +334,8 @@ def _lines(curves: Mapping[str, Curve], xlabel: str, ylabel: str, marked: bool) 
     ranked = sorted(curves.items(), key=lambda item: item[1].reference)
     for (name, curve), (colour, dash, marker) in zip(ranked, _looks()):
         _equal("figure", name, curve.values.shape[1:], curve.x.shape)
-        there = np.isfinite(curve.values).any(axis=0)
-        x, values = curve.x[there], curve.values[:, there]
+        drawn = np.isfinite(curve.values).any(axis=0)
+        x, values = curve.x[drawn], curve.values[:, drawn]
         style = (0, (2, 1.5)) if curve.reference else dash if not marked else "-"
         n_runs = f" (n = {len(values)})" if len(values) > 1 else ""
         ax.plot(
@@ -318,14 +357,14 @@ def _lines(curves: Mapping[str, Curve], xlabel: str, ylabel: str, marked: bool) 
 
 
 def _figure(width_in: float, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, NDArray]:
-    """A figure with its own canvas (pyplot's state is global and not for threads) and its axes [rows, columns]."""
+    """A figure with its own canvas (pyplot's state is global and not thread-safe), and its axes [rows, columns]."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _looks() -> Iterator[tuple]:
-    """Colour, dashes and marker of one series after the other; the 49 first differ from each other."""
+    """Colour, dashes and marker of successive series; the first 49 differ from each other."""
     n = len(PALETTE)
     return ((PALETTE[i % n], DASHES[(i + i // n) % n], MARKERS[(i + i // n) % n]) for i in count())
 
@@ -342,7 +381,7 @@ def _bare(ax: Axes) -> None:
 
 
 def _cover(hidden: NDArray, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask of pixels [H, W] from one of square patches [N], row by row."""
+    """A mask of pixels [H, W] from a mask of square patches [N], row by row."""
     patch = round((shape[0] * shape[1] / len(hidden)) ** 0.5)
     rows, columns = shape[0] // patch, shape[1] // patch
     _equal("reconstructions", "hidden", len(hidden), rows * columns)

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A study as one HTML page: tables and figures inlined, nothing loaded from elsewhere, what cannot be read named."""
+"""A study as one HTML page: tables and figures are inlined, nothing is loaded from elsewhere, faults are listed."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,13 +13,15 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
+from wavesfm_core.atomic_file import write_atomically
 from wavesfm_core.errors import InputError
 
 from ..evaluation.compare_estimators import NAME as COMPARISON
-from ..evaluation.compare_estimators import draw, read_comparison
+from ..evaluation.compare_estimators import read_comparison
 from ..evaluation.metrics import SnrCurve, confusion_matrix, over_snr, position_errors
 from ..evaluation.run_files import BETTER, HEADLINES, Evaluation
 from . import figures
+from .comparison import draw_comparison
 from .study import SCRATCH, Group, Study, read_study, settings, trend
 from .tables import (
     Table,
@@ -43,12 +43,16 @@ BAND = "Line: mean over seeds; band: lowest to highest seed."
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure; photo: of pixels, so that it is inlined as PNG and not as SVG."""
+    """A drawn figure."""
 
     title: str
+    """Title."""
     caption: str
+    """Text below the figure."""
     figure: Figure
+    """The figure."""
     photo: bool = False
+    """Inline it as PNG, not as SVG, because it is made of pixels."""
 
     @property
     def data(self) -> str:
@@ -60,30 +64,36 @@ class Section:
     """A heading with its tables and figures."""
 
     title: str
+    """Heading."""
     tables: list[Table] = field(default_factory=list)
+    """Tables."""
     pictures: list[Picture] = field(default_factory=list)
+    """Figures."""
 
 
 def write_report(directory: Path, page: Path | None = None, figures_dir: Path | None = None) -> Path:
-    """Gather the runs below `directory` and write the page (default: report.html in it), atomically; returns its path.
+    """Gather the runs below a folder and write the page, atomically; returns its path.
 
-    figures_dir: where each figure is also written as PDF. Runs that cannot be read are listed on the page with the
-    reason. Raises InputError when there is nothing to report or the page cannot be written.
+    Parameters
+    ----------
+    directory : folder of the runs.
+    page : the page; None: report.html in the folder.
+    figures_dir : folder for each figure as PDF; None: none.
+
+    Raises
+    ------
+    InputError : nothing to report, or the page cannot be written.
     """
     study = read_study(directory)
     page = directory / "report.html" if page is None else page
     sections = make_sections(study)
     text = render(study, sections)
-    partial = page.with_name(page.name + ".partial")
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, page)
+        write_atomically(page, text)
         if figures_dir is not None:
             _save_figures(sections, figures_dir)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise InputError(page, "page", error, "a place that can be written") from None
     log.info("%s: %d runs in %d groups, %d refused", page, len(study.runs), len(study.groups), len(study.refused))
     return page
@@ -91,12 +101,12 @@ def write_report(directory: Path, page: Path | None = None, figures_dir: Path | 
 
 def render(study: Study, sections: list[Section]) -> str:
     """The page as text; every word that came from a run is escaped."""
-    places = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined
     )
     runs = study.runs
     n_seeds = len({run.seed for run in runs})
-    return places.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         title=f"Study {study.directory.resolve().name}",
         summary=f"{len(runs)} runs in {len(study.groups)} groups that differ only in the seed; {n_seeds} seeds.",
         n_runs=len(runs),
@@ -131,7 +141,7 @@ def make_sections(study: Study) -> list[Section]:
 
 
 def _comparison(path: Path, study: Study) -> Section:
-    """What `wavesfm-train compare-channels` left: a table for each scenario, figures for the first."""
+    """Tables and figures of `wavesfm-train compare-channels`: a table for each scenario, figures for the first."""
     place = path.parent.relative_to(study.directory)
     title = "Channel estimation" if place == Path(".") else f"Channel estimation: {place}"
     try:
@@ -142,7 +152,7 @@ def _comparison(path: Path, study: Study) -> Section:
         return Section(title, [Table("Could not be read", ("reason",), ((reason,),))])
     where = f"{pools[0].slots} unseen slots of {scenario_of(pools[0])}. Dashed: no models."
     pictures = [
-        Picture(title, where, draw(pools[0], decibel))
+        Picture(title, where, draw_comparison(pools[0], decibel))
         for title, decibel in (("Mean squared error over SNR", False), ("Normalised error over SNR", True))
     ]
     return Section(title, [channel_table(pool) for pool in pools], pictures)
@@ -154,25 +164,25 @@ def _added(sections: list[Section], section: Section) -> Section:
 
 
 def _task_pictures(groups: list[Group]) -> Iterator[Picture]:
-    chosen, said = _best_variants(groups)
+    chosen, remark = _best_variants(groups)
     draw: dict[str, Callable[[list[Group], str], Iterator[Picture]]] = {
         "classification": _confusions,
         "position": _positions,
         "channel": _channels,
     }
-    yield from draw[groups[0].kind](chosen, said)
+    yield from draw[groups[0].kind](chosen, remark)
     yield from _lora(groups)
 
 
 def _best_variants(groups: list[Group]) -> tuple[list[Group], str]:
-    """The best group of each model and method, and a sentence that says so when others were left out."""
+    """The best group of each model and method, and a sentence if others were left out."""
     chosen: dict[tuple[str, str], Group] = {}
     for group in groups:
         held = chosen.get((group.model, group.method))
         if held is None or _worth(group) > _worth(held):
             chosen[group.model, group.method] = group
-    said = " Of several variants of a model and method, the best is drawn." if len(chosen) < len(groups) else ""
-    return list(chosen.values()), said
+    remark = " Of several variants of a model and method, the best is drawn." if len(chosen) < len(groups) else ""
+    return list(chosen.values()), remark
 
 
 def _worth(group: Group) -> float:
@@ -186,7 +196,7 @@ def _evaluations(group: Group) -> list[Evaluation]:
     return [run.evaluation for run in group.runs if run.evaluation is not None]
 
 
-def _confusions(groups: list[Group], said: str) -> Iterator[Picture]:
+def _confusions(groups: list[Group], remark: str) -> Iterator[Picture]:
     lists = dict.fromkeys(e.labels for g in groups for e in _evaluations(g))
     for labels in lists:
         matrices = {}
@@ -195,28 +205,28 @@ def _confusions(groups: list[Group], said: str) -> Iterator[Picture]:
             if alike:
                 counts = [confusion_matrix(a["target"], a["logits"].argmax(axis=1), len(labels)) for a in alike]
                 matrices[group.label] = np.sum(counts, axis=0)
-        caption = "Per cent of each true class, over all seeds; cells below 0.5 % are empty." + said
+        caption = "Per cent of each true class, over all seeds; cells below 0.5 % are empty." + remark
         yield Picture("Confusion", caption, figures.confusions(matrices, labels))
 
 
-def _positions(groups: list[Group], said: str) -> Iterator[Picture]:
+def _positions(groups: list[Group], remark: str) -> Iterator[Picture]:
     errors = {}
     for group in groups:
         arrays = [e.arrays for e in _evaluations(group)]
         errors[group.label] = np.concatenate([position_errors(a["predicted_m"], a["target_m"]) for a in arrays])
     caption = (
-        "Density (left), cumulative share (right), over all seeds; the axis ends at the worst model's 99 %." + said
+        "Density (left), cumulative share (right), over all seeds; the axis ends at the worst model's 99 %." + remark
     )
     yield Picture("Positioning error", caption, figures.position_errors(errors))
 
 
-def _channels(groups: list[Group], said: str) -> Iterator[Picture]:
+def _channels(groups: list[Group], remark: str) -> Iterator[Picture]:
     for metric, title in (("mse", "Mean squared error over SNR"), ("nmse_db", "Normalised error over SNR")):
         curves = {g.label: c for g in groups if (c := _snr_curve(g, metric)) is not None}
         for name, curve in _baselines(groups, metric).items():
             curves.setdefault(name, curve)
         if curves:
-            caption = f"Bins of 2 dB. {BAND} Dashed: other estimators on the same samples." + said
+            caption = f"Bins of 2 dB. {BAND} Dashed: other estimators on the same samples." + remark
             yield Picture(title, caption, figures.over_snr(curves, decibel=metric == "nmse_db"))
 
 
@@ -235,7 +245,7 @@ def _snr_curve(group: Group, metric: str) -> figures.Curve | None:
 
 
 def _baselines(groups: list[Group], metric: str) -> dict[str, figures.Curve]:
-    """The first evaluation's curve of each name: they are of the samples, not of the model."""
+    """Curves of other estimators, from the first evaluation that has them: they depend on the samples only."""
     found: dict[str, figures.Curve] = {}
     for group in groups:
         for evaluation in _evaluations(group):
@@ -246,20 +256,20 @@ def _baselines(groups: list[Group], metric: str) -> dict[str, figures.Curve]:
 
 
 def _trends(groups: list[Group]) -> list[Picture]:
-    """A figure for each watched column."""
+    """A figure for each monitored column."""
     pictures = []
     columns = dict.fromkeys(
-        (run.config["watched"], run.config["mode"]) for g in groups for run in g.runs if run.watched() is not None
+        (run.config["watched"], run.config["mode"]) for g in groups for run in g.runs if run.monitored() is not None
     )
     for column, mode in columns:
-        with_it = [g for g in groups if any(r.config.get("watched") == column and r.watched() for r in g.runs)]
-        chosen, said = _best_variants(with_it)
+        with_it = [g for g in groups if any(r.config.get("watched") == column and r.monitored() for r in g.runs)]
+        chosen, remark = _best_variants(with_it)
         metric = column.removeprefix("val_")
         series = {g.label: trend(g, column) for g in chosen}
         curves = {name: figures.Curve(x, values * factor_of(metric)) for name, (x, values) in series.items()}
         log = mode == "min" and not metric.endswith("_db")  # decibels are logarithms already
         figure = figures.trends(curves, f"validation {title_of(metric)}", log)
-        pictures.append(Picture("Over epochs", f"On the validation split. {BAND}{said}", figure))
+        pictures.append(Picture("Over epochs", f"On the validation split. {BAND}{remark}", figure))
     return pictures
 
 

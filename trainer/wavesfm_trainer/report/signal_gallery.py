@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures of every class for docs/signals.md.
+"""Pictures of every signal class for docs/signals.md.
 
 Run `python -m wavesfm_trainer.report.signal_gallery docs/images/signals`.
 """
@@ -20,21 +20,18 @@ from PIL import Image
 from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile import prepare
 
-from ..data.tile_dataset import unscaled
 from ..signals import CLASSES
 from ..signals.base import IQ, SignalClass, View
 from ..signals.channel import Reception, receive
 
 SNR_DB = 20.0
-EDGES_DB = np.arange(
-    -20.0, 37.5, 2.5
-)  # one colour for each step: as fine as the noise is not, so that pictures stay small
+EDGES_DB = np.arange(-20.0, 37.5, 2.5)  # one colour for each step, coarser than the noise, so that files stay small
 COLOURS = matplotlib.colormaps["viridis"].resampled(len(EDGES_DB) - 1)
 N_GREYS = 16  # of the lettering
 ZOOM = 8
 DPI = 100
 PANEL, LEFT, GAP, RIGHT, TOP, BOTTOM = 448, 62, 50, 72, 30, 46  # pixels; a panel shows each pixel of the tile as 2 x 2
-# Where seed 1 draws a less typical member of the class, or one of which little is seen.
+# Classes of which seed 1 draws a less typical example, or one that shows little.
 SEEDS = {
     "noise": 5, "cellular": 2, "bluetooth": 7, "lora": 7, "ook-ism": 2, "nfm-voice": 2, "am-voice": 4, "dmr": 7,
     "radiosonde": 6,
@@ -47,13 +44,13 @@ def usual_view(signal: SignalClass) -> View:
 
 
 def usual_rate_hz(signal: SignalClass) -> float:
-    """The middle, in octaves, of the usual view."""
+    """Middle of the usual view, in octaves."""
     view = usual_view(signal)
     return float(np.sqrt(view.low_hz * view.high_hz))
 
 
 def example(signal: SignalClass, spec: SpectrogramSpec) -> tuple[IQ, float]:
-    """Complex64 [spec.tile_samples] of a class at its usual rate, centred, in noise alone; and that rate in Hz."""
+    """Complex64 [spec.tile_samples] of a class at its usual rate, centred, in noise alone; and the rate in Hz."""
     rng = np.random.default_rng(SEEDS.get(signal.label, 1))
     rate_hz = usual_rate_hz(signal)
     emission = signal.make(rng, spec.tile_samples / rate_hz * 1.01, rate_hz)  # the channel rounds its transforms up
@@ -61,8 +58,8 @@ def example(signal: SignalClass, spec: SpectrogramSpec) -> tuple[IQ, float]:
 
 
 def draw(signal: SignalClass, spec: SpectrogramSpec | None = None) -> Image.Image:
-    """A class as the model sees it: left a full tile, right a partial one: the busiest eighth of it."""
-    plain = unscaled(spec or SpectrogramSpec())
+    """A class as the model sees it: a full tile on the left, the busiest eighth of it on the right."""
+    plain = (spec or SpectrogramSpec()).unscaled()
     iq, rate_hz = example(signal, plain)
     first, n_zoom = _busiest(iq, len(iq) // ZOOM)
     width, height = LEFT + 2 * PANEL + GAP + RIGHT, TOP + PANEL + BOTTOM
@@ -86,7 +83,7 @@ def draw(signal: SignalClass, spec: SpectrogramSpec | None = None) -> Image.Imag
 
 
 def _palette() -> Image.Image:
-    """The colours of the map and of the lettering, and no others."""
+    """The colours of the map and of the lettering."""
     colours = np.rint(COLOURS(np.arange(COLOURS.N))[:, :3] * 255)
     greys = np.repeat(np.linspace(0, 255, N_GREYS).round()[:, None], 3, axis=1)
     palette = Image.new("P", (1, 1))

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A study: the run directories below one directory, read strictly, and grouped so that only the seed differs inside a
-group.
+"""A study: the run directories below one folder, read strictly and grouped by everything but the seed.
 
-A run that cannot be read is kept by name with its reason; nothing disappears.
+A run that cannot be read is kept by name with the reason.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..evaluation.metrics import Interval, best_epoch, converged_epoch, seed_interval
-from ..evaluation.run_files import Evaluation, read_evaluation, read_object
+from ..evaluation.run_files import Evaluation, read_evaluation
+from ..models.run_layout import CONFIG, read_object
 
 log = logging.getLogger(__name__)
 
 SCRATCH = "from scratch"
-# options that say where a run is or how it was watched, and nothing of what it is
-_PLACE = ("seed", "run", "run_dir", "resume", "save_every", "log_every", "tensorboard", "progress")
+# options that say where a run is or how it was logged, and nothing of what was trained
+_NOT_TRAINING = ("seed", "run", "run_dir", "resume", "save_every", "log_every", "tensorboard", "progress")
 _OF_SPLIT = ("examples", "sha256")
 _FIELDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
@@ -46,12 +46,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory. Fields of config.json by their names, then
-
-    config: all of it; history: column of metrics.csv -> float64 [rows], NaN where empty; evaluation: None before it.
-    """
+    """One run directory. The fields up to trainable_parameters are those of config.json."""
 
     path: Path
+    """The directory."""
     name: str
     command: str
     recipe: str
@@ -62,40 +60,44 @@ class Run:
     args: dict[str, Any]
     trainable_parameters: int
     config: dict[str, Any] = field(repr=False)
+    """Contents of config.json."""
     history: dict[str, NDArray[np.float64]] = field(repr=False)
+    """Column of metrics.csv -> float64 [rows], NaN if empty."""
     evaluation: Evaluation | None
+    """The evaluation; None if there is none."""
 
-    def watched(self) -> tuple[NDArray, NDArray, str] | None:
-        """Epochs, values and mode of the validation column that chose the weights; None when the run names none."""
+    def monitored(self) -> tuple[NDArray, NDArray, str] | None:
+        """Epochs, values and mode of the column that selected the weights; None if the run names none."""
         column, mode = self.config.get("watched"), self.config.get("mode")
         if not column or "epoch" not in self.history:
             return None
         values = self.history[column]
-        there = np.isfinite(values)
-        return (self.history["epoch"][there], values[there], str(mode)) if there.any() else None
+        finite = np.isfinite(values)
+        return (self.history["epoch"][finite], values[finite], str(mode)) if finite.any() else None
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A directory that looks like a run but cannot be read as one, and why."""
+    """A directory that looks like a run but cannot be read."""
 
     path: Path
+    """The directory."""
     reason: str
+    """The error."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in the seed, in the order of their seeds.
-
-    model: where the weights came from (the recipe or name of the pre-training, or SCRATCH); variant: the options in
-    which this group differs from others of the same task, model and method, "" when it is the only one; remarks: what a
-    reader should know before trusting the spread (a seed twice, runs of different commits).
-    """
+    """Runs that differ only in the seed, in the order of their seeds."""
 
     runs: tuple[Run, ...]
+    """The runs."""
     model: str
+    """Origin of the weights: recipe or name of the pre-training, or SCRATCH."""
     variant: str = ""
+    """Options in which this group differs from others of the same task, model and method; "" if it is the only one."""
     remarks: tuple[str, ...] = ()
+    """What a reader must know about the spread (a seed twice, runs of different commits)."""
 
     @property
     def task(self) -> str:
@@ -111,12 +113,12 @@ class Group:
 
     @property
     def kind(self) -> str:
-        """The task's kind as the evaluations say; "" while none has been evaluated."""
+        """Kind of the task from the evaluations; "" if none has been evaluated."""
         return next((r.evaluation.kind for r in self.evaluated if r.evaluation), "")
 
     @property
     def split(self) -> str:
-        """The split that the evaluations are of; "" while none has been evaluated."""
+        """Split of the evaluations; "" if none has been evaluated."""
         return next((r.evaluation.split for r in self.evaluated if r.evaluation), "")
 
     @property
@@ -128,29 +130,32 @@ class Group:
         return ", ".join(part for part in (self.model, self.method, self.variant) if part)
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """The metric of each evaluated run; without the runs that have no such figure."""
+        """The metric of each evaluated run that has it."""
         found = [r.evaluation.metrics.get(metric, math.nan) for r in self.evaluated if r.evaluation]
         return np.array([v for v in found if math.isfinite(v)], float)
 
     def interval(self, metric: str) -> Interval | None:
-        """Student's t interval over seeds; None without a value. Of a single run: bounds NaN."""
+        """Student's t interval over seeds; None without a value. With a single run the bounds are NaN."""
         values = self.values(metric)
         return seed_interval(values) if len(values) else None
 
     def epochs(self, best: bool = True) -> Interval | None:
-        """Epochs to convergence over seeds: the best epoch (the paper's count) or the first within 1 % of the best."""
+        """Epochs to convergence over seeds: the best epoch (as the paper counts), or the first within 1 % of it."""
         measure = best_epoch if best else converged_epoch
-        found = [measure(*w) for w in (r.watched() for r in self.runs) if w]
+        found = [measure(*w) for w in (r.monitored() for r in self.runs) if w]
         return seed_interval(found) if found else None
 
 
 @dataclass(frozen=True)
 class Study:
-    """All groups of a directory, the runs still without evaluation in their groups, and the refused directories."""
+    """All groups of a folder, and the refused directories. Runs without evaluation are in their groups."""
 
     directory: Path
+    """The folder."""
     groups: tuple[Group, ...]
+    """Groups of runs."""
     refused: tuple[Refusal, ...] = field(default=())
+    """Directories that cannot be read."""
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -158,10 +163,13 @@ class Study:
 
 
 def read_study(directory: Path) -> Study:
-    """Read every run directory below `directory` (itself included).
+    """Read every run directory below a folder, itself included.
 
-    A run directory holds config.json; one with evaluation.json or metrics.csv but without config.json is refused.
-    Raises InputError when there is no such directory or nothing in it that could be a run.
+    A run directory has config.json. One with evaluation.json or metrics.csv but without config.json is refused.
+
+    Raises
+    ------
+    InputError : no such folder, or nothing in it that could be a run.
     """
     if not directory.is_dir():
         raise InputError(directory, "directory", "nothing", "a directory of runs")
@@ -178,19 +186,19 @@ def read_study(directory: Path) -> Study:
 
 
 def read_run(path: Path) -> Run:
-    """Read one run directory. Raises InputError naming file and field."""
-    config = read_object(path / "config.json")
+    """Read the record of one run directory. Raises InputError naming file and field."""
+    config = read_object(path / CONFIG)
     for name, types in _FIELDS.items():
         value = config.get(name, InputError)  # a value that no JSON file holds
         if not isinstance(value, types) or isinstance(value, bool):
             found = "nothing" if value is InputError else repr(value)[:60]
-            raise InputError(path / "config.json", name, found, " or ".join(t.__name__ for t in types))
+            raise InputError(path / CONFIG, name, found, " or ".join(t.__name__ for t in types))
     history = _read_history(path / "metrics.csv")
     watched = config.get("watched")
     if watched and history and watched not in history:
-        raise InputError(path / "metrics.csv", "columns", ", ".join(history), f"{watched!r}, watched by config.json")
+        raise InputError(path / "metrics.csv", "columns", ", ".join(history), f"{watched!r}, as config.json has it")
     if watched and config.get("mode") not in ("max", "min"):
-        raise InputError(path / "config.json", "mode", repr(config.get("mode")), '"max" or "min"')
+        raise InputError(path / CONFIG, "mode", repr(config.get("mode")), '"max" or "min"')
     written = [name for name in ("evaluation.json", "predictions.npz") if (path / name).exists()]
     evaluation = read_evaluation(path) if written else None
     if evaluation is not None and config["task"] and evaluation.task != config["task"]:
@@ -200,7 +208,7 @@ def read_run(path: Path) -> Run:
 
 
 def group_runs(runs: Iterable[Run]) -> tuple[Group, ...]:
-    """Group runs by everything in config.json that says what was trained, but the seed.
+    """Group runs by everything in config.json that says what was trained, except the seed.
 
     Pre-trained weights that are a run of the same study count as that run's group, so that a seed of fine-tuning may
     start from the same seed of pre-training.
@@ -221,17 +229,21 @@ def group_runs(runs: Iterable[Run]) -> tuple[Group, ...]:
 
 
 def trend(group: Group, column: str) -> tuple[NDArray, NDArray]:
-    """A column over epochs for every run of the group: epochs [E], values [runs, E], NaN where a run has no value.
+    """A column over epochs for every run of the group; of several rows of an epoch, the last value counts.
 
-    Where an epoch has several rows with a value, the last one counts.
+    Returns
+    -------
+    Epochs [E], and values [runs, E], NaN if a run has no value.
 
-    Raises ConfigurationError when no run has the column.
+    Raises
+    ------
+    ConfigurationError : no run has the column.
     """
     series = []
     for run in group.runs:
         if column in run.history and "epoch" in run.history:
-            there = np.isfinite(run.history[column]) & np.isfinite(run.history["epoch"])
-            series.append(dict(zip(run.history["epoch"][there], run.history[column][there])))
+            finite = np.isfinite(run.history[column]) & np.isfinite(run.history["epoch"])
+            series.append(dict(zip(run.history["epoch"][finite], run.history[column][finite])))
     if not any(series):
         raise ConfigurationError(group.label, "column", column, "a column of metrics.csv with values")
     epochs = np.array(sorted(set().union(*series)))
@@ -239,11 +251,10 @@ def trend(group: Group, column: str) -> tuple[NDArray, NDArray]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """What was trained and how, flattened with dots: the options, the model and loss, and how the data sets were used.
+    """What was trained and how, flattened with dots: options, model, loss, and use of the data sets.
 
-    Left out: where the run is, where it started, what never reaches the weights, and what a split by another seed
-    changes
-    (the range of the targets, the number of examples, the digest of the data).
+    Left out are the place of the run, its starting weights, options that do not affect the weights, and what a split by
+    another seed changes (range of the targets, number of examples, digest of the data).
     """
     objective = {name: v for name, v in _object(run.config.get("objective")).items() if name != "head"}
     training = _object(_object(run.config.get("data")).get("training"))
@@ -257,7 +268,7 @@ def settings(run: Run) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    walk("args", {name: v for name, v in run.args.items() if name not in _PLACE})
+    walk("args", {name: v for name, v in run.args.items() if name not in _NOT_TRAINING})
     walk("objective", objective)
     walk("data", data)
     return flat
@@ -273,7 +284,7 @@ def _candidates(directory: Path) -> set[Path]:
 
 
 def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Columns of metrics.csv; empty when there is no such file (a run of which only the evaluation was kept)."""
+    """Columns of metrics.csv; empty if there is no such file."""
     if not path.exists():
         return {}
     try:
@@ -309,7 +320,7 @@ def _parent(run: Run, at: dict[Path, Run]) -> Run | None:
 
 
 def _model(run: Run, at: dict[Path, Run]) -> str:
-    """What a table calls the origin of the weights."""
+    """Name of the weights' origin in a table."""
     if run.command == "pretrain":
         return run.recipe or run.name
     if not run.pretrained:
@@ -323,7 +334,8 @@ def _key(run: Run, at: dict[Path, Run]) -> dict[str, Any]:
     origin: Any = run.pretrained if parent is None else _key(parent, {p: r for p, r in at.items() if r is not run})
     key = {name: run.config[name] for name in ("command", "recipe", "task", "method", "trainable_parameters")}
     split = run.evaluation.split if run.evaluation else "test"
-    return {**key, "args": settings(run), "pretrained": origin, "split": split}
+    lengths = run.config.get("extended_from", [])  # an extended run had another schedule than one of its full length
+    return {**key, "args": settings(run), "pretrained": origin, "split": split, "extended_from": lengths}
 
 
 def _variant(group: Group, groups: list[Group]) -> str:
@@ -336,10 +348,10 @@ def _variant(group: Group, groups: list[Group]) -> str:
     if len(siblings) < 2:
         return ""
     options = [settings(g.runs[0]) | {"recipe": g.runs[0].recipe, "pretrained": g.runs[0].pretrained} for g in siblings]
-    own = options[siblings.index(group)]
+    values = options[siblings.index(group)]
     names = sorted({name for o in options for name in o if any(p.get(name) != o[name] for p in options)})
     names = [n for n in names if n not in ("recipe", "pretrained")] or names
-    shown = {f"{name.rsplit('.', 1)[-1]}={own[name]}": None for name in names if own.get(name) is not None}
+    shown = {f"{name.rsplit('.', 1)[-1]}={values[name]}": None for name in names if values.get(name) is not None}
     return " ".join(shown) or f"{group.runs[0].trainable_parameters} parameters"
 
 

@@ -13,7 +13,7 @@ from .study import SCRATCH, Group, Run, Study
 
 NONE = "-"
 PLUS_MINUS = "\u00b1"
-ONE_SEED = "One seed: in brackets the 95 % bootstrap interval over test samples, which says nothing of other seeds."
+ONE_SEED = "One seed: in brackets the 95 % bootstrap interval over test samples, which does not cover other seeds."
 SEEDS = f"Mean {PLUS_MINUS} half the 95 % confidence interval of the mean over n seeds (Student's t)."
 EPOCHS = "Epochs: the epoch with the best validation figure (as the paper counts), mean over seeds."
 # metric -> title, unit, factor, decimals (None: three significant digits)
@@ -40,21 +40,25 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells. heads: (title, number of columns below); columns: titles; rows: cells; best: cells (row, column).
-
-    words: columns that are read and not compared, so that they stand to the left.
-    """
+    """A table of text cells."""
 
     title: str
+    """Title."""
     columns: tuple[str, ...]
+    """Titles of the columns."""
     rows: tuple[tuple[str, ...], ...]
+    """Cells."""
     heads: tuple[tuple[str, int], ...] = ()
+    """(title, number of columns below) above the titles."""
     notes: tuple[str, ...] = ()
+    """Sentences below the table."""
     best: frozenset[tuple[int, int]] = frozenset()
+    """Cells (row, column) of the best values."""
     words: frozenset[int] = frozenset({0})
+    """Columns of text, which are aligned to the left."""
 
     def markdown(self) -> str:
-        """The table for a document in Markdown; heads are put before the titles of their columns."""
+        """The table in Markdown; heads precede the titles of their columns."""
         titles = list(self.columns)
         at = 0
         for head, span in self.heads:
@@ -67,18 +71,18 @@ class Table:
 
 
 def title_of(metric: str) -> str:
-    """What a person calls the metric, with its unit in brackets."""
+    """Title of the metric with its unit in brackets."""
     title, unit, _, _ = _shown(metric)
     return f"{title} ({unit})" if unit else title
 
 
 def factor_of(metric: str) -> float:
-    """What a value is multiplied with to be in the unit of `title_of`."""
+    """Factor from a value to the unit of `title_of`."""
     return _shown(metric)[2]
 
 
 def number(value: float, metric: str) -> str:
-    """A value in the metric's unit and with its digits; NONE when there is no such figure."""
+    """A value in the metric's unit and with its digits; NONE if it does not exist."""
     _, _, factor, decimals = _shown(metric)
     if not math.isfinite(value):
         return NONE
@@ -86,7 +90,7 @@ def number(value: float, metric: str) -> str:
 
 
 def plus_minus(interval: Interval | None, metric: str) -> str:
-    """`mean +- half`, the mean alone where one value says nothing of spread."""
+    """`mean +- half`; the mean alone if there is no half."""
     if interval is None:
         return NONE
     if not math.isfinite(interval.half):
@@ -98,12 +102,12 @@ def plus_minus(interval: Interval | None, metric: str) -> str:
 
 
 def task_title(group: Group) -> str:
-    """The task, with the split when it is not the test split."""
+    """The task, with the split unless it is the test split."""
     return group.task if group.split in ("", "test") else f"{group.task} ({group.split} split)"
 
 
 def by_task(groups: list[Group]) -> dict[str, list[Group]]:
-    """Evaluated groups under the title of their task, in order."""
+    """Evaluated groups by the title of their task, in order."""
     tasks: dict[str, list[Group]] = {}
     for group in groups:
         if group.evaluated:
@@ -112,17 +116,17 @@ def by_task(groups: list[Group]) -> dict[str, list[Group]]:
 
 
 def table_three(study: Study) -> Table | None:
-    """The paper's Table III: model (and method) by task; None when nothing fine-tuned has been evaluated."""
+    """The paper's Table III: model (and method) by task; None if no fine-tuning has been evaluated."""
     tasks = by_task([g for g in study.groups if g.command != "pretrain"])
     if not tasks:
         return None
     names = {(g.model == SCRATCH, g.model, g.method, g.variant): None for groups in tasks.values() for g in groups}
     heads, titles, columns, notes = [("", 2)], ["model", "trained"], [], [SEEDS, EPOCHS]
     for task, groups in tasks.items():
-        made = _task_columns(groups, list(names))
-        heads.append((task, len(made)))
-        titles += [title for title, _ in made]
-        columns += made
+        task_columns = _task_columns(groups, list(names))
+        heads.append((task, len(task_columns)))
+        titles += [title for title, _ in task_columns]
+        columns += task_columns
         sizes = sorted({r.evaluation.n_samples for g in groups for r in g.evaluated if r.evaluation})
         if len(sizes) > 1:
             notes.append(f"{task}: evaluated on splits of different sizes ({', '.join(map(str, sizes))} samples).")
@@ -137,18 +141,18 @@ def table_three(study: Study) -> Table | None:
 
 
 def _task_columns(groups: list[Group], names: list[tuple]) -> list[tuple[str, list[str]]]:
-    own = {(g.model == SCRATCH, g.model, g.method, g.variant): g for g in groups}
-    listed = [own.get(name) for name in names]
+    by_name = {(g.model == SCRATCH, g.model, g.method, g.variant): g for g in groups}
+    listed = [by_name.get(name) for name in names]
     headline, *others = _COLUMNS[groups[0].kind]
-    made = [(title_of(headline), [_headline(g) if g else NONE for g in listed])]
-    made += [(title_of(m), [_mean(g, m) if g else NONE for g in listed]) for m in others]
-    made.append(("epochs", [_epochs(g) if g else NONE for g in listed]))
-    made.append(("n", [str(len(g.evaluated)) if g else NONE for g in listed]))
-    return made
+    columns = [(title_of(headline), [_headline(g) if g else NONE for g in listed])]
+    columns += [(title_of(m), [_mean(g, m) if g else NONE for g in listed]) for m in others]
+    columns.append(("epochs", [_epochs(g) if g else NONE for g in listed]))
+    columns.append(("n", [str(len(g.evaluated)) if g else NONE for g in listed]))
+    return columns
 
 
 def _best(tasks: dict[str, list[Group]], names: list[tuple], titles: list[str]) -> frozenset[tuple[int, int]]:
-    """The best headline of each task, where there is something to be better than."""
+    """The best headline of each task that has several groups."""
     found, column = set(), 2
     for groups in tasks.values():
         kind = groups[0].kind
@@ -192,7 +196,7 @@ def all_metrics(groups: list[Group]) -> Table:
 def against_scratch(groups: list[Group]) -> Table | None:
     """Headline of each group minus that of the best group trained from scratch; None without such a group.
 
-    Welch's interval over seeds. Which of them is better is said only where the interval leaves 0 out.
+    The interval is Welch's over seeds. A verdict is given only if the interval excludes 0.
     """
     kind = groups[0].kind
     metric, sign = HEADLINES[kind], 1 if BETTER[kind] == "max" else -1
@@ -216,20 +220,21 @@ def against_scratch(groups: list[Group]) -> Table | None:
 
 
 def channel_table(pool: PoolCurves) -> Table:
-    """NMSE of each estimator at each SNR on one pool, the share of slots that backed off in brackets."""
+    """NMSE of each estimator at each SNR on one pool; in brackets the share of slots that backed off."""
     rows = []
     for name, curve in pool.estimators.items():
         shares = curve.backed_off or [None] * len(pool.snr_db)
         cells = [f"{x:.2f}" if s is None else f"{x:.2f} ({s:.0%})" for x, s in zip(curve.nmse_db, shares)]
         rows.append((name, *cells))
     notes = [f"{pool.slots} slots of {scenario_of(pool)}, none of them trained on."]
-    notes += [_beside_ls(name, pool.excess_db(name)) for name in pool.estimators if name.endswith(BACKING_OFF)]
+    notes += [excess_over_ls_note(name, pool.excess_db(name)) for name in pool.estimators if name.endswith(BACKING_OFF)]
     columns = ("estimator", *(f"{snr_db:g}" for snr_db in pool.snr_db))
     heads = (("", 1), ("NMSE (dB) at an SNR of (dB)", len(pool.snr_db)))
     return Table(f"Pool {pool.name}", columns, tuple(rows), heads, tuple(notes))
 
 
-def _beside_ls(name: str, excess_db: float) -> str:
+def excess_over_ls_note(name: str, excess_db: float) -> str:
+    """A sentence about the largest excess of an estimator's error over that of least squares."""
     if excess_db > 0:
         return f"{name}: up to {excess_db:.2f} dB worse than {LS}."
     if excess_db == 0:
@@ -245,7 +250,7 @@ def scenario_of(pool: PoolCurves) -> str:
 
 
 def runs_table(study: Study) -> Table:
-    """Every run by its directory, with what was found of it; also those not evaluated."""
+    """Every run by its directory with its result; also those not evaluated."""
     columns = ("run", "task", "model", "seed", "trainable parameters", "headline", "best epoch", "commit")
     rows = [_run_row(study, group, run) for group in study.groups for run in group.runs]
     return Table("Runs", columns, tuple(rows), words=frozenset({0, 1, 2, 5, 7}))

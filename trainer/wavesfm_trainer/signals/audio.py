@@ -25,7 +25,15 @@ FRAME_S = 0.016
 
 
 def equalise(x: Reals, rate_hz: float, gain: Callable[[NDArray], NDArray], n_out: int | None = None) -> Reals:
-    """Filter [..., n] by `gain`(frequency in Hz) and resample it to `n_out` samples over the same time."""
+    """Filter and resample real signals.
+
+    Parameters
+    ----------
+    x : [..., n].
+    rate_hz : sample rate of `x`.
+    gain : function of the frequency in Hz.
+    n_out : samples of the result over the same time; None: n.
+    """
     n_in = x.shape[-1]
     n_out = n_out or n_in
     spectrum = fft.rfft(x) * gain(np.arange(n_in // 2 + 1) * (rate_hz / n_in)).astype(np.complex64)
@@ -33,10 +41,10 @@ def equalise(x: Reals, rate_hz: float, gain: Callable[[NDArray], NDArray], n_out
 
 
 def band(low_hz: float, high_hz: float) -> Callable[[NDArray], NDArray]:
-    """Gain of a smooth band pass for `equalise`."""
+    """Gain function of a smooth band pass, for `equalise`."""
 
     def gain(f: NDArray) -> NDArray:
-        """Unity between the edges, falling within a tenth outside the upper and a third outside the lower one."""
+        """1 inside the edges, falling within a tenth above the upper edge and a third below the lower edge."""
         upper = np.clip((1.1 * high_hz - f) / (0.1 * high_hz), 0, 1)
         return upper * np.clip((f - 0.67 * low_hz) / (0.33 * low_hz + 1e-9), 0, 1)
 
@@ -44,7 +52,7 @@ def band(low_hz: float, high_hz: float) -> Callable[[NDArray], NDArray]:
 
 
 def limited(x: Reals, level: float) -> Reals:
-    """Bring the sounding part of `x` to rms `level` and bend its peaks to stay inside +-1, as an audio limiter does."""
+    """Scale the audible part of `x` to rms `level` and compress its peaks into +-1, like an audio limiter."""
     magnitude = np.abs(x)
     sounding = magnitude > 0.05 * magnitude.max()
     if not sounding.any():
@@ -53,7 +61,7 @@ def limited(x: Reals, level: float) -> Reals:
 
 
 class _Tracks:
-    """Control tracks of one talker, a value per half frame."""
+    """Control tracks of one talker, one value per half frame."""
 
     def __init__(self, rng: np.random.Generator, n_frames: int):
         self.rng, self.n_frames = rng, n_frames
@@ -69,14 +77,14 @@ class _Tracks:
         return max(int(time_s / (FRAME_S / 2)), 0)
 
     def _phrase(self) -> None:
-        """Some syllables whose pitch falls, then a pause."""
+        """Some syllables with falling pitch, then a pause."""
         count = int(self.rng.integers(2, 13))
         for index in range(count):
             self._syllable(self.base_hz * (1.15 - 0.3 * index / count) * self.rng.uniform(0.9, 1.15))
         self.at_s += self.rng.uniform(0.12, 0.8)
 
     def _syllable(self, pitch_hz: float) -> None:
-        """A fricative, a stop or nothing, then a vowel gliding to the next, at 3 to 6 syllables a second."""
+        """A fricative, a stop or nothing, then a vowel, at 3 to 6 syllables per second."""
         rng, start_s = self.rng, self.at_s
         kind = rng.random()
         onset_s = self.tempo * (rng.uniform(0.05, 0.12) if kind < 0.4 else rng.uniform(0.02, 0.06))
@@ -98,14 +106,19 @@ class _Tracks:
         self.at_s = start_s + onset_s + vowel_s + self.tempo * rng.uniform(0.0, 0.06)
 
     def smoothed(self, track: NDArray, width: int) -> NDArray:
-        """Running mean over `width` half frames, edges held."""
+        """Running mean over `width` half frames; edge values are repeated."""
         padded = np.pad(track, [(width // 2, width - 1 - width // 2)] + [(0, 0)] * (track.ndim - 1), mode="edge")
         total = np.cumsum(np.concatenate([np.zeros_like(padded[:1]), padded]), axis=0, dtype=np.float64)
         return ((total[width:] - total[:-width]) / width).astype(np.float32)
 
 
 def speech(rng: np.random.Generator, n_samples: int, rate_hz: float = 16e3) -> Reals:
-    """Speech-like sound [n_samples]: pitch pulses and noise shaped by moving formants; rms about 0.3 in vowels."""
+    """Speech-like sound: pitch pulses and noise, filtered by moving formants.
+
+    Returns
+    -------
+    float32 [n_samples], rms about 0.3 in vowels.
+    """
     hop = int(FRAME_S / 2 * rate_hz)
     n_frames = n_samples // hop + 3
     tracks = _Tracks(rng, n_frames)
@@ -132,7 +145,12 @@ def speech(rng: np.random.Generator, n_samples: int, rate_hz: float = 16e3) -> R
 
 
 def music(rng: np.random.Generator, n_samples: int, rate_hz: float = 32e3) -> Reals:
-    """Music-like stereo sound [2, n_samples]: chords, bass and drums on a beat; rms about 0.3."""
+    """Music-like stereo sound: chords, bass and drums on a beat.
+
+    Returns
+    -------
+    float32 [2, n_samples], rms about 0.3.
+    """
     beat = 60 / rng.uniform(65, 170) * rate_hz
     longest = int(2.0 * rate_hz)
     time_s = np.arange(longest, dtype=np.float32) / np.float32(rate_hz)
@@ -150,7 +168,7 @@ def music(rng: np.random.Generator, n_samples: int, rate_hz: float = 32e3) -> Re
     thump = np.sin(2 * np.pi * 55 * time_s + 8 * np.exp(-time_s * 30)) * np.exp(-time_s * 15)
 
     def add(sound: Reals, start: int, gain: float) -> None:
-        """Mix a mono sound in at a random place between left and right."""
+        """Add a mono sound at a random position between left and right."""
         low, high = max(start, 0), min(start + len(sound), n_samples)
         if low < high:
             pan = rng.uniform(0.25, 0.75)

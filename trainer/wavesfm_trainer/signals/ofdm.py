@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cyclic-prefix OFDM seen through a receiver's band: carriers in view, symbols in time, a window on the air."""
+"""Cyclic-prefix OFDM as observed in a receiver's band."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ SHIFT_STEPS = 32  # fractions of a sample that a symbol's start is rounded to
 
 @dataclass(frozen=True)
 class Band:
-    """Carriers [low, high) of a signal, in its own numbers, that fall into a view centred on carrier `centre`."""
+    """The carriers [low, high) of a signal that are inside a view centred on carrier `centre`."""
 
     fft_size: int
+    """FFT size of the synthesis."""
     spacing_hz: float
+    """Subcarrier spacing."""
     centre: int
+    """Carrier at the centre of the view, in the signal's numbering."""
     low: int
+    """First carrier in view."""
     high: int
+    """Carrier after the last one in view."""
 
     @property
     def rate_hz(self) -> float:
@@ -40,12 +45,25 @@ class Band:
 
 
 def fits(low: int, high: int, spacing_hz: float, view_hz: float) -> bool:
-    """Whether the whole signal lies inside the view with room to move."""
+    """Whether carriers [low, high) are inside the view with room to shift them."""
     return (high - low) * spacing_hz <= 0.92 * view_hz
 
 
 def look(view_hz: float, spacing_hz: float, low: int, high: int, centre: int = 0, fft_size: int = 0) -> Band:
-    """Smallest even FFT that holds the carriers [low, high) as far as a view around `centre` shows them."""
+    """The smallest even FFT that holds the carriers [low, high) inside a view around `centre`.
+
+    Parameters
+    ----------
+    view_hz : receiver's sample rate.
+    spacing_hz : subcarrier spacing.
+    low, high : carriers of the signal.
+    centre : carrier at the centre of the view.
+    fft_size : use this size instead; 0: the smallest.
+
+    Raises
+    ------
+    ValueError : no carrier is in view.
+    """
     if not fft_size:
         reach = 2 * max(high - centre, centre - low, 2)
         seen = view_hz * 1.06 / spacing_hz  # a margin for the channel's carrier offset
@@ -67,10 +85,18 @@ def qam(rng: np.random.Generator, shape: tuple[int, ...], order: int) -> NDArray
 
 
 def modulate(grid: NDArray, band: Band, prefix_s: NDArray, length_s: NDArray, ramp_s: float = 0.0) -> IQ:
-    """Symbols [rows, carriers in view] to samples; each lasts length_s, its first prefix_s is cyclic prefix.
+    """OFDM symbols to samples.
 
-    A symbol longer than prefix and useful part repeats itself. Starts need not fall on samples: the carriers are
-    turned by the rest. With `ramp_s` each symbol fades into the next along a raised cosine of that length.
+    A symbol longer than prefix and useful part repeats itself. A symbol may start between samples: the carriers are
+    rotated by the fraction.
+
+    Parameters
+    ----------
+    grid : [rows, carriers in view].
+    band : carriers in view.
+    prefix_s : [rows], cyclic prefix in seconds.
+    length_s : [rows], whole symbol in seconds.
+    ramp_s : length of the raised cosine with which a symbol fades into the next.
     """
     size, rate_hz = band.fft_size, band.rate_hz
     start = np.concatenate(([0.0], np.cumsum(length_s))) * rate_hz
@@ -107,7 +133,18 @@ def _fade(out: IQ, body: IQ, edge: NDArray, whole: NDArray, size: int, ramp: int
 
 
 def window(rng: np.random.Generator, length_s: NDArray, active: NDArray, duration_s: float) -> float:
-    """A random start in seconds such that [start, start + duration_s) meets some of the active rows."""
+    """A random start in seconds of a window of `duration_s` that overlaps some active rows.
+
+    Parameters
+    ----------
+    length_s : [rows], symbol lengths in seconds.
+    active : bool [rows].
+    duration_s : length of the window.
+
+    Raises
+    ------
+    SilentWindow : no row is active, or the rows are too short.
+    """
     end = np.cumsum(length_s)
     begin = end - length_s
     last_start = end[-1] - duration_s - 2 * length_s.max()
@@ -136,9 +173,16 @@ def render(
     order: int = 4,
     ramp_s: float = 0.0,
 ) -> IQ:
-    """Random QAM of amplitudes `gain` [rows, carriers in view] cut to a random window of `duration_s`.
+    """Random QAM with given amplitudes, cut to a random window.
 
-    `fixed` holds known sequences as (row, first carrier, values); a value of 0 leaves the carrier silent.
+    Parameters
+    ----------
+    rng : random generator.
+    gain : amplitudes [rows, carriers in view].
+    fixed : known sequences as (row, first carrier, values); a value of 0 silences the carrier.
+    band, prefix_s, length_s, ramp_s : as for `modulate`.
+    duration_s : length of the window in seconds.
+    order : points of the QAM.
     """
     active = gain.any(axis=1)
     fixed = [item for item in fixed if item[1] < band.high and item[1] + len(item[2]) > band.low]
@@ -167,7 +211,7 @@ def runs(rng: np.random.Generator, count: int, duty: float, mean_run: float) -> 
     lengths = np.empty(2 * pairs, np.int64)
     lengths[0::2] = rng.geometric(1 / max(mean_run, 1.0), pairs)
     lengths[1::2] = rng.geometric(1 / mean_off, pairs)
-    lengths[-1] += count  # the last run reaches the end whatever was drawn
+    lengths[-1] += count  # the last run always reaches the end
     number = np.repeat(np.arange(2 * pairs), np.minimum(lengths, count))
     skip = int(rng.integers(0, max(len(number) - 2 * count, 0) + 1)) if len(number) > 2 * count else 0
     number = number[skip : skip + count]
@@ -175,7 +219,19 @@ def runs(rng: np.random.Generator, count: int, duty: float, mean_run: float) -> 
 
 
 def allocate(rng: np.random.Generator, n_slots: int, n_blocks: int, load: float, group: int) -> Gain:
-    """Amplitude of the data in every slot and resource block: a few users, contiguous or in groups of blocks."""
+    """Amplitude of the data in every slot and resource block: a few users with contiguous blocks or groups of blocks.
+
+    Parameters
+    ----------
+    rng : random generator.
+    n_slots, n_blocks : size of the result.
+    load : share of the time that is used, 0 to 1.
+    group : resource blocks of an allocation group.
+
+    Returns
+    -------
+    float32 [n_slots, n_blocks].
+    """
     gain = np.zeros((n_slots, n_blocks), np.float32)
     if load >= 0.99:
         gain[:] = 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pulse shaping and modulation that several signal classes share. All float32/complex64, all vectorised."""
+"""Pulse shaping and modulation shared by signal classes, vectorised in float32 and complex64."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ Reals = NDArray[np.float32]
 
 
 def sample_count(duration_s: float, rate_hz: float) -> int:
-    """Samples that cover `duration_s` at `rate_hz`, rounded up."""
+    """Number of samples that cover `duration_s` at `rate_hz`, rounded up."""
     return int(np.ceil(duration_s * rate_hz))
 
 
 def hold(symbols: NDArray, symbol_rate_hz: float, rate_hz: float, n_samples: int) -> NDArray:
-    """Each symbol held for its time (zero-order hold) at any ratio of rates; zeros after the last symbol."""
+    """Zero-order hold of symbols at any ratio of rates; zeros after the last symbol.
+
+    Parameters
+    ----------
+    symbols : [k].
+    symbol_rate_hz : rate of the symbols.
+    rate_hz : rate of the result.
+    n_samples : length of the result.
+    """
     index = np.floor(np.arange(n_samples) * (symbol_rate_hz / rate_hz)).astype(np.int64)
     held = symbols[np.minimum(index, len(symbols) - 1)]
     held[index >= len(symbols)] = 0
@@ -26,7 +34,14 @@ def hold(symbols: NDArray, symbol_rate_hz: float, rate_hz: float, n_samples: int
 
 
 def gaussian_taps(bt: float, samples_per_symbol: float, span_symbols: int = 3) -> Reals:
-    """Gaussian filter of bandwidth-time product `bt`, unit sum (3GPP TS 45.004 clause 2.5 has BT 0.3)."""
+    """Gaussian filter with unit sum.
+
+    Parameters
+    ----------
+    bt : bandwidth-time product (0.3 in 3GPP TS 45.004 clause 2.5).
+    samples_per_symbol : need not be an integer.
+    span_symbols : length of the filter.
+    """
     half = int(np.ceil(span_symbols * samples_per_symbol / 2))
     t = np.arange(-half, half + 1) / samples_per_symbol
     taps = np.exp(-(2 * np.pi**2 / np.log(2)) * (bt * t) ** 2)
@@ -34,7 +49,7 @@ def gaussian_taps(bt: float, samples_per_symbol: float, span_symbols: int = 3) -
 
 
 def rrc_taps(rolloff: float, samples_per_symbol: float, span_symbols: int = 8) -> Reals:
-    """Root-raised-cosine taps, unit energy."""
+    """Root-raised-cosine filter with unit energy; arguments as for `gaussian_taps`."""
     half = int(np.ceil(span_symbols * samples_per_symbol / 2))
     t = np.arange(-half, half + 1) / samples_per_symbol
     t = t + 1e-9  # keeps both removable singularities off the grid
@@ -44,18 +59,27 @@ def rrc_taps(rolloff: float, samples_per_symbol: float, span_symbols: int = 8) -
 
 
 def smooth(x: NDArray, taps: Reals) -> NDArray:
-    """Convolve, same length; float32 stays float32, complex64 stays complex64."""
+    """Convolve to the same length and dtype (float32 or complex64)."""
     return fftconvolve(x, taps, mode="same").astype(x.dtype)
 
 
 def frequency_modulate(frequency_hz: NDArray, rate_hz: float, phase: float = 0.0) -> IQ:
-    """Constant-envelope signal whose instantaneous frequency is `frequency_hz` [n]."""
+    """Constant-envelope signal with instantaneous frequency `frequency_hz` [n], starting at `phase` radians."""
     turns = np.cumsum(frequency_hz.astype(np.float64)) / rate_hz
     return np.exp(2j * np.pi * (turns - np.floor(turns)) + 1j * phase).astype(np.complex64)
 
 
 def fsk(symbols: NDArray, symbol_rate_hz: float, deviation_hz: float, rate_hz: float, bt: float | None = None) -> IQ:
-    """Frequency-shift keying of symbols in [-1, 1] at +-`deviation_hz`, Gaussian-filtered when `bt` is given."""
+    """Frequency-shift keying.
+
+    Parameters
+    ----------
+    symbols : [k], in [-1, 1].
+    symbol_rate_hz : rate of the symbols.
+    deviation_hz : frequency of symbol 1.
+    rate_hz : rate of the result.
+    bt : bandwidth-time product of a Gaussian filter; None: no filter.
+    """
     n_samples = int(np.ceil(len(symbols) * rate_hz / symbol_rate_hz))
     shape = hold(np.asarray(symbols, np.float32), symbol_rate_hz, rate_hz, n_samples)
     if bt is not None:
@@ -64,14 +88,14 @@ def fsk(symbols: NDArray, symbol_rate_hz: float, deviation_hz: float, rate_hz: f
 
 
 def place(target: IQ, burst: IQ, start: int) -> None:
-    """Add `burst` into `target` at sample `start`, cut to what lies inside."""
+    """Add `burst` to `target` at sample `start`, cut to the length of `target`."""
     low, high = max(start, 0), min(start + len(burst), len(target))
     if low < high:
         target[low:high] += burst[low - start : high - start]
 
 
 def shift(iq: IQ, frequency_hz: float, rate_hz: float) -> IQ:
-    """Move a signal up by `frequency_hz`."""
+    """Shift a signal by `frequency_hz`."""
     turns = np.arange(len(iq)) * (frequency_hz / rate_hz)
     return (iq * np.exp(2j * np.pi * (turns - np.floor(turns)))).astype(np.complex64)
 
@@ -82,7 +106,13 @@ def bits(rng: np.random.Generator, count: int) -> NDArray[np.int8]:
 
 
 def window_start(rng: np.random.Generator, starts_s: NDArray, lengths_s: NDArray, duration_s: float) -> float:
-    """Start of a window of `duration_s` that holds a random instant of the bursts, away from the schedule's ends."""
+    """Start in seconds of a window that contains a random instant of the bursts, away from the ends of the schedule.
+
+    Parameters
+    ----------
+    starts_s, lengths_s : bursts in seconds, sorted.
+    duration_s : length of the window.
+    """
     ends_s = starts_s + lengths_s
     inner = (starts_s >= starts_s[0] + duration_s) & (ends_s <= ends_s[-1] - duration_s)
     chosen = np.flatnonzero(inner if inner.any() else np.ones_like(inner))
@@ -91,7 +121,15 @@ def window_start(rng: np.random.Generator, starts_s: NDArray, lengths_s: NDArray
 
 
 def trapezoids(starts_s: NDArray, lengths_s: NDArray, rise_s: float, rate_hz: float, n_samples: int) -> Reals:
-    """Envelope of sorted, disjoint pulses of height 1 whose edges rise linearly in `rise_s`."""
+    """Envelope of sorted, disjoint pulses of height 1.
+
+    Parameters
+    ----------
+    starts_s, lengths_s : pulses in seconds.
+    rise_s : duration of the linear edges.
+    rate_hz : rate of the result.
+    n_samples : length of the result.
+    """
     corners = np.stack([starts_s, starts_s + lengths_s], axis=1).ravel()
     area = np.repeat(np.concatenate([[0.0], np.cumsum(lengths_s)]), 2)[1:-1]
     t = np.arange(n_samples) / rate_hz
@@ -101,7 +139,7 @@ def trapezoids(starts_s: NDArray, lengths_s: NDArray, rise_s: float, rate_hz: fl
 
 
 def clip_near(rng: np.random.Generator, iq: IQ) -> IQ:
-    """A device so near that the receiver clips, complex64 [n] for [n]: off centre, with harmonics of its offset."""
+    """A device so close that the receiver clips: shifted off centre, with harmonics of its offset; complex64 [n]."""
     turns = np.arange(len(iq)) * rng.uniform(-0.46, 0.46)
     moved = iq * np.exp(2j * np.pi * (turns - np.floor(turns)))
     limit = rng.uniform(0.3, 0.9) * np.abs(iq).max()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Augmentation of whole batches on the device; all randomness from Draws, so a step's is the same wherever it runs."""
+"""Augmentation of whole batches on the device; its randomness is a function of the training step (StepRandom)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError
 
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 
 KINDS = ("none", "csi", "spectrogram")
 FREQUENCY_ROLL_PX = 12
@@ -22,19 +22,19 @@ RATE_BLUR = 0.01  # of log10 of the rate: 2 %
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training batch before it is standardised.
-
-    kind: "none"; "csi": random resized crop (0.8 to 1 of the area, bicubic), both flips with even odds, noise;
-        "spectrogram": mirrored in frequency and rolled in time with even odds, shifted by up to 12 pixels in
-        frequency, noise (no crop, which would change the scale that the sample rate stands for).
-    noise: standard deviation in units of the image; None: 0.05 for csi, 0.01 for spectrogram.
-    rate_hidden: odds that a sample rate is hidden (0 says unknown); rates that are left are blurred by 2 %, unless it
-        is 0.
-    """
+    """Augmentation of training batches."""
 
     kind: str = "none"
+    """"none", "csi" or "spectrogram".
+
+    - "csi": random resized crop (0.8 to 1 of the area, bicubic), both flips with probability 1/2, noise.
+    - "spectrogram": mirror in frequency and roll in time with probability 1/2 each, shift by up to 12 pixels in
+      frequency, noise. It has no crop, which would change the scale that the sample rate stands for.
+    """
     noise: float | None = None
+    """Standard deviation of the noise in units of the standardised tile; None: 0.05 for csi, 0.1 for spectrogram."""
     rate_hidden: float = 0.0
+    """Probability that a sample rate is replaced by 0 (unknown). Above 0, the other rates are blurred by 2 %."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -46,20 +46,22 @@ class Augmentation:
 
     @property
     def active(self) -> bool:
-        """Whether anything is drawn at all."""
+        """True if batches are changed at all."""
         return self.kind != "none" or self.rate_hidden > 0
 
-    def image(self, image: Tensor, draws: Draws) -> Tensor:
-        """float32 [B, C, H, W] in the range of the cache -> the same shape; other values where kind is not "none"."""
-        if self.kind == "none":
-            return image
-        change, usual = _CHANGES[self.kind]
-        noise = usual if self.noise is None else self.noise
-        image = change(image, draws)
-        return image + noise * draws.randn(len(image), *image.shape[1:]) if noise else image
+    def move(self, image: Tensor, draws: StepRandom) -> Tensor:
+        """Crop, flip, roll or mirror images float32 [B, C, H, W], as `kind` says."""
+        return image if self.kind == "none" else _CHANGES[self.kind][0](image, draws)
 
-    def rate(self, log10_rate: Tensor, draws: Draws) -> Tensor:
-        """float32 [B, 1], 0 where unknown -> blurred, and more of them unknown."""
+    def add_noise(self, tile: Tensor, draws: StepRandom) -> Tensor:
+        """Add noise to standardised tiles float32 [B, C, H, W]; returns `tile` itself if there is none to add."""
+        if self.kind == "none":
+            return tile
+        noise = _CHANGES[self.kind][1] if self.noise is None else self.noise
+        return tile + noise * draws.randn(len(tile), *tile.shape[1:]) if noise else tile
+
+    def rate(self, log10_rate: Tensor, draws: StepRandom) -> Tensor:
+        """Blur and hide sample rates, log10 of Hz, float32 [B, 1], 0 where unknown."""
         if not self.rate_hidden:
             return log10_rate
         blurred = log10_rate + RATE_BLUR * draws.randn(len(log10_rate), 1)
@@ -67,10 +69,16 @@ class Augmentation:
         return torch.where(known, blurred, torch.zeros_like(blurred))
 
 
-def crop_and_flip(image: Tensor, draws: Draws) -> Tensor:
-    """Random resized crop and both flips of [B, C, H, W], each image its own, as two products with resampling matrices.
+def crop_and_flip(image: Tensor, draws: StepRandom) -> Tensor:
+    """Random resized crop and both flips, each image its own.
 
-    A crop along the axes is separable: rows times image times columns, and a flip is the matrix upside down.
+    A crop along the axes is separable: rows times image times columns, with resampling matrices. A flip reverses a
+    matrix.
+
+    Parameters
+    ----------
+    image : float32 [B, C, H, W].
+    draws : random numbers of the step.
     """
     n, _, height, width = image.shape
     drawn = draws.rand(n, 6)
@@ -96,11 +104,16 @@ def _crop_matrix(size: int, part: Tensor, place: Tensor, flipped: Tensor) -> Ten
     return weight / weight.sum(-1, keepdim=True)
 
 
-def mirror_and_roll(image: Tensor, draws: Draws) -> Tensor:
-    """Mirror in frequency and roll in time with even odds, shift in frequency: tiles [B, C, H, W], time down.
+def mirror_and_roll(image: Tensor, draws: StepRandom) -> Tensor:
+    """Mirror in frequency and roll in time with probability 1/2 each, and shift in frequency.
 
-    The shift of up to FREQUENCY_ROLL_PX pixels is a tuning error, and shows a narrow signal at every place in a
+    The shift of up to FREQUENCY_ROLL_PX pixels imitates a tuning error, and shows narrow signals at every place in a
     patch.
+
+    Parameters
+    ----------
+    image : float32 [B, C, H, W], time downwards.
+    draws : random numbers of the step.
     """
     n, _, height, width = image.shape
     drawn = draws.rand(n, 4)
@@ -113,7 +126,7 @@ def mirror_and_roll(image: Tensor, draws: Draws) -> Tensor:
     return image.permute(0, 2, 3, 1)[each, row[:, :, None], column[:, None, :]].permute(0, 3, 1, 2)
 
 
-_CHANGES: dict[str, tuple[Callable[[Tensor, Draws], Tensor], float]] = {
+_CHANGES: dict[str, tuple[Callable[[Tensor, StepRandom], Tensor], float]] = {
     "csi": (crop_and_flip, 0.05),
-    "spectrogram": (mirror_and_roll, 0.01),
+    "spectrogram": (mirror_and_roll, 0.1),
 }

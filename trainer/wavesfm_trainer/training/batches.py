@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data sets as tensors on the device: order from (seed, epoch), batches made, augmented and standardised there."""
+"""Data sets as tensors on the device; batches are ordered by (seed, epoch), augmented and standardised there."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,26 +16,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .augmentation import Augmentation
 
 if TYPE_CHECKING:
     from ..data.examples import Examples
 
 log = logging.getLogger(__name__)
-SHARE_OF_FREE_MEMORY = 0.8  # the rest is for the model, its gradients and its activations
+SHARE_OF_FREE_MEMORY = 0.8
+"""Largest part that data may take; the rest is for the model, its gradients and its activations."""
 Batch = dict[str, Tensor]
 
 
 class DeviceExamples:
-    """The examples of one split of one data set as tensors, kept as uint8 or float16 and standardised batch by batch.
+    """The examples of one split of one data set, kept as uint8 or float16 and standardised batch by batch.
 
-    examples: from data.cache.read_cache (image uint8, taken as shares of 255, or float16 [N, C, H, W]); name: for
-    messages and records; augmentation: of training batches; repeats: passes over the examples in one epoch of
-    training, may be a fraction (the paper balances its data sets so: 1, 2 and 3.5); indices: a subset of the
-    examples, all by default.
+    `features`, if set, replace the images, which are not on the device then (see `FinetuneObjective.prepare`).
 
-    `features`, once set, stand for the images, which are then not on the device (see `FinetuneObjective.prepare`).
+    Parameters
+    ----------
+    examples : from data.cache.read_cache; image uint8 (shares of 255) or float16 [N, C, H, W].
+    name : for messages and records.
+    augmentation : of training batches.
+    repeats : passes over the examples in one epoch of training; may be a fraction (the paper balances with 1, 2 and
+        3.5).
+    indices : rows of a subset, int64 [n]; None: all.
+    subset : options that chose it, for the record.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class DeviceExamples:
         augmentation: Augmentation | None = None,
         repeats: float = 1.0,
         indices: NDArray[np.int64] | None = None,
+        subset: Mapping[str, Any] | None = None,
     ) -> None:
         if not 0 < repeats < 1e6:
             raise ConfigurationError(name, "repeats", repeats, "a positive number")
@@ -52,6 +59,7 @@ class DeviceExamples:
         if not len(chosen):
             raise InputError(name, "examples", "none", "one or more")
         self.examples, self.name, self.repeats, self.chosen = examples, name, repeats, chosen
+        self.subset = dict(subset or {})
         self.augmentation = augmentation or Augmentation()
         self.spec, self.note = examples.spec, examples.note
         self.device = torch.device("cpu")
@@ -75,13 +83,17 @@ class DeviceExamples:
         return max(1, round(len(self) * self.repeats))
 
     def bytes_on_device(self, without_images: bool = False) -> int:
-        """What `to` takes of the device's memory."""
+        """Bytes of device memory that `to` takes."""
         return sum(t.nbytes for key, t in self.host.items() if not (without_images and key == "image"))
 
     def to(self, device: torch.device, without_images: bool = False, images_on_host: bool = False) -> None:
-        """Move to the device; on the CPU nothing is copied. Whether it fits is `refuse_too_large`'s question.
+        """Move to the device; on the CPU nothing is copied. `refuse_too_large` checks whether it fits.
 
-        images_on_host: they stay where they are, and those of a batch are moved with it.
+        Parameters
+        ----------
+        device : where to.
+        without_images : leave the images where they are.
+        images_on_host : images of a batch are moved with the batch.
         """
         self.device = device
         keys = [key for key in self.host if not (without_images and key == "image")]
@@ -91,14 +103,21 @@ class DeviceExamples:
         self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """int64 [virtual_length]: permutations one after the other, the last one cut; by (seed, epoch, name) alone."""
+        """Order of an epoch: int64 [virtual_length], permutations one after the other, the last one cut."""
         return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
-    def batch(self, index: Tensor, draws: Draws | None = None) -> Batch:
-        """The examples `index` (int64 [B]), augmented where draws are given.
+    def batch(self, index: Tensor, draws: StepRandom | None = None) -> Batch:
+        """Return the examples `index` (int64 [B]), augmented if `draws` are given.
 
-        tile float32 [B, C, H, W] standardised (or features, as they were kept); target as in the cache; log10_rate
-        [B, 1] and snr_db [B] float32 where the data set has them; index int64 [B], rows of the split.
+        Returns
+        -------
+        dict
+            tile: float32 [B, C, H, W], standardised; or features, as `feature_cache` keeps them.
+            clean: the same without noise, only if noise was added.
+            target: as in the cache.
+            log10_rate: float32 [B, 1], if the data set has rates.
+            snr_db: float32 [B], if the data set has them.
+            index: int64 [B], rows of the split.
         """
         at = index.to(self.device)
         batch = {key: t.index_select(0, at) for key, t in self.tensors.items() if key != "image"}
@@ -110,25 +129,27 @@ class DeviceExamples:
         if self.features is not None:
             batch["features"] = self.features.index_select(0, at)
         else:
-            batch["tile"] = self._tile(index, draws)
+            batch |= self._tiles(index, draws)
         return batch
 
-    def _tile(self, index: Tensor, draws: Draws | None) -> Tensor:
+    def _tiles(self, index: Tensor, draws: StepRandom | None) -> Batch:
         images = self.tensors["image"]
         kept = images.index_select(0, index.to(images.device)).to(self.device)
         image = kept.float() / 255 if kept.dtype == torch.uint8 else kept.float()
         if draws is not None:
-            image = self.augmentation.image(image, draws)
-        return (image - self._mean) / self._std
+            image = self.augmentation.move(image, draws)
+        clean = (image - self._mean) / self._std
+        tile = clean if draws is None else self.augmentation.add_noise(clean, draws)
+        return {"tile": tile} if tile is clean else {"tile": tile, "clean": clean}
 
     def batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
-        """(number, batch) of all examples in order, not augmented; every world-th of them, from the rank-th on."""
+        """All examples in order, not augmented, as (batch index, batch): every world-th batch from the rank-th on."""
         for number, start in enumerate(range(0, len(self), batch_size)):
             if number % world == rank:
                 yield number, self.batch(torch.arange(start, min(len(self), start + batch_size)))
 
     def describe(self) -> dict[str, Any]:
-        """What a run records of the data set and compares when it is resumed; plain types for JSON."""
+        """Plain types that a run records of the data set and compares when it is resumed."""
         digest = hashlib.sha256(json.dumps(self.note, sort_keys=True, default=str).encode())
         digest.update(self.chosen.tobytes())
         return {
@@ -138,10 +159,11 @@ class DeviceExamples:
             "augmentation": vars(self.augmentation),
             "image": list(self.host["image"].shape[1:]),
             "sha256": digest.hexdigest(),
+            **({"subset": self.subset} if self.subset else {}),
         }
 
     def split_record(self) -> dict[str, Any]:
-        """Which examples a run sees: how they were split, and which file each is from; plain types for JSON."""
+        """Which examples a run sees: method of the split, rows, and the file of each; plain types."""
         note = self.note if isinstance(self.note, dict) else {}
         target = self.host.get("target")
         counts = np.bincount(target.numpy()).tolist() if target is not None and target.ndim == 1 else None
@@ -155,28 +177,31 @@ class DeviceExamples:
 
 
 def shuffled(count: int, wanted: int, name: str, seed: int, epoch: int) -> Tensor:
-    """int64 [wanted]: permutations of `count` one after the other, the last one cut; by (seed, epoch, name) alone."""
+    """Permutations of `count` one after the other, the last one cut: int64 [wanted], a function of (seed, epoch,
+    name).
+    """
     word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, word]).generate_state(1)[0]))
     return torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-wanted // count))])[:wanted]
 
 
 class Part(NamedTuple):
-    """One batch to be: the data set and which of its examples, those of this process."""
+    """One batch of this process before it is made."""
 
     examples: DeviceExamples
+    """Data set."""
     index: Tensor
+    """Rows of its examples, int64 [B]."""
 
 
 @dataclass
 class Loaders:
-    """What a run sees: data sets for training, in turn, and for validation (none: then the last weights are kept).
-
-    The test split has no place here on purpose.
-    """
+    """Data sets of a run. There is no place for the test split, on purpose."""
 
     training: Sequence[DeviceExamples]
+    """Data sets that are trained on in turn."""
     validation: Sequence[DeviceExamples] = field(default_factory=tuple)
+    """Data sets that select the weights; without any the last weights are kept."""
 
     def __post_init__(self) -> None:
         for kind in ("training", "validation"):
@@ -188,15 +213,16 @@ class Loaders:
 
     @property
     def all(self) -> list[DeviceExamples]:
-        """Every data set of both kinds."""
+        """All data sets."""
         return [*self.training, *self.validation]
 
     def plan(self, seed: int, epoch: int, batch_size: int, rank: int = 0, world: int = 1) -> list[Part]:
-        """An epoch's batches, the data sets in turn; one that is used up drops out. Every batch is of one data set.
+        """Batches of an epoch: the data sets take turns, and one that is used up drops out. A batch is of one data
+        set.
 
-        A last batch that would be smaller is filled up from the beginning of the same order, so that shapes are
-        constant and all processes have equal parts; a data set smaller than batch_size makes batches of its own size
-        (rounded up to a multiple of world).
+        The last batch is filled up from the beginning of the same order, so that shapes are constant and all processes
+        have equal parts. A data set smaller than batch_size makes batches of its own size, rounded up to a multiple of
+        world.
         """
         if batch_size % world:
             raise ConfigurationError(
@@ -218,9 +244,14 @@ class Loaders:
 
 
 def refuse_too_large(needed: int, device: torch.device, what: str, free: int | None = None) -> None:
-    """Raise ConfigurationError naming `what` when `needed` bytes are more than is sensible to take of the free memory.
+    """Raise ConfigurationError if data take more than SHARE_OF_FREE_MEMORY of the free memory.
 
-    free: bytes, asked of the device by default (memory that other processes have taken counts as taken).
+    Parameters
+    ----------
+    needed : bytes.
+    device : where the data go.
+    what : the data, for the message.
+    free : bytes; None: asked of the device, where memory of other processes is not free.
     """
     free = free_memory(device) if free is None else free
     if needed > SHARE_OF_FREE_MEMORY * free:
@@ -234,7 +265,7 @@ def refuse_too_large(needed: int, device: torch.device, what: str, free: int | N
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device."""
+    """Free bytes of the device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     with open("/proc/meminfo") as file:
@@ -243,11 +274,13 @@ def free_memory(device: torch.device) -> int:
 
 
 def move(sets: list[DeviceExamples], device: torch.device) -> None:
-    """Move all to the device; images that do not fit stay on the host, and go there batch by batch.
+    """Move all data sets to the device. Images that do not fit stay on the host, and go there batch by batch.
 
-    On the CPU they are where they are. ConfigurationError where not even the rest fits.
+    Raises
+    ------
+    ConfigurationError : not even the rest fits.
     """
-    where = {}
+    options = {}
     if device.type != "cpu":
         names = ", ".join(f"{e.name} ({e.bytes_on_device() / 1e9:.2f} GB)" for e in sets)
         try:
@@ -255,6 +288,6 @@ def move(sets: list[DeviceExamples], device: torch.device) -> None:
         except ConfigurationError as error:
             refuse_too_large(sum(e.bytes_on_device(without_images=True) for e in sets), device, names)
             log.warning("images go to %s batch by batch: %s", device, error)
-            where = {"images_on_host": True}
+            options = {"images_on_host": True}
     for examples in sets:
-        examples.to(device, **where)
+        examples.to(device, **options)

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Slots for a channel estimator: channels of a pool, with noise that is drawn anew each time they are seen."""
+"""Slots for a channel estimator: channels of a pool, with new noise each time they are shown."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,28 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.bundle.spec import to_dict
-from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.checks import require_rules
+from wavesfm_core.hashing import json_sha256
 from wavesfm_core.preprocess.pilot_grid import SNR_LIMITS_DB, at_pilots, noise_modes
 
 from ..data.channel_pool import ChannelPool
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .batches import Batch, shuffled
 
 READ_AT_ONCE = 256
-VALIDATION_STEP = 2**31 + 2**22  # a "step" that no training step reaches, so that the validation's noise is its own
+VALIDATION_STEP = 2**31 + 2**22  # beyond every training step, so that the noise differs from that of training
 
 
 @dataclass(frozen=True)
 class SlotArgs:
-    """Which slots are seen.
-
-    snr_db: in training, drawn evenly between these two. validation_snr_db: each validation slot is seen once at each of
-    these; validation_slots: so many of the pool's first ones.
-    """
+    """Signal-to-noise ratios of the slots."""
 
     snr_db: tuple[float, float] = (-11.0, 21.0)
+    """Range in dB; training draws uniformly from it."""
     validation_snr_db: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+    """SNRs in dB at which each validation slot is shown once."""
     validation_slots: int = 1024
+    """Validation slots, the pool's first ones."""
 
     def __post_init__(self) -> None:
         snrs = self.validation_snr_db
@@ -50,14 +48,11 @@ class SlotArgs:
             ),
             "validation_slots": (self.validation_slots >= 1, "1 or more"),
         }
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("SlotArgs", name, getattr(self, name), expected)
+        require_rules("SlotArgs", self, rules)
 
 
 class PilotObserver:
-    """Core's `observe` in torch, for batches of training: noise from the modes that no delay within the prefix
-    reaches."""
+    """Core's `observe` in torch: noise is measured in the modes beyond the delays within the cyclic prefix."""
 
     def __init__(self, spec: OFDMSpec) -> None:
         modes = noise_modes(spec)
@@ -67,25 +62,42 @@ class PilotObserver:
         self.shares = tuple(10 ** (limit / 10) for limit in SNR_LIMITS_DB)
 
     def to(self, device: torch.device) -> None:
-        """Move its constants."""
+        """Move the constants."""
         self.modes = self.modes.to(device)
 
     def __call__(self, ls: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean power of the least squares float32 [B, A, P, 2, Fp] (real, imaginary), [B], and the SNR in dB, [B]."""
+        """Measure power and signal-to-noise ratio.
+
+        Parameters
+        ----------
+        ls : least squares at the pilots, float32 [B, A, P, 2, Fp] (real and imaginary part).
+
+        Returns
+        -------
+        Mean power [B], and SNR in dB [B].
+        """
         power = 2 * ls.square().flatten(1).mean(dim=1)
-        left = ls.flatten(3) @ self.modes
+        noise_part = ls.flatten(3) @ self.modes
         low, high = self.shares
-        noise = (2 * left.square().flatten(1).mean(dim=1)).maximum(power / high)
+        noise = (2 * noise_part.square().flatten(1).mean(dim=1)).maximum(power / high)
         signal = (power - noise).maximum(noise * low)
         return power, 10 * torch.log10(signal / noise)
 
 
 class ChannelExamples:
-    """The channels of one pool in memory, as float16; has what the loop asks of DeviceExamples.
+    """The channels of one pool in memory, as float16; has the interface of DeviceExamples.
 
-    For training the channels at the pilots, with another SNR, noise and common phase each time; with `grids` the whole
-    channels, and noise that is the same each time. name: for messages and records; count: the pool's first so many.
-    A channel has mean power 1, so that its noise power is 1 over the SNR.
+    For training: the channels at the pilots, with a new SNR, noise and common phase each time. With `grids`: whole
+    channels, and the same noise each time. A channel has mean power 1, so its noise power is 1 over the SNR.
+
+    Parameters
+    ----------
+    pool : channels.
+    name : for messages and records.
+    args : SNRs.
+    seed : of the validation's noise.
+    grids : keep whole channels.
+    count : number of channels, the pool's first ones; None: all.
     """
 
     def __init__(
@@ -107,7 +119,7 @@ class ChannelExamples:
         self.observer = PilotObserver(pool.spec)
         self.host = {"channel": torch.from_numpy(_read(pool, self.count, whole=grids))}
         self.tensors = dict(self.host)
-        self._pilots = _Places.of(pool.spec)
+        self._pilots = _PilotIndex.of(pool.spec)
 
     def __len__(self) -> int:
         return self.count
@@ -118,7 +130,7 @@ class ChannelExamples:
         return len(self)
 
     def bytes_on_device(self, without_images: bool = False) -> int:
-        """What `to` takes of the device's memory."""
+        """Bytes of device memory that `to` takes."""
         return sum(tensor.nbytes for tensor in self.host.values())
 
     def to(self, device: torch.device, without_images: bool = False) -> None:
@@ -128,24 +140,28 @@ class ChannelExamples:
         self.observer.to(device)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """int64 [virtual_length]: a permutation; by (seed, epoch, name) alone."""
+        """Order of an epoch: int64 [virtual_length], a permutation that depends on (seed, epoch, name)."""
         return shuffled(len(self), self.virtual_length, self.name, seed, epoch)
 
-    def batch(self, index: Tensor, draws: Draws) -> Batch:
-        """The slots `index` (int64 [B]) for training, all float32.
+    def batch(self, index: Tensor, draws: StepRandom) -> Batch:
+        """Return the slots `index` (int64 [B]) for training, all float32.
 
-        tile [B, 2 P, A, Fp] and snr_db [B, 1], as core's `prepare` and `observe` give them; pilots [B, 2 P, A, Fp]: the
-        channel at the pilots in the units of the tile; power [B], which those units are of; noise [B]: the true noise
-        power over the channel's.
+        Returns
+        -------
+        dict
+            tile, snr_db: [B, 2 P, A, Fp] and [B, 1], equal to core's `prepare` and `observe`.
+            pilots: [B, 2 P, A, Fp], channel at the pilots in the tile's units.
+            power: [B], power of that unit.
+            noise: [B], true noise power over the channel's.
         """
         pilots = self.tensors["channel"].index_select(0, index.to(self.device)).float()
         drawn = draws.rand(len(index), 2)
         low, high = self.args.snr_db
-        pilots = _turned(pilots, 2 * math.pi * drawn[:, 0])
+        pilots = _rotated(pilots, 2 * math.pi * drawn[:, 0])
         return self._slots(pilots, low + (high - low) * drawn[:, 1], draws)
 
-    def _slots(self, pilots: Tensor, snr_db: Tensor, draws: Draws) -> Batch:
-        """pilots: [B, A, P, 2, Fp]; snr_db [B]: the true one."""
+    def _slots(self, pilots: Tensor, snr_db: Tensor, draws: StepRandom) -> Batch:
+        """Observe channels at the pilots [B, A, P, 2, Fp] at the true SNRs [B]."""
         noise = 10 ** (-snr_db / 10)
         ls = pilots + (noise / 2).sqrt()[:, None, None, None, None] * draws.randn(len(pilots), *pilots.shape[1:])
         power, measured_db = self.observer(ls)
@@ -159,9 +175,11 @@ class ChannelExamples:
         }
 
     def batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
-        """(number, batch) of all slots in order at each SNR of the validation, every world-th batch from the rank-th
-        on; the same each time. Beside what `batch` gives: target [B, 2, A, S * F], the channel in the units of the
-        tile; at int64 [B], which of the SNRs."""
+        """All slots in order at each SNR of the validation, as (batch index, batch); the same each time.
+
+        Every world-th batch from the rank-th on. Beside the tensors of `batch`, a batch has target [B, 2, A, S * F],
+        the channel in the tile's units, and at, int64 [B], the index of the SNR.
+        """
         number = 0
         for at, snr_db in enumerate(self.args.validation_snr_db):
             for start in range(0, len(self), batch_size):
@@ -170,7 +188,7 @@ class ChannelExamples:
                 number += 1
 
     def _validation(self, first: int, last: int, at: int, snr_db: float, number: int) -> Batch:
-        draws = Draws(self.seed, VALIDATION_STEP + number, device=self.device)
+        draws = StepRandom(self.seed, VALIDATION_STEP + number, device=self.device)
         channel = self.tensors["channel"][first:last].float()  # [B, A, S, 2, F]
         pilots = self._pilots.of_grid(channel)
         batch = self._slots(pilots, torch.full((last - first,), snr_db, device=self.device), draws)
@@ -180,10 +198,10 @@ class ChannelExamples:
         return batch
 
     def describe(self) -> dict[str, Any]:
-        """What a run records of the pool and compares when it is resumed; plain types for JSON."""
-        digest = hashlib.sha256(json.dumps(self.note, sort_keys=True).encode()).hexdigest()
-        said = {"name": self.name, "examples": len(self), "scenario": self.note["scenario"], "sha256": digest}
-        return {**said, "slots": asdict(self.args), **({"seed": self.seed} if self.grids else {})}
+        """Plain types that a run records of the pool and compares when it is resumed."""
+        digest = json_sha256(self.note)
+        pool = {"name": self.name, "examples": len(self), "scenario": self.note["scenario"], "sha256": digest}
+        return {**pool, "slots": asdict(self.args), **({"seed": self.seed} if self.grids else {})}
 
     def split_record(self) -> dict[str, Any]:
         """Which channels a run sees."""
@@ -191,15 +209,15 @@ class ChannelExamples:
 
 
 @dataclass(frozen=True, eq=False)
-class _Places:
-    """Where the pilots are in a grid [B, A, S, 2, F]."""
+class _PilotIndex:
+    """Position of the pilots in a grid [B, A, S, 2, F]."""
 
     symbols: list[int]
     first: int
     step: int
 
     @classmethod
-    def of(cls, spec: OFDMSpec) -> _Places:
+    def of(cls, spec: OFDMSpec) -> _PilotIndex:
         return cls(list(spec.pilot_symbols), spec.pilot_offset, spec.pilot_step)
 
     def of_grid(self, channel: Tensor) -> Tensor:
@@ -207,7 +225,7 @@ class _Places:
 
 
 def _read(pool: ChannelPool, count: int, whole: bool) -> NDArray[np.float16]:
-    """Channels, or what of them lies at the pilots, as float16 [count, A, S or P, 2, F or Fp]; the pool's own bits."""
+    """Channels, or their values at the pilots, float16 [count, A, S or P, 2, F or Fp]."""
     rows: NDArray[np.float16] | None = None
     done = 0
     for grids in pool.batches(READ_AT_ONCE, 0, count):
@@ -221,7 +239,7 @@ def _read(pool: ChannelPool, count: int, whole: bool) -> NDArray[np.float16]:
     return rows
 
 
-def _turned(pilots: Tensor, phase: Tensor) -> Tensor:
+def _rotated(pilots: Tensor, phase: Tensor) -> Tensor:
     """[B, A, P, 2, Fp] times exp(j phase), phase [B]."""
     cosine, sine = (f(phase)[:, None, None, None] for f in (torch.cos, torch.sin))
     real, imaginary = pilots[:, :, :, 0], pilots[:, :, :, 1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a channel estimator minimises: its error over that of LMMSE, so that every SNR counts alike in decibels."""
+"""Loss of a channel estimator: its error relative to that of LMMSE, so that every SNR counts alike in decibels."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from wavesfm_core.bundle.spec import to_dict
 from wavesfm_core.errors import InputError
 
 from ..models.channel_model import ChannelModel
-from ..models.step_random import Draws
+from ..models.step_random import StepRandom
 from .batches import Batch, Loaders, move
-from .objectives import Named, Reduce
+from .objectives import Reduce, ValidationBatch
 
 
 class ChannelObjective:
-    """|estimate - channel|^2 over the error that LMMSE has on average at the slot's true noise, mean over the batch.
+    """Mean over the batch of |estimate - channel|^2 over the mean error of LMMSE at the slot's true noise.
 
-    The error is taken in the modes at the pilots, each weighed by the power that it has on the whole grid: that is the
-    grid's error but for the part between the pilots that the modes do not say, at a fraction of its cost. Validation is
-    on the whole grid.
+    The error is computed in the modes at the pilots, each weighted by its power on the whole grid. That equals the
+    error on the grid except for the part between the pilots that the modes cannot express, at a fraction of the cost.
+    Validation is on the whole grid.
+
+    Parameters
+    ----------
+    model : the estimator.
+    covariances : source of the model's covariances, for the record.
     """
 
     betas = (0.9, 0.95)
-    watched, mode = "val_nmse_db", "min"
+    monitor, mode = "val_nmse_db", "min"
 
     def __init__(self, model: ChannelModel, covariances: str = "") -> None:
-        """covariances: where the model's are from, for the record."""
         self.model, self.covariances, self.progress = model, covariances, 0.0
         self.snrs_db: tuple[float, ...] = ()
 
@@ -48,28 +52,29 @@ class ChannelObjective:
         self.snrs_db = next(iter(snrs), ())
         move(loaders.all, device)
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
         model = self.model
-        model.set_draws(draws)
-        apart = model.coefficients(batch["tile"], batch["snr_db"]) - model.analyse(batch["pilots"])
-        error = (apart.square().sum(dim=1) * model.spread_powers).sum(dim=(1, 2, 3)) * batch["power"]
+        model.set_step_random(draws)
+        difference = model.coefficients(batch["tile"], batch["snr_db"]) - model.analyse(batch["pilots"])
+        error = (difference.square().sum(dim=1) * model.spread_powers).sum(dim=(1, 2, 3)) * batch["power"]
         return (error / model.linear_error(batch["noise"])).mean()
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         return self.model.parameter_groups(lr, weight_decay, layer_decay)
 
-    def validate(self, batches: Iterable[Named], reduce: Reduce) -> dict[str, float]:
-        """val_nmse_db_SNR, 10 log10 of sum |estimate - h|^2 / sum |h|^2 on the whole grid at each SNR, and val_nmse_db,
-        their mean."""
+    def validate(self, batches: Iterable[ValidationBatch], reduce: Reduce) -> dict[str, float]:
+        """val_nmse_db_SNR: 10 log10(sum |estimate - h|^2 / sum |h|^2) on the whole grid at each SNR; val_nmse_db:
+        their mean.
+        """
         sums = torch.zeros(len(self.snrs_db), 2, dtype=torch.float64)
         for _, _, batch in batches:
-            apart = self.model(batch["tile"], batch["snr_db"]) - batch["target"]
-            both = torch.stack([x.square().flatten(1).sum(dim=1) * batch["power"] for x in (apart, batch["target"])], 1)
-            sums.index_add_(0, batch["at"].cpu(), both.double().cpu())
+            difference = self.model(batch["tile"], batch["snr_db"]) - batch["target"]
+            energies = [x.square().flatten(1).sum(dim=1) * batch["power"] for x in (difference, batch["target"])]
+            sums.index_add_(0, batch["at"].cpu(), torch.stack(energies, 1).double().cpu())
         sums = reduce(sums)
         nmse_db = (10 * torch.log10(sums[:, 0] / sums[:, 1])).tolist()
         figures = {f"val_nmse_db_{snr_db:g}": value for snr_db, value in zip(self.snrs_db, nmse_db)}
-        return {self.watched: sum(nmse_db) / len(nmse_db), **figures}
+        return {self.monitor: sum(nmse_db) / len(nmse_db), **figures}
 
     def describe(self) -> dict[str, Any]:
         model = {"encoder": asdict(self.model.encoder_args), **self.model.config()}

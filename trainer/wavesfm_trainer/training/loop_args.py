@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of the loop, and what the loop says when a run cannot go on."""
+"""Options of the training loop, and the error of a run that cannot go on."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from wavesfm_core.errors import ConfigurationError, WavesfmError
+from wavesfm_core.checks import require_rules
+from wavesfm_core.errors import WavesfmError
 
 PRECISIONS = ("32-true", "bf16-mixed")
 OPTIMIZERS = ("adamw", "muon")
@@ -14,55 +15,60 @@ KEPT = ("best", "last")
 
 
 class RunError(WavesfmError):
-    """A run that cannot go on: a loss that is not finite, the state of another run, a damaged state, a full disk."""
+    """A run cannot go on: loss not finite, state of another run, damaged state, full disk."""
 
 
 @dataclass(frozen=True)
 class LoopArgs:
-    """Options of a run of the loop; everything that its weights depend on beside the data and the model.
-
-    epochs: passes over the training data. batch_size: samples of one forward and backward pass over all processes
-        together; accumulate: passes whose mean gradient makes one optimiser step (the last group of an epoch may be
-        smaller and counts by its own size).
-    lr: after warm-up, of the whole model (layer decay scales it down per group); min_lr: at the end of the cosine;
-        warmup_epochs: of linear warm-up, may be a fraction. The schedule goes by optimiser steps.
-    weight_decay: not for biases and norms; layer_decay: factor from one block to the one before it, 1 is off.
-    optimizer: "adamw" (fused), or "muon": torch.optim.Muon for the matrices of the blocks beside AdamW for the rest.
-    clip: largest norm of the gradient, 0 is off. precision: one of PRECISIONS (float16 would need loss scaling and
-        its state).
-    compile: torch.compile of the model. ema_decay: of the averaged weights that are validated and kept, 0 is off; it
-        starts at 0.1 and grows as (1 + step) / (10 + step), so that the first weights are forgotten.
-    seed: of order, augmentation, masks and drop path. batches_per_epoch: ends an epoch early, 0 is off (another order
-        each).
-    validate_every: epochs from one validation to the next (the last epoch always has one); patience: validations
-        without improvement after which the run ends early, 0 is off. keep: which weights weights.safetensors holds.
-    save_every: optimiser steps from one kept state to the next, beside the one at each epoch's end, 0 is off.
-    log_every: optimiser steps from one TensorBoard point to the next; tensorboard, progress: whether they are written
-        and shown.
-    """
+    """Options of the training loop: all that the weights depend on beside the data and the model."""
 
     epochs: int = 1
+    """Passes over the training data."""
     batch_size: int = 256
+    """Samples of one forward and backward pass, over all processes together."""
     accumulate: int = 1
+    """Passes whose mean gradient makes one optimiser step. The last group of an epoch may be smaller."""
     lr: float = 1e-3
+    """Learning rate after warm-up. Layer decay scales it down for each group of parameters."""
     min_lr: float = 1e-6
+    """Learning rate at the end of the cosine."""
     warmup_epochs: float = 0.0
+    """Length of the linear warm-up; may be a fraction. The schedule advances with each optimiser step."""
     weight_decay: float = 0.05
+    """Weight decay; biases and norms have none."""
     layer_decay: float = 1.0
+    """Factor on the learning rate from one block to the block before it; 1: off."""
     optimizer: str = "adamw"
+    """"adamw" (fused), or "muon": torch.optim.Muon for the matrices of the blocks, AdamW for the rest."""
     clip: float = 0.0
+    """Largest norm of the gradient; 0: off."""
     precision: str = "32-true"
+    """One of PRECISIONS. float16 is missing, since it would need loss scaling and its state."""
     compile: bool = False
+    """Compile the model with torch.compile."""
     ema_decay: float = 0.0
+    """Decay of the averaged weights that are validated and kept; 0: off.
+
+    It starts at 0.1 and grows as (1 + step) / (10 + step), so that the first weights are forgotten.
+    """
     seed: int = 0
+    """Seed of order, augmentation, masks and drop path."""
     batches_per_epoch: int = 0
+    """End an epoch after so many batches; 0: off. The order differs from epoch to epoch."""
     validate_every: int = 1
+    """Epochs from one validation to the next; the last epoch always has one."""
     patience: int = 0
+    """Validations without improvement after which the run ends early; 0: off."""
     keep: str = "best"
+    """Which weights weights.safetensors holds, one of KEPT."""
     save_every: int = 0
+    """Also write a checkpoint every N optimiser steps; 0: at the end of an epoch only."""
     log_every: int = 20
+    """Optimiser steps from one TensorBoard point to the next."""
     tensorboard: bool = True
+    """Write TensorBoard files."""
     progress: bool = True
+    """Show a progress bar on a terminal."""
 
     def __post_init__(self) -> None:
         rules = {
@@ -86,10 +92,8 @@ class LoopArgs:
             "save_every": (self.save_every >= 0, "0 (off) or more"),
             "log_every": (self.log_every >= 1, "1 or more"),
         }
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("LoopArgs", name, getattr(self, name), expected)
+        require_rules("LoopArgs", self, rules)
 
 
-# What may differ between a run and its resumption: the weights do not depend on it.
 FREE_TO_CHANGE = ("save_every", "log_every", "tensorboard", "progress")
+"""Options that may change when a run is resumed: the weights do not depend on them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is minimised and what is watched: masked wireless modelling, and the tasks that follow it."""
+"""Losses and validation figures of pre-training and fine-tuning."""
 
 from __future__ import annotations
 
@@ -13,73 +13,90 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from wavesfm_core.bundle.spec import HeadSpec, to_dict
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..models.mae import MaskedAutoencoder
-from ..models.step_random import Draws
+from ..models.patch_sampling import draw_patches
+from ..models.step_random import StepRandom
 from ..models.task_model import TaskModel
-from ..models.vit import draw_patches
 from . import losses
 from .batches import Batch, DeviceExamples, Loaders, move, refuse_too_large
 from .feature_cache import FEATURE_DTYPES, cache_prefix, prefix_bytes
 
 log = logging.getLogger(__name__)
-VALIDATION_MASKS_STEP = 2**31  # a "step" that no training step reaches, so that the validation's masks are its own
+VALIDATION_MASKS_STEP = 2**31  # beyond every training step, so that the masks differ from those of training
 LOSSES = {"classification": ("cross_entropy",), "position": ("mse",), "channel": ("snr_mse", "mse")}
 Reduce = Callable[[Tensor], Tensor]  # sum over the processes
 
 
-class Named(NamedTuple):
-    """A validation batch: of which data set, the how manieth of it, and the batch."""
+class ValidationBatch(NamedTuple):
+    """One validation batch."""
 
     name: str
+    """Name of the data set."""
     number: int
+    """Batch index in the data set."""
     batch: Batch
+    """Tensors."""
 
 
 class Objective(Protocol):
-    """What `fit` needs.
-
-    model: what is trained and kept; betas: of AdamW; watched, mode: the validation figure that chooses the weights,
-    and whether it should be "min" or "max"; progress: share of the run that is done, set by the loop before every
-    step.
-    """
+    """Model, loss and validation of a run, as the training loop uses them."""
 
     model: nn.Module
+    """The model that is trained and kept."""
     betas: tuple[float, float]
-    watched: str
+    """Betas of AdamW."""
+    monitor: str
+    """Validation figure that selects the weights."""
     mode: str
+    """Whether the monitored figure should be "min" or "max"."""
     progress: float
+    """Share of the run that is done; the loop sets it before each step."""
 
     def prepare(
         self, loaders: Loaders, autocast: Callable[[], AbstractContextManager[Any]], device: torch.device
     ) -> None:
-        """Before the first step, with the model on the device: refuse data that do not fit, move them there."""
+        """Prepare for training, with the model on the device: refuse data that do not suit, and move them there.
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
-        """Mean loss of a batch; randomness from draws only."""
+        Parameters
+        ----------
+        loaders : data of the run.
+        autocast : context of the model's computations.
+        device : where the run computes.
+        """
+
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
+        """Mean loss of a batch; all randomness comes from `draws`."""
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-        """Optimiser groups of what trains."""
+        """Groups of trainable parameters for the optimiser."""
 
-    def validate(self, batches: Iterable[Named], reduce: Reduce) -> dict[str, float]:
-        """Figures over the batches of all processes; each has its own, and `reduce` adds a tensor up over them."""
+    def validate(self, batches: Iterable[ValidationBatch], reduce: Reduce) -> dict[str, float]:
+        """Figures over the validation batches of all processes.
+
+        Parameters
+        ----------
+        batches : those of this process.
+        reduce : adds a tensor up over the processes.
+        """
 
     def describe(self) -> dict[str, Any]:
-        """What a run records and compares when it is resumed; plain types."""
+        """Plain types that a run records and compares when it is resumed."""
 
     def extra(self, loaders: Loaders) -> dict[str, Any]:
-        """What goes into the weights file beside the model's own args; plain types."""
+        """Plain types that go into the weights file beside the model's arguments."""
 
 
 class PretrainObjective:
     """Masked wireless modelling (eq. 13) over one or several data sets, each batch of one modality.
 
-    Validation masks are the same each time, whatever the number of processes.
+    Validation masks are the same each time, for any number of processes.
     """
 
     betas = (0.9, 0.95)
-    watched, mode = "val_loss", "min"
+    monitor, mode = "val_loss", "min"
 
     def __init__(self, model: MaskedAutoencoder, seed: int = 0) -> None:
         self.model, self.seed, self.progress = model, seed, 0.0
@@ -94,20 +111,20 @@ class PretrainObjective:
             _check_image(examples, known, self.model.args.image)
         move(loaders.all, device)
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
-        self.model.set_draws(draws)
-        return self.model(batch["tile"], batch.get("log10_rate")).loss
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
+        self.model.set_step_random(draws)
+        return self.model(batch["tile"], batch.get("log10_rate"), target=batch.get("clean")).loss
 
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         return self.model.parameter_groups(lr, weight_decay, layer_decay)
 
-    def validate(self, batches: Iterable[Named], reduce: Reduce) -> dict[str, float]:
-        """val_loss: mean over the data sets of their mean losses; these as val_loss_NAME when they are several."""
+    def validate(self, batches: Iterable[ValidationBatch], reduce: Reduce) -> dict[str, float]:
+        """val_loss: mean over the data sets of their mean losses; with several, also val_loss_NAME."""
         names = self.validation_names
         sums = torch.zeros(len(names), 2, dtype=torch.float64)
         for name, number, batch in batches:
             tile = batch["tile"]
-            draws = Draws(self.seed, VALIDATION_MASKS_STEP + number, device=tile.device)
+            draws = StepRandom(self.seed, VALIDATION_MASKS_STEP + number, device=tile.device)
             noise = draws.rand(len(tile), self.model.args.n_patches)
             loss = self.model(tile, batch.get("log10_rate"), noise, reconstruct=False).loss
             sums[names.index(name)] += torch.tensor([float(loss) * len(tile), len(tile)], dtype=torch.float64)
@@ -125,25 +142,28 @@ class PretrainObjective:
 
 @dataclass(frozen=True)
 class FinetuneArgs:
-    """How a task is learnt.
-
-    loss: "cross_entropy" (eq. 17, 18), "mse" (eq. 19), "snr_mse" (eq. 20, 21); "": the head's usual one.
-    label_smoothing: theta of eq. 17; class_weights: beta of eq. 18, one over the share in the training split. None: in
-        a recipe the task's own; here off.
-    elements: "sum" over coordinates or coefficients as eq. 19 and 21 print it, or their "mean".
-    cache_prefix: what frozen, deterministic blocks make of the data is computed once and kept in feature_dtype (one
-        of FEATURE_DTYPES): "always", "never", or "auto": where that is possible (nothing augmented) and it fits.
-    keep: (share of the run, share of patches) stages that look at some patches only while training
-        (vit.draw_patches), in order, the last until 1.0; empty: all patches always.
-    """
+    """How a task is learnt."""
 
     loss: str = ""
+    """"cross_entropy" (eq. 17, 18), "mse" (eq. 19) or "snr_mse" (eq. 20, 21); "": the usual one of the head."""
     label_smoothing: float | None = None
+    """theta of eq. 17; None: in a recipe the task's, otherwise off."""
     class_weights: bool | None = None
+    """Weigh classes by beta of eq. 18; None: in a recipe the task's, otherwise off."""
     elements: str = "sum"
+    """"sum" over coordinates or coefficients, as eq. 19 and 21 print it, or "mean"."""
     cache_prefix: str = "auto"
+    """Whether the outputs of frozen, deterministic blocks are computed once and kept.
+
+    "always", "never", or "auto": if it is possible (no augmentation) and they fit into memory.
+    """
     feature_dtype: str = "float16"
+    """Type of the kept features, one of FEATURE_DTYPES."""
     keep: tuple[tuple[float, float], ...] = ()
+    """Stages (share of the run, share of patches) that see some patches only while training (vit.draw_patches).
+
+    In order, the last one until 1.0; empty: all patches always.
+    """
 
     def __post_init__(self) -> None:
         until = [stage[0] for stage in self.keep]
@@ -165,24 +185,32 @@ class FinetuneArgs:
         }
         if self.cache_prefix == "always" and self.keep:
             rules["cache_prefix"] = (False, "never with keep, which looks at other patches in each step")
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("FinetuneArgs", name, getattr(self, name), expected)
+        require_rules("FinetuneArgs", self, rules)
 
 
 class FinetuneObjective:
-    """A task on a TaskModel: its loss, its validation figures, and the frozen part computed once where possible.
+    """A task on a TaskModel: loss, validation figures, and features of the frozen part computed once if possible.
 
-    head: what the outputs mean (the bundle will hold the same). Position targets in metres become -1 to 1 between the
-    head's low_m and high_m; channel targets are divided by its scale.
+    Position targets in metres become -1 to 1 between the head's low_m and high_m. Channel targets are divided by the
+    head's scale.
+
+    Parameters
+    ----------
+    model : the model.
+    head : meaning of its outputs, as the bundle will have it.
+    args : how the task is learnt.
+
+    Raises
+    ------
+    ConfigurationError : a loss or option that does not suit the head.
     """
 
     betas = (0.9, 0.999)
 
     def __init__(self, model: TaskModel, head: HeadSpec, args: FinetuneArgs | None = None) -> None:
         args = args or FinetuneArgs()
-        own = {"label_smoothing": args.label_smoothing or 0.0, "class_weights": bool(args.class_weights)}
-        self.model, self.head, self.args = model, head, replace(args, **own)
+        switches = {"label_smoothing": args.label_smoothing or 0.0, "class_weights": bool(args.class_weights)}
+        self.model, self.head, self.args = model, head, replace(args, **switches)
         self.loss_name = self.args.loss or LOSSES[head.task][0]
         if self.loss_name not in LOSSES[head.task]:
             expected = f"one of {', '.join(LOSSES[head.task])} for {head.task}"
@@ -191,8 +219,9 @@ class FinetuneObjective:
             raise ConfigurationError("FinetuneArgs", "label_smoothing, class_weights", "set", f"off for {head.task}")
         if self.args.keep and model.task_args.head == "block":
             raise ConfigurationError("FinetuneArgs", "keep", self.args.keep, "nothing with head 'block'")
-        self.watched, self.mode = _WATCHED[head.task]
+        self.monitor, self.mode = _MONITORS[head.task]
         self.progress = 0.0
+        self.start: dict[str, Any] = {}
         self.cached = False
         self.class_weights: Tensor | None = None
         self._low, self._high = torch.tensor(head.low_m), torch.tensor(head.high_m)
@@ -213,7 +242,7 @@ class FinetuneObjective:
         self.cached = True
 
     def _weights_of_classes(self, loaders: Loaders) -> Tensor:
-        """From the targets that are really trained on: a subset's own, and each data set as often as it is repeated."""
+        """Weights from the targets that are trained on: a subset's own, and repeats as often as they are shown."""
         shown = [
             e.host["target"].numpy()[e.order(0, 0).numpy() if e.repeats != 1 else slice(None)] for e in loaders.training
         ]
@@ -240,8 +269,8 @@ class FinetuneObjective:
             return False
         return True
 
-    def training_loss(self, batch: Batch, draws: Draws) -> Tensor:
-        self.model.set_draws(draws)
+    def training_loss(self, batch: Batch, draws: StepRandom) -> Tensor:
+        self.model.set_step_random(draws)
         keep = None
         share = next((share for until, share in self.args.keep if self.progress <= until), 1.0)
         if share < 1:
@@ -250,7 +279,7 @@ class FinetuneObjective:
         return self.loss(self.outputs(batch, keep), batch)
 
     def outputs(self, batch: Batch, keep: Tensor | None = None) -> Tensor:
-        """The model's outputs, float32, from the features where they are kept."""
+        """Outputs of the model, float32; from the features if they are kept."""
         if "features" in batch:
             features = batch["features"]
             return self.model.from_prefix(features.float()).float()
@@ -273,7 +302,7 @@ class FinetuneObjective:
     def parameter_groups(self, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         return self.model.parameter_groups(lr, weight_decay, layer_decay)
 
-    def validate(self, batches: Iterable[Named], reduce: Reduce) -> dict[str, float]:
+    def validate(self, batches: Iterable[ValidationBatch], reduce: Reduce) -> dict[str, float]:
         """val_loss, and val_class_accuracy | val_mean_error_m | val_mse and val_nmse_db, over all examples."""
         n_labels = len(self.head.labels)
         sums = torch.zeros(4 + n_labels * n_labels, dtype=torch.float64)  # loss, examples, two of the task's, confusion
@@ -295,7 +324,7 @@ class FinetuneObjective:
         return figures | {"val_mse": mean, "val_nmse_db": 10 * float(torch.log10(sums[2] / sums[3]))}
 
     def _error_sums(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Sum over the batch of the error (metres, or mean |h^ - h|^2 over the coefficients) and of the power."""
+        """Sums over the batch of the error (metres, or mean |h^ - h|^2 over the coefficients) and of the power."""
         if self.head.task == "position":
             metres = self._low + (outputs + 1) / 2 * (self._high - self._low)
             error = (metres - target[:, : len(self.head.axes)]).norm(dim=1)
@@ -329,13 +358,14 @@ class FinetuneObjective:
 
     def describe(self) -> dict[str, Any]:
         model = {"encoder": asdict(self.model.encoder_args), **self.model.config()}
-        return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args)}
+        start = {"start": self.start} if self.start else {}
+        return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args), **start}
 
     def extra(self, loaders: Loaders) -> dict[str, Any]:
         return {"head": to_dict(self.head), "preprocess": to_dict(loaders.training[0].spec)}
 
 
-_WATCHED = {
+_MONITORS = {
     "classification": ("val_class_accuracy", "max"),
     "position": ("val_mean_error_m", "min"),
     "channel": ("val_mse", "min"),
@@ -343,9 +373,9 @@ _WATCHED = {
 
 
 def _mean_class_accuracy(confusion: Tensor) -> float:
-    """Mean over the classes that are there of the share that was right; rows are targets."""
-    there = confusion.sum(1) > 0
-    return float((confusion.diag()[there] / confusion.sum(1)[there]).mean())
+    """Mean recall over the classes that have samples; rows are targets."""
+    present = confusion.sum(1) > 0
+    return float((confusion.diag()[present] / confusion.sum(1)[present]).mean())
 
 
 def _check_image(examples: DeviceExamples, channels: tuple[int, ...], side: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The run directory: config.json, metrics.csv, split.json, TensorBoard, and the refusal to mix two runs in one."""
+"""The run directory: config.json, metrics.csv, split.json and TensorBoard files, of one run only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from wavesfm_core.atomic_file import write_atomically
 
 from .batches import Loaders
 from .loop_args import FREE_TO_CHANGE, LoopArgs, RunError
@@ -31,9 +33,18 @@ VERSIONS = ("torch", "lightning", "numpy", "wavesfm-trainer", "wavesfm-core")
 
 
 class RunDirectory:
-    """One run on disk. Only the process with rank 0 writes; all read, so several hosts need a file system in common.
+    """One run on disk. Only rank 0 writes; all processes read, so several hosts need a common file system.
 
-    Raises RunError where the directory holds a run and `resume` is False, or a run of other options, model or data.
+    Parameters
+    ----------
+    path : the directory.
+    config : contents of config.json.
+    resume : accept a directory that holds a run.
+    writes : this process writes.
+
+    Raises
+    ------
+    RunError : the directory holds a run and `resume` is False, or a run of other options, model or data.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], resume: bool, writes: bool) -> None:
@@ -41,14 +52,15 @@ class RunDirectory:
         self.state = StateDirectory(self.path / "state")
         self.config = config
         self.resumed = self.state.load()
-        there = self.path / "config.json"
-        if there.exists() and not resume:
+        config_path = self.path / "config.json"
+        if config_path.exists() and not resume:
             raise RunError(self.path, "config.json", "a run", "an empty directory, or resume")
+        self.extended = False
         if self.resumed is not None:
-            self._compare(there)
+            self._compare(config_path)
 
     def start(self, loaders: Loaders) -> None:
-        """Write what is known beforehand, and cut metrics.csv back to where the kept state is."""
+        """Write config.json and split.json, or cut metrics.csv back to the checkpoint."""
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -60,12 +72,14 @@ class RunDirectory:
             write_json(self.path / "split.json", split)
             (self.path / "metrics.csv").unlink(missing_ok=True)
         else:
+            if self.extended:
+                write_json(self.path / "config.json", self.config)
             self._rewind(int(self.resumed[0]["epoch"]))
 
     def require_room(self, n_bytes: int, what: str) -> None:
-        """RunError unless the disk has so many bytes left."""
-        there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
-        free = shutil.disk_usage(there).free
+        """Raise RunError if the disk has fewer than `n_bytes` left."""
+        folder = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.is_dir())
+        free = shutil.disk_usage(folder).free
         if free < n_bytes:
             raise RunError(self.path, "disk", f"{free / 1e6:.1f} MB free", f"{n_bytes / 1e6:.1f} MB, for {what}")
 
@@ -75,19 +89,37 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise RunError(path, "contents", error, "the config.json of the run to resume") from None
         now = json.loads(json.dumps(self.config))
+        free = FREE_TO_CHANGE + self._extend(before)
         for part in COMPARED:
             if part == "pretrained_sha256" and part not in before:  # a run of an earlier version
                 if now[part]:
                     log.warning("%s: does not say which weights it started from, so that these are not compared", path)
                 continue
             old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
-            for name in {**new, **old}:  # in the config's order: what was asked for before what follows from it
-                if name.removeprefix("args.") not in FREE_TO_CHANGE and old.get(name) != new.get(name):
-                    found = f"{old.get(name)} in the run that is there"
+            for name in {**new, **old}:  # in the config's order: options before what follows from them
+                if name.removeprefix("args.") not in free and old.get(name) != new.get(name):
+                    found = f"{old.get(name)} in the existing run"
                     raise RunError(path, name, found, f"{new.get(name)} as asked for now, or another run directory")
 
+    def _extend(self, before: dict[str, Any]) -> tuple[str, ...]:
+        """Options that may differ because a finished run continues with more epochs; records the former length.
+
+        From the next step on, the learning rate follows the schedule of the new length. The warm-up may have another
+        length if it still ends before the epoch that was reached.
+        """
+        assert self.resumed is not None
+        state, old, new = self.resumed[0], before.get("args") or {}, self.config["args"]
+        lengths = list(before.get("extended_from", []))
+        self.extended = bool(state["finished"] and new["epochs"] > old.get("epochs", math.inf))
+        if self.extended:
+            lengths.append(old["epochs"])
+        if lengths:
+            self.config["extended_from"] = lengths
+        past = new["warmup_epochs"] <= state["epoch"]
+        return (("epochs", "warmup_epochs") if past else ("epochs",)) if self.extended else ()
+
     def _rewind(self, epoch: int) -> None:
-        """Rows of epochs after the kept state were written by the killed process and will come again."""
+        """Drop rows of epochs after the checkpoint: the resumed run writes them again."""
         path = self.path / "metrics.csv"
         if path.exists():
             with path.open(newline="") as file:
@@ -96,7 +128,7 @@ class RunDirectory:
             _write_rows(path, list(reader.fieldnames or []), rows)
 
     def row(self, values: Mapping[str, float | int]) -> None:
-        """Add a row to metrics.csv and sync it; a figure that was never there before gets a column."""
+        """Add a row to metrics.csv and sync it; a new figure gets a column."""
         if not self.writes:
             return
         path = self.path / "metrics.csv"
@@ -113,7 +145,7 @@ class RunDirectory:
             _write_rows(path, columns + new, [*rows, values])
 
     def keep_batch(self, batch: Mapping[str, Tensor], step: int, rank: int) -> Path:
-        """Write the batch whose loss was not finite; whichever process had it."""
+        """Write the batch whose loss was not finite; returns the file. Any process may have had it."""
         path = self.path / f"nonfinite-step-{step}-rank-{rank}.safetensors"
         self.path.mkdir(parents=True, exist_ok=True)
         write_tensors(path, batch, {"step": str(step)})
@@ -121,7 +153,14 @@ class RunDirectory:
 
 
 class Points:
-    """TensorBoard points of a run; on a resumed run those after the kept step are forgotten. Does nothing when off."""
+    """TensorBoard points of a run.
+
+    Parameters
+    ----------
+    path : run directory.
+    on : False: nothing is written.
+    step : points of a resumed run after this step are removed.
+    """
 
     def __init__(self, path: Path, on: bool, step: int) -> None:
         self.writer = None
@@ -131,19 +170,19 @@ class Points:
             self.writer = SummaryWriter(str(path / "tensorboard"), purge_step=step)
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        """Points at an optimiser step."""
+        """Add points at an optimiser step."""
         for name, value in values.items() if self.writer else ():
             self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flush."""
+        """Flush and close."""
         if self.writer:
             self.writer.close()
 
 
 @contextmanager
 def progress_bar(on: bool, total: int, done: int):
-    """Yields advance(n, text); a bar where `on` and standard error is a terminal, silence elsewhere."""
+    """Yield advance(n, text): a progress bar if `on` and standard error is a terminal, otherwise nothing."""
     if not (on and sys.stderr.isatty()):
         yield lambda n, text: None
         return
@@ -159,14 +198,21 @@ def progress_bar(on: bool, total: int, done: int):
 def make_config(
     args: LoopArgs, objective: Mapping[str, Any], loaders: Loaders, more: Mapping[str, Any], processes: int
 ) -> dict[str, Any]:
-    """config.json: what `runs_format` asks for; options, model and data, which resuming compares; commit; versions."""
-    usual = dict.fromkeys(("name", "command", "recipe", "task", "method", "pretrained", "pretrained_sha256"), "")
+    """Contents of config.json, see `evaluation.run_files`.
+
+    Parameters
+    ----------
+    args, objective, loaders : options, model and data, which a resumed run compares.
+    more : further fields.
+    processes : number of processes.
+    """
+    empty = dict.fromkeys(("name", "command", "recipe", "task", "method", "pretrained", "pretrained_sha256"), "")
     data = {
         "training": {e.name: e.describe() for e in loaders.training},
         "validation": {e.name: e.describe() for e in loaders.validation},
     }
     return {
-        **usual,
+        **empty,
         **more,
         "seed": args.seed,
         "args": asdict(args),
@@ -179,11 +225,11 @@ def make_config(
 
 
 def git_commit(source: Path) -> str | None:
-    """Commit that `source` is checked out of, "-dirty" where files differ; None where no repository has that file."""
+    """Commit that `source` is checked out of, with "-dirty" if files differ; None if no repository has the file."""
     git = ["git", "-C", str(source.parent)]
     describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        # An installed file may lie in somebody else's repository, under what that one ignores.
+        # An installed file may lie in an ignored folder of another repository.
         _run([*git, "ls-files", "--error-unmatch", source.name])
         return _run([*git, *describe]).strip()
     except (OSError, subprocess.SubprocessError):
@@ -208,15 +254,12 @@ def _flat(value: Any, name: str) -> dict[str, Any]:
 
 
 def _write_rows(path: Path, columns: list[str], rows: list[Mapping[str, Any]]) -> None:
-    partial = path.with_name(path.name + ".partial")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
     try:
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_atomically(path, text.getvalue())
     except OSError as error:
         raise RunError(path, "writing", error, "room on the disk and the right to write") from error
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of a run on disk: safetensors and JSON, replaced atomically, so that a kill leaves the last one."""
+"""Checkpoints of a run: safetensors and JSON, replaced atomically, so that a kill leaves the last one."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from wavesfm_core.atomic_file import atomic_path, write_atomically
 
 from .loop_args import RunError
 
@@ -20,40 +21,27 @@ FORMAT = 1
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file atomically: under another name, synced, then renamed. RunError when the disk is full."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, dict(metadata or {}))
-        _commit(partial, path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise RunError(path, "writing", error, "room on the disk and the right to write") from error
+    """Write a safetensors file atomically. RunError if the disk is full."""
+    with _writing(path), atomic_path(path) as scratch:
+        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, scratch, dict(metadata or {}))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file atomically. RunError when the disk is full."""
-    partial = path.with_name(path.name + ".partial")
+    """Write a JSON file atomically. RunError if the disk is full."""
+    with _writing(path):
+        write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-        _commit(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:
         raise RunError(path, "writing", error, "room on the disk and the right to write") from error
 
 
-def _commit(partial: Path, path: Path) -> None:
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename itself
-    finally:
-        os.close(directory)
-
-
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU. RunError when it is missing or damaged."""
+    """Read all tensors of a safetensors file to the CPU. RunError if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
@@ -62,9 +50,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 class StateDirectory:
-    """`state/` of a run: state.json, which names the tensor file that belongs to it; renaming state.json is the commit.
+    """`state/` of a run: state.json, and the tensor file that it names.
 
-    A kill between the two leaves the old state.json and the old tensor file, which is removed only after that.
+    Replacing state.json is the commit. A kill before it leaves the old state.json and the old tensor file, which is
+    removed only afterwards.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -72,9 +61,15 @@ class StateDirectory:
         self.path = directory / "state.json"
 
     def save(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Keep `values` (plain types; "step" names the file) and `tensors`; then forget what was kept before."""
+        """Write a checkpoint, then remove the one before.
+
+        Parameters
+        ----------
+        values : plain types; "step" and "epoch" name the tensor file.
+        tensors : by name.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
-        # A step may be kept twice (in its own turn, at its epoch's end): never write over what state.json names.
+        # A step may be written twice (by save_every, at the end of an epoch): never overwrite the file of state.json.
         name = f"step-{values['step']:09d}-{values['epoch']:06d}.safetensors"
         write_tensors(self.directory / name, tensors)
         write_json(self.path, {"format": FORMAT, "tensors": name, **values})
@@ -83,7 +78,7 @@ class StateDirectory:
                 old.unlink()
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """What was kept last, or None when nothing was. RunError when it is damaged or of another version."""
+        """Read the last checkpoint; None if there is none. RunError if it is damaged or of another version."""
         try:
             values = json.loads(self.path.read_text())
         except FileNotFoundError:
@@ -97,7 +92,7 @@ class StateDirectory:
 
 
 def pack(model: nn.Module, average: Mapping[str, Tensor], optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """Everything that training changes, by name: model.*, ema.*, and optimizer.<parameter>.<quantity>."""
+    """All that training changes, by name: model.*, ema.*, and optimizer.<parameter>.<quantity>."""
     names = {id(p): name for name, p in model.named_parameters()}
     packed = {f"model.{name}": t for name, t in model.state_dict().items()}
     packed |= {f"ema.{name}": t for name, t in average.items()}
@@ -115,11 +110,11 @@ def unpack(
     average: dict[str, Tensor],
     optimizers: list[torch.optim.Optimizer],
 ) -> None:
-    """Put back what `pack` took; RunError names the first tensor that is missing, too many or of another shape."""
+    """Restore what `pack` took; RunError names the first tensor that is missing, unknown or of another shape."""
     left = dict(tensors)
     with torch.no_grad():
-        for prefix, there in (("model.", model.state_dict()), ("ema.", average)):
-            for name, tensor in there.items():
+        for prefix, targets in (("model.", model.state_dict()), ("ema.", average)):
+            for name, tensor in targets.items():
                 kept = left.pop(prefix + name, None)
                 if kept is None or kept.shape != tensor.shape:
                     found = "nothing" if kept is None else tuple(kept.shape)
@@ -133,7 +128,7 @@ def unpack(
 
 
 def _unpack_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str], left: dict[str, Tensor]) -> None:
-    """Through load_state_dict, which knows the device and the dtype of each quantity."""
+    """Restore through load_state_dict, which knows device and dtype of each quantity."""
     state: dict[int, dict[str, Tensor]] = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, parameter in enumerate(parameters):

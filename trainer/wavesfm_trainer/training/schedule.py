@@ -19,9 +19,15 @@ _BLOCK_MATRIX = re.compile(r"(^|\.)\w*blocks\.\d+\.(?!.*lora)")
 
 
 def lr_factor(step: int, warmup_steps: int, total_steps: int, lowest: float) -> float:
-    """Factor on the learning rate at optimiser step 0 to total_steps - 1: linear up to 1, then a cosine to `lowest`.
+    """Factor on the learning rate: linear warm-up to 1, then a cosine to `lowest`.
 
-    The first step has 1 / warmup_steps and not 0 (a step that changes nothing); the last step has `lowest`.
+    The first step has 1 / warmup_steps, not 0, which would change nothing. The last step has `lowest`.
+
+    Parameters
+    ----------
+    step : optimiser step, 0 to total_steps - 1.
+    warmup_steps, total_steps : lengths of the warm-up and of the run.
+    lowest : factor at the end.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -32,11 +38,24 @@ def lr_factor(step: int, warmup_steps: int, total_steps: int, lowest: float) -> 
 def make_optimizers(
     model: nn.Module, groups: list[dict[str, Any]], args: LoopArgs, betas: tuple[float, float]
 ) -> list[torch.optim.Optimizer]:
-    """Fused AdamW, after Muon where that is asked for; each group keeps its learning rate as "peak_lr".
+    """Fused AdamW, preceded by Muon if asked for; each group keeps its learning rate as "peak_lr".
 
-    groups: what the objective's parameter_groups gives: {"params", "lr", "weight_decay"}. Every parameter that trains
-    must be in exactly one of them, else ConfigurationError names it. Muon (K. Jordan et al., 2024, scaled to the
-    update size of AdamW) takes the matrices of the blocks but LoRA's.
+    Parameters
+    ----------
+    model : its trainable parameters must be in exactly one group each.
+    groups : {"params", "lr", "weight_decay"} each, from the objective's parameter_groups.
+    args : choice of the optimiser.
+    betas : of AdamW.
+
+    Raises
+    ------
+    ConfigurationError : names a parameter that is in no group or in several.
+
+    References
+    ----------
+    Muon: K. Jordan et al., 2024, here scaled to the update size of AdamW. It takes the matrices of the blocks,
+    except those
+    of LoRA adapters.
     """
     names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     _check_groups(names, groups)
@@ -79,9 +98,12 @@ def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
 
 
 class AveragedWeights:
-    """Exponential moving average of the parameters that train; `swapped()` puts it into the model for a while.
+    """Exponential moving average of the trainable parameters, in float32.
 
-    decay: as LoopArgs.ema_decay. The average is kept in float32.
+    Parameters
+    ----------
+    model : its parameters are averaged.
+    decay : see LoopArgs.ema_decay.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -91,20 +113,20 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimiser step `step`, 0 at first."""
+        """Take in the weights after optimiser step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         present = [p.detach().float() for p in self.parameters.values()]
         torch._foreach_lerp_(list(self.average.values()), present, 1 - decay)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """The model holds the averages inside the with, and its own weights again after it."""
-        own = {name: p.detach().clone() for name, p in self.parameters.items()}
+        """Put the averages into the model for the duration of the block."""
+        current = {name: p.detach().clone() for name, p in self.parameters.items()}
         self._put(self.average)
         try:
             yield
         finally:
-            self._put(own)
+            self._put(current)
 
     @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor]) -> None:

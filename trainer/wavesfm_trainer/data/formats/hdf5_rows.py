@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows of HDF5 data sets (MATLAB v7.3 files too), checked before anything is allocated, read by blocks."""
+"""Rows of HDF5 data sets (MATLAB v7.3 files too): checked before anything is allocated, and read by blocks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,20 @@ ROW_BYTES = 1 << 30
 
 
 class Rows:
-    """Rows of one data set: `rows[i]`, i >= 0, in the file's dtype; complex where MATLAB wrote real and imag.
+    """Rows of one data set: `rows[i]`, i >= 0, in the file's dtype; complex where MATLAB stored real and imag.
 
-    A block of rows is read at a time and the last one kept: rows in order cost one read and one decompression each.
-    The file is open only while a block is read. shape: of the data set, None for any size.
-    Raises InputError: no HDF5 file, no such key, another shape, not numbers, a row of more than 1 GiB.
+    A block of rows is read at a time and kept, so that rows in order are read and decompressed once. The file is open
+    only while a block is read.
+
+    Parameters
+    ----------
+    path : of the file.
+    key : name of the data set.
+    shape : expected shape, None for any size.
+
+    Raises
+    ------
+    InputError : no HDF5 file, no such key, another shape, no numbers, or a row of more than 1 GiB.
     """
 
     def __init__(self, path: Path, key: str, shape: tuple[int | None, ...]) -> None:
@@ -59,7 +68,7 @@ class Rows:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """The file open for reading; raises InputError where it is not there or not whole HDF5."""
+    """The file open for reading; raises InputError if it does not exist or is no whole HDF5 file."""
     if not path.is_file():
         raise InputError(path, "file", "nothing", "an HDF5 file")
     try:

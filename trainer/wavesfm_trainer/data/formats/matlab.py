@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One variable of a MATLAB file, v5 through scipy and v7.3 through HDF5, its shape checked before it is loaded."""
+"""One variable of a MATLAB file (v5 through scipy, v7.3 through HDF5), whose shape is checked before it is loaded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ NUMBERS = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uin
 
 
 def read_variable(path: Path, key: str, shape: tuple[int | None, ...]) -> NDArray:
-    """The variable `key`, real or complex numbers in MATLAB's order of axes; shape: None for any size.
+    """Read a variable of real or complex numbers, in MATLAB's order of axes.
 
-    Raises InputError: a file that is not MATLAB's or is truncated, no such variable, another class (cells, structs,
-    objects), another shape, more than 1 GiB.
+    Parameters
+    ----------
+    path : of the file.
+    key : name of the variable.
+    shape : expected shape, None for any size.
+
+    Raises
+    ------
+    InputError : no MATLAB file, a truncated one, no such variable, another class (cells, structs, objects), another
+        shape, or more than 1 GiB.
     """
     if not path.is_file():
         raise InputError(path, "file", "nothing", "a MATLAB file")
@@ -37,7 +45,7 @@ def read_variable(path: Path, key: str, shape: tuple[int | None, ...]) -> NDArra
         array = scipy.io.loadmat(path, variable_names=[key])[key]
     except InputError:
         raise
-    except Exception as error:  # scipy's parser lets out whatever a broken file trips it with
+    except Exception as error:  # scipy's parser raises many types for a broken file
         raise InputError(path, "contents", f"{type(error).__name__}: {error}"[:160], "a whole MATLAB file") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiuc":
         raise InputError(path, key, getattr(array, "dtype", type(array).__name__), "numbers")

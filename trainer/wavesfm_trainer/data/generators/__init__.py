@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generators of the published raw layouts, for places where the data sets themselves cannot be had.
+"""Generators of the published raw layouts, for places where the data sets cannot be downloaded.
 
-Each module has `generate(directory, count, seed, ...) -> None`: it writes `count` examples in the layout of one data
-set (file names, keys, shapes and dtypes) and, last of all, `generator.json`, which says what made them. An example is
-a function of (seed, index) alone. What a real set has and these have not is said in each module's docstring: they stand
-in for the sets' structure and physics, and figures got with them are no figures of the published sets.
+Each module has `generate(directory, count, seed, ...)`, which writes `count` examples in the layout of one data set
+(file names, keys, shapes, dtypes) and finally `generator.json` with its settings. An example is a function of (seed,
+index) only. Each module's docstring lists what the published set has and the generated one lacks. Generated sets
+reproduce structure and physics; results on them are not comparable with results on the published sets.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ GENERATORS: tuple[str, ...] = (
 
 
 def generator(name: str) -> Callable[..., None]:
-    """The `generate` of a name in GENERATORS; its module, and what that needs, is imported only now.
+    """The `generate` function of a name in GENERATORS, whose module is imported only now.
 
-    Raises ConfigurationError for another name.
+    Raises
+    ------
+    ConfigurationError : an unknown name.
     """
     if name not in GENERATORS:
         raise ConfigurationError("data generate", "name", repr(name), f"one of {', '.join(GENERATORS)}")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""5G CFR of a parking garage: a vehicle stops at places along the aisles and sends reference symbols to four channels.
+"""5G CFR of a parking garage: a vehicle sends reference symbols to a station with four channels.
 
 Layout: one MATLAB 5 file per location with `cfr` complex64 (a, 4, b): a repeats of the reference symbol, four channels
-of the pico cell, b subcarriers. The published set has 476 locations; a, b and its file names are not known here:
-64 repeats, 272 subcarriers (one per resource block of 100 MHz at 3.5 GHz) and `location_<n>.mat` are chosen. Places
-and headings are in the note. The channel is geometry (walls, floor and ceiling, pillars, parked cars) and not Sionna's
-models, which draw the surroundings anew for each stop (see nr_positioning); over the repeats the vehicle stands still
-or creeps, and the clock drifts.
+of the pico cell, b subcarriers. The published set has 476 locations; its a, b and file names are unknown. Here they are
+64 repeats, 272 subcarriers (one per resource block of 100 MHz at 3.5 GHz) and `location_<n>.mat`. The note has
+positions and headings. The channel is geometric (walls, floor, ceiling, pillars, parked cars); Sionna's models would
+draw other surroundings for each stop (see nr_positioning). During the repeats the vehicle stands or creeps, and the
+clock drifts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 from .propagation import Points, Scene, array_response, line_array, paths_from
 
 CARRIER_HZ, SPACING_HZ = 3.5e9, 360e3
@@ -27,13 +27,13 @@ REPEAT_S = 0.01
 SIZE_M, ANTENNA_M = (70.0, 32.0, 3.0), 1.2
 PICO_M = np.array([35.0, 16.0, 2.7])
 AISLES_M = (6.0, 16.0, 26.0)
-LEVEL, SNR_DB = 4_000.0, 30.0  # level at 1 m in steps of the receiver: some tens to some thousands in the garage
+LEVEL, SNR_DB = 4_000.0, 30.0  # level at 1 m in steps of the receiver: tens to thousands in the garage
 _SCENE, _EXAMPLES = 1, 2
 
 
 def draw_garage(seed: int) -> Scene:
-    """Walls of concrete, two rows of pillars, cars on some of the bays."""
-    rng = draws(seed, _SCENE)
+    """Concrete walls, two rows of pillars, and cars in some bays."""
+    rng = rng_for(seed, _SCENE)
     pillars = np.array([(x, y, 1.5) for x in np.arange(5, 70, 7.5) for y in (11.0, 21.0)])
     cars = np.array([(x, y, 0.8) for x in np.arange(3, 68, 2.6) for y in (2.5, 12.5, 19.5, 29.5)])
     cars = cars[rng.random(len(cars)) < 0.6]
@@ -42,7 +42,7 @@ def draw_garage(seed: int) -> Scene:
 
 
 def location(index: int, count: int) -> Points:
-    """Place [3] of stop `index` of `count` on a drive along one aisle after the other, there and back."""
+    """Position [3] in metres of stop `index` of `count`, along one aisle after the other, in alternating directions."""
     length_m = SIZE_M[0] - 6
     way_m = (index + 0.5) / count * length_m * len(AISLES_M)
     aisle = min(int(way_m / length_m), len(AISLES_M) - 1)
@@ -52,7 +52,7 @@ def location(index: int, count: int) -> Points:
 
 def response(seed: int, index: int, count: int) -> NDArray[np.complex64]:
     """`cfr` complex64 [64, 4, 272] at stop `index`."""
-    rng = draws(seed, _EXAMPLES, index)
+    rng = rng_for(seed, _EXAMPLES, index)
     garage = draw_garage(seed)
     antennas = line_array(PICO_M, np.pi / 2, CHANNELS, CARRIER_HZ)
     place = location(index, count) + np.array([*rng.normal(0, 0.05, 2), 0.0])
@@ -79,8 +79,13 @@ def _write(directory: Path, seed: int, index: int, count: int) -> tuple[str, dic
 
 
 def generate(directory: Path, count: int, seed: int, jobs: int = 1) -> None:
-    """Write `count` locations (476 as published), 0.6 MB each; ConfigurationError for a directory that is not empty."""
+    """Write `count` locations (published: 476), 0.6 MB each, in `jobs` processes.
+
+    Raises
+    ------
+    ConfigurationError : a directory that is not empty.
+    """
     directory = start(directory, count)
-    made = for_each(_write, ((directory, seed, i, count) for i in range(count)), jobs)
+    files = for_each(_write, ((directory, seed, i, count) for i in range(count)), jobs)
     settings = {"count": count, "size_m": list(SIZE_M), "station_m": PICO_M.tolist(), "carrier_hz": CARRIER_HZ}
-    finish(directory, "cfr_5g", seed, settings, dict(made))
+    finish(directory, "cfr_5g", seed, settings, dict(files))

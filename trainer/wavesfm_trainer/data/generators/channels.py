@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Uplink channels of 3GPP TR 38.901 on the grid of any numerology, with Sionna: one user's antenna to A of a station.
+"""Uplink channels of 3GPP TR 38.901 on any numerology's grid, with Sionna: from one user antenna to A station antennas.
 
-System-level models (umi, uma, rma) draw a user's place, large-scale parameters and clusters anew for each example; tdl
-and cdl models (clause 7.7) have one power delay profile, scaled to a delay spread. Path loss and shadowing are left
-out and every example has mean power 1, so that SNR is what the noise makes it.
+System-level models (umi, uma, rma) draw the user's position, large-scale parameters and clusters for each example. tdl
+and cdl models (clause 7.7) have one power delay profile, scaled to a delay spread. Path loss and shadowing are off, and
+every example has mean power 1, so that the noise alone determines the SNR.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 
-from .output import draws
+from .output import rng_for
 
 CELLS = ("umi", "uma", "rma")
 PROFILES = tuple(f"{kind}-{letter}" for kind in ("tdl", "cdl") for letter in "abcde")
@@ -33,16 +34,21 @@ Grid = NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class Scenario:
-    """Where the user is and how it moves; a contradiction raises ConfigurationError naming the field.
+    """The propagation scenario of a user.
 
-    model: "umi", "uma", "rma", "tdl-a" to "tdl-e" or "cdl-a" to "cdl-e". speed_m_per_s: of the user, in a direction
-    drawn for each example. delay_spread_s: RMS, of the tdl and cdl models (None: 100 ns); cells draw their own.
+    Raises
+    ------
+    ConfigurationError : a value outside its range, or a contradiction; the error names the field.
     """
 
     model: str = "umi"
+    """Channel model: "umi", "uma", "rma", "tdl-a" to "tdl-e", or "cdl-a" to "cdl-e"."""
     speed_m_per_s: float = 3.0
+    """Speed of the user; its direction is drawn for each example."""
     delay_spread_s: float | None = None
+    """RMS delay spread of tdl and cdl models (None: 100 ns); the system-level models draw it."""
     carrier_hz: float = 3.5e9
+    """Carrier frequency."""
 
     def __post_init__(self) -> None:
         if self.model in PROFILES and self.delay_spread_s is None:
@@ -53,19 +59,24 @@ class Scenario:
             "speed_m_per_s": (0 <= self.speed_m_per_s <= 300, "0 to 300 m/s"),
             "delay_spread_s": (
                 spread_s is None or (self.model in PROFILES and 0 < spread_s <= 1e-5),
-                "nothing for a cell, which draws its own, and above 0 to 1e-5 s for a tdl or cdl model",
+                "no value for umi, uma and rma, which draw it, and above 0 to 1e-5 s for a tdl or cdl model",
             ),
             "carrier_hz": (0.5e9 <= self.carrier_hz <= 100e9, "0.5e9 to 100e9 Hz"),
         }
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("scenario", name, repr(getattr(self, name)), expected)
+        require_rules("scenario", self, rules)
 
 
 class ChannelSimulator:
-    """Channels of one scenario on one numerology's grid, in batches of any size.
+    """Channels of one scenario on the grid of one numerology, in batches of any size.
 
-    Raises ConfigurationError: Sionna is not installed; a cell or cdl model with an odd number of antennas above 1.
+    Parameters
+    ----------
+    spec : OFDM slot parameters.
+    scenario : propagation scenario.
+
+    Raises
+    ------
+    ConfigurationError : Sionna is not installed, or a system-level or cdl model has an odd number of antennas above 1.
     """
 
     def __init__(self, spec: OFDMSpec, scenario: Scenario) -> None:
@@ -78,10 +89,17 @@ class ChannelSimulator:
         self._draw = _profile(spec, scenario) if scenario.model in PROFILES else _cell(spec, scenario)
 
     def batch(self, rng: np.random.Generator, count: int, slots: int = 1) -> Grid:
-        """Channels complex64 [count, A, slots * S, F], mean power 1 per example.
+        """Channels of `count` users.
 
-        slots: how many follow one another without a gap; the symbols of a slot are taken as equally long.
-        Sionna's own generators are seeded from `rng`: the same draws give the same batch.
+        Parameters
+        ----------
+        rng : seeds Sionna's generators; equal states give equal batches.
+        count : number of examples.
+        slots : consecutive slots of each user; the symbols of a slot are taken as equally long.
+
+        Returns
+        -------
+        complex64 [count, A, slots * S, F], mean power 1 per example.
         """
         import torch
         from sionna.phy import config
@@ -99,7 +117,7 @@ class ChannelSimulator:
 
 
 def _cell(spec: OFDMSpec, scenario: Scenario) -> Callable[[int, int, float], tuple[Any, Any]]:
-    """A draw of (count, symbols, symbols/s) -> gains, delays of a system-level model."""
+    """A function of (count, symbols, symbols per second) that draws gains and delays of a system-level model."""
     from sionna.phy.channel import gen_single_sector_topology, tr38901
 
     kind = {"umi": tr38901.UMi, "uma": tr38901.UMa, "rma": tr38901.RMa}[scenario.model]
@@ -112,7 +130,7 @@ def _cell(spec: OFDMSpec, scenario: Scenario) -> Callable[[int, int, float], tup
     speed = {"min_ut_velocity": scenario.speed_m_per_s, "max_ut_velocity": scenario.speed_m_per_s}
 
     def draw(count: int, symbols: int, symbols_per_s: float) -> tuple[Any, Any]:
-        model.reset_topology()  # or Sionna keeps the former batch's size
+        model.reset_topology()  # otherwise Sionna keeps the size of the previous batch
         model.set_topology(*gen_single_sector_topology(count, 1, scenario.model, **speed))
         return model(symbols, symbols_per_s)
 
@@ -120,7 +138,7 @@ def _cell(spec: OFDMSpec, scenario: Scenario) -> Callable[[int, int, float], tup
 
 
 def _profile(spec: OFDMSpec, scenario: Scenario) -> Callable[[int, int, float], tuple[Any, Any]]:
-    """A draw of a tdl model (antennas fade independently) or a cdl model (a panel at the angles of its table)."""
+    """A function that draws from a tdl model (independent antennas) or a cdl model (a panel at the table's angles)."""
     from sionna.phy.channel import tr38901
 
     kind, _, letter = scenario.model.partition("-")
@@ -135,8 +153,11 @@ def _profile(spec: OFDMSpec, scenario: Scenario) -> Callable[[int, int, float], 
 
 
 def _arrays(antennas: int, carrier_hz: float) -> tuple[Any, Any]:
-    """The user's vertical omnidirectional antenna, and a panel of cross-polarised pairs, as square as their number
-    allows and rather taller than wide: 4 x 2 for 16, 2 x 2 for 8."""
+    """The user's vertical omnidirectional antenna, and the station's panel of cross-polarised pairs.
+
+    The panel is as square as the number of pairs allows, and taller than wide otherwise: 4 x 2 for 16 antennas, 2 x 2
+    for 8.
+    """
     from sionna.phy.channel import tr38901
 
     if antennas > 1 and antennas % 2:
@@ -157,10 +178,24 @@ def _arrays(antennas: int, carrier_hz: float) -> tuple[Any, Any]:
 def channel_batches(
     count: int, seed: int, scenario: Scenario, spec: OFDMSpec, batch: int = BATCH, processes: int = 1
 ) -> Iterator[Grid]:
-    """`count` channels complex64 [n, A, S, F] in batches of `batch`, the last one smaller, mean power 1 per example.
+    """Channels in batches; batch i is a function of (seed, i, its size) for any number of processes.
 
-    Batch i is a function of (seed, i, its size), whatever the number of processes; with more than one, batches are
-    made ahead, two for each. ConfigurationError: a number below 1, and as ChannelSimulator.
+    Parameters
+    ----------
+    count : number of examples.
+    seed : of the channels.
+    scenario : propagation scenario.
+    spec : OFDM slot parameters.
+    batch : examples of a batch; the last one may be smaller.
+    processes : more than 1: batches are computed ahead, two per process.
+
+    Yields
+    ------
+    complex64 [n, A, S, F], mean power 1 per example.
+
+    Raises
+    ------
+    ConfigurationError : a number below 1, or as ChannelSimulator.
     """
     for name, value in (("count", count), ("batch", batch), ("processes", processes)):
         if value < 1:
@@ -197,15 +232,21 @@ def _simulator(spec: OFDMSpec, scenario: Scenario) -> ChannelSimulator:
 
 
 def _batch(spec: OFDMSpec, scenario: Scenario, seed: int, index: int, size: int) -> Grid:
-    return _simulator(spec, scenario).batch(draws(seed, index), size)
+    return _simulator(spec, scenario).batch(rng_for(seed, index), size)
 
 
 def moving_user(seed: int, slots: int, scenario: Scenario, spec: OFDMSpec) -> Grid:
-    """One user's channel through `slots` slots that follow one another: complex64 [slots, A, S, F], mean power 1.
+    """The channel of one user in consecutive slots; a function of the arguments.
 
-    A function of the arguments. Raises ConfigurationError: slots below 1, and as ChannelSimulator.
+    Returns
+    -------
+    complex64 [slots, A, S, F], mean power 1.
+
+    Raises
+    ------
+    ConfigurationError : less than one slot, or as ChannelSimulator.
     """
     if slots < 1:
         raise ConfigurationError("channels", "slots", slots, "1 or more")
-    channel = ChannelSimulator(spec, scenario).batch(draws(seed, 0), 1, slots)[0]
+    channel = ChannelSimulator(spec, scenario).batch(rng_for(seed, 0), 1, slots)[0]
     return np.ascontiguousarray(channel.reshape(spec.antennas, slots, spec.symbols, spec.subcarriers).swapaxes(0, 1))

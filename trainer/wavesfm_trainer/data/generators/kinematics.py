@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How people move: positions of eleven body parts over time for seven ways of moving, with a person's own manner.
+"""Human motion: positions of eleven body parts over time for six activities, with individual variation.
 
-Speeds, cadences and limb swings are of the size that gait and sports studies give; bodies are points that reflect.
+Speeds, cadences and limb swings have the magnitudes reported by gait and sports studies. Body parts are point
+reflectors.
 """
 
 from __future__ import annotations
@@ -28,24 +29,28 @@ Track = NDArray[np.float64]  # [parts, T, 3]: forward, to the left and up, from 
 
 @dataclass(frozen=True)
 class Person:
-    """What does not change from one recording of a person to the next; 1.0 is an average adult.
-
-    height_m; build: amplitude that the body reflects; pace: of all rhythms; reach: of all swings; bounce: up and down;
-    sway: sideways; lameness: how much less the left side swings; stride: length of the stride at the same pace.
-    """
+    """Properties of a person that are constant over recordings; 1.0 is an average adult."""
 
     height_m: float
+    """Height in metres."""
     build: float
+    """Factor of the reflected amplitude."""
     pace: float
+    """Factor of all rhythms."""
     reach: float
+    """Factor of all swings."""
     bounce: float
+    """Factor of vertical movement."""
     sway: float
+    """Factor of sideways movement."""
     lameness: float
+    """Share by which the left side swings less."""
     stride: float
+    """Factor of the stride's length at the same pace."""
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """Draw somebody."""
+    """Draw a person."""
     return Person(
         height_m=float(np.clip(rng.normal(1.71, 0.09), 1.5, 1.95)),
         build=float(rng.uniform(0.75, 1.3)),
@@ -66,14 +71,14 @@ def _standing(person: Person, n: int) -> Track:
 
 
 def _breathe(rng: np.random.Generator, track: Track, time_s: NDArray) -> Track:
-    """Chest and small unrest, which nobody can hold back for seconds."""
+    """Add the movement of breathing and small involuntary movements."""
     track[0, :, 0] += 0.005 * np.sin(2 * np.pi * (rng.uniform(0.2, 0.35) * time_s + rng.random()))
     track[:3] += 0.01 * np.sin(2 * np.pi * (rng.uniform(0.3, 0.6) * time_s[:, None] + rng.random(3)))
     return track
 
 
 def _to_and_fro(distance_m: NDArray, span_m: float) -> NDArray:
-    """A way of length `distance_m` folded into +-span_m / 2, turning within a step."""
+    """A path of length `distance_m` folded into +-span_m / 2, with turns of about one step."""
     turns = distance_m / (2 * span_m)
     return span_m / np.pi * np.arcsin(0.985 * np.sin(2 * np.pi * turns))
 
@@ -81,7 +86,7 @@ def _to_and_fro(distance_m: NDArray, span_m: float) -> NDArray:
 def _gait(
     rng: np.random.Generator, person: Person, time_s: NDArray, speed: float, stride_hz: float, swing_m: float
 ) -> Track:
-    """Steps at `stride_hz` (two steps a stride) while going to and fro at `speed` m/s; feet swing by +-swing_m."""
+    """Steps at `stride_hz` (two per stride) while going to and fro at `speed` m/s; feet swing by +-swing_m."""
     track = _standing(person, len(time_s))
     side = np.array([[1 - person.lameness], [1.0]]) * OPPOSITE
     phase = 2 * np.pi * (stride_hz * (time_s + 0.03 / stride_hz * np.sin(2 * np.pi * 0.4 * time_s)) + rng.random())
@@ -99,13 +104,13 @@ def _gait(
 
 
 def walk(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
-    """About 1.2 m/s and 0.9 strides a second."""
+    """Walk at about 1.2 m/s and 0.9 strides per second."""
     stride_hz = 0.92 * person.pace * rng.normal(1, 0.03)
     return _gait(rng, person, time_s, 1.3 * person.stride * stride_hz, stride_hz, 0.32 * person.stride)
 
 
 def run(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
-    """About 2.7 m/s and 1.4 strides a second."""
+    """Run at about 2.7 m/s and 1.4 strides per second."""
     stride_hz = 1.4 * person.pace * rng.normal(1, 0.04)
     track = _gait(rng, person, time_s, 1.95 * person.stride * stride_hz, stride_hz, 0.5 * person.stride)
     track[HANDS, :, 2] += 0.12 * person.height_m  # forearms held up
@@ -113,7 +118,7 @@ def run(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
 
 
 def fall(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
-    """Some slow steps, then over to the front within half a second or so, then lying."""
+    """Some slow steps, a fall within about half a second, then lying still."""
     track = _gait(rng, person, time_s, 0.35 * person.pace, 0.7 * person.pace, 0.12)
     start_s, takes_s = rng.uniform(0.7, 2.2), rng.uniform(0.45, 0.8)
     down = np.clip((time_s - start_s) / takes_s, 0, 1)
@@ -130,7 +135,7 @@ def fall(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
 
 
 def box(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
-    """Punches with both hands in turn, forward and back at once, on feet that hardly move."""
+    """Punch with both hands in turn while the feet hardly move."""
     track = _standing(person, len(time_s))
     rate_hz = 1.25 * person.pace * rng.normal(1, 0.05)  # of each hand
     phase = 2 * np.pi * (rate_hz * time_s + rng.random())
@@ -146,7 +151,7 @@ def box(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
 
 
 def circle(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
-    """Both arms stretched and circling about the shoulders, evenly."""
+    """Circle both stretched arms about the shoulders, steadily."""
     track = _standing(person, len(time_s))
     phase = 2 * np.pi * (rng.choice([-1, 1]) * 0.85 * person.pace * rng.normal(1, 0.05) * time_s + rng.random())
     lag = rng.choice([0.0, np.pi]) * np.array([[1.0], [0.0]])
@@ -159,7 +164,7 @@ def circle(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
 
 
 def clean(rng: np.random.Generator, person: Person, time_s: NDArray) -> Track:
-    """Bent down, wiping the floor from side to side with one hand while moving on slowly."""
+    """Bend down and wipe the floor with one hand while moving slowly."""
     track = _standing(person, len(time_s))
     track[:, :, 2] *= np.array([0.62, 0.6, 0.75, 0.5, 0.6, 0.12, 0.5, 0.9, 0.9, 1, 1])[:, None]
     track[:2, :, 0] += 0.3

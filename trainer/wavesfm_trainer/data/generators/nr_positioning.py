@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""5G NR positioning: the channel between a user and four (outdoor) or five (indoor) base stations of known places.
+"""5G NR positioning: the channels between a user and four (outdoor) or five (indoor) base stations at known positions.
 
-Layout: MATLAB 7.3 files `dataset_SNR{10,20,50}_outdoor.mat` (indoor: the published names with their dates), `features`
-float64 (N, stations, 16, 193) and `labels/position` float64 (N, 3) in metres, N = count, the same positions in the same
-order in every file. 16 antennas of a horizontal line, 193 subcarriers over 98 MHz at 3.5 GHz.
+Layout: MATLAB 7.3 files `dataset_SNR{10,20,50}_outdoor.mat` (indoor: the published names with dates), with `features`
+float64 (N, stations, 16, 193) and `labels/position` float64 (N, 3) in metres, N = count. All files have the same
+positions in the same order. Each station has a horizontal array of 16 antennas and 193 subcarriers over 98 MHz at 3.5
+GHz.
 
-The channel is geometry and not Sionna's models: those of TR 38.901 draw delays and angles anew for every user, so that
-position could not be learnt from them, and Sionna's ray tracer is not in the package without it. Here every user sees
-the same walls, ground, scatterers and obstacles from where it is: delays, angles and gains follow the position.
-A feature is the real part of the channel, its phase counted from the direct path (as after carrier recovery; the
-delay itself stays, stations are synchronous), with noise at the file's SNR, on a scale that about fills 0 to 1. Users
-are at street height or on the floors of the buildings around. How the published features were made is not known.
+The channels are geometric. The models of TR 38.901 draw delays and angles independently for every user, so that a
+position could not be learnt from them, and Sionna's ray tracer is not part of the package without ray tracing. Here all
+users see the same walls, ground, scatterers and obstacles; delays, angles and gains follow from the position. A feature
+is the real part of the channel with the phase of the direct path removed (as after carrier recovery; the delay remains,
+stations are synchronous), with noise at the file's SNR, scaled to about 0 to 1. Users are at street height or on floors
+of buildings. How the published features were computed is unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from wavesfm_core.errors import ConfigurationError
 
 from ..cache import SPARE_BYTES, whole_file
-from .output import draws, finish, start
+from .output import finish, rng_for, start
 from .propagation import Points, Scene, array_response, line_array, paths_from
 
 CARRIER_HZ, SPACING_HZ = 3.5e9, 510e3
@@ -54,16 +55,19 @@ STATIONS_M = {
 
 @dataclass(frozen=True)
 class Site:
-    """A scene, its stations' antennas ([16, 3] each) and obstacles: upright cylinders (x, y, radius, height)."""
+    """A scene with its stations and obstacles."""
 
     scene: Scene
+    """Walls and scatterers."""
     stations: tuple[Points, ...]
+    """Antenna positions of each station, [16, 3] in metres."""
     obstacles: NDArray[np.float64]
+    """Upright cylinders [n, 4]: x, y, radius, height in metres."""
 
 
 def draw_site(seed: int, scene: str) -> Site:
     """The surroundings that all users of a data set share."""
-    rng = draws(seed, _SCENE)
+    rng = rng_for(seed, _SCENE)
     size = np.array(SIZES_M[scene])
     count = 40
     scatterers = rng.uniform(0, 1, (count, 3)) * size * np.array([1, 1, 0.6])
@@ -80,7 +84,7 @@ def draw_site(seed: int, scene: str) -> Site:
 
 
 def draw_position(rng: np.random.Generator, scene: str) -> Points:
-    """Place of a user [3]: six in ten outdoors in the street, the others on floors of the height of the scene."""
+    """Position of a user [3] in metres: outdoors six of ten are on the street, the others on floors of buildings."""
     x, y, height = SIZES_M[scene]
     floors = max(int((height - USER_M) / FLOOR_M), 0)
     floor = int(rng.integers(1, floors + 1)) if floors and scene == "outdoor" and rng.random() < 0.4 else 0
@@ -99,7 +103,7 @@ def _is_blocked(site: Site, user: Points, station: Points) -> bool:
 
 
 def channel(site: Site, user: Points) -> NDArray[np.complex128]:
-    """Frequency responses [stations, 16, 193] of a user at `user` [3], relative to 1 m of free space."""
+    """Frequency responses [stations, 16, 193] of a user at position `user` [3], relative to 1 m of free space."""
     paths = paths_from(site.scene, user)
     out = np.empty((len(site.stations), ANTENNAS, SUBCARRIERS), np.complex128)
     for index, antennas in enumerate(site.stations):
@@ -112,9 +116,17 @@ def channel(site: Site, user: Points) -> NDArray[np.complex128]:
 
 
 def features(rng: np.random.Generator, response: NDArray[np.complex128], snr_db: float) -> NDArray[np.float64]:
-    """Features [stations, 16, 193]: real part of the noisy channel; transmit power is common, so gains stay visible.
+    """Features of a user: real part of the noisy channel, scaled by the user's mean power over all stations.
 
-    snr_db: of the user's mean power over all stations.
+    Parameters
+    ----------
+    rng : source of the noise.
+    response : complex [stations, 16, 193].
+    snr_db : of the mean power over all stations, in dB.
+
+    Returns
+    -------
+    float64 [stations, 16, 193].
     """
     power = np.mean(np.abs(response) ** 2)
     noise = np.sqrt(power / 2 * 10 ** (-snr_db / 10)) * rng.standard_normal(response.shape)
@@ -122,16 +134,25 @@ def features(rng: np.random.Generator, response: NDArray[np.complex128], snr_db:
 
 
 def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> None:
-    """Write the three SNR files of `count` positions (published: 3,876), about 99 kB a position and file.
+    """Write the three SNR files, about 99 kB per position and file.
 
-    ConfigurationError for another scene than "outdoor" and "indoor" or a directory that is not empty; InputError where
-    the disk has not room for all three, before anything is made.
+    Parameters
+    ----------
+    directory : empty or new.
+    count : number of positions (published: 3,876).
+    seed : of positions, surroundings and noise.
+    scene : "outdoor" or "indoor".
+
+    Raises
+    ------
+    ConfigurationError : another scene, or a directory that is not empty.
+    InputError : the disk has no room for all three files; checked first.
     """
     if scene not in FILES:
         raise ConfigurationError("nr_positioning", "scene", repr(scene), f"one of {', '.join(FILES)}")
     directory = start(directory, count)
     site = draw_site(seed, scene)
-    positions = np.array([draw_position(draws(seed, _USERS, i), scene) for i in range(count)])
+    positions = np.array([draw_position(rng_for(seed, _USERS, i), scene) for i in range(count)])
     shape = (count, len(site.stations), ANTENNAS, SUBCARRIERS)
     n_bytes = HEADER_BYTES + 8 * math.prod(shape) + positions.nbytes + CHUNK_BYTES * count + SPARE_BYTES
     with ExitStack() as stack:
@@ -145,7 +166,7 @@ def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> 
         for index, position in enumerate(positions):
             response = channel(site, position)
             for snr_db, file in files.items():
-                file["features"][index] = features(draws(seed, _NOISE, index, snr_db), response, snr_db)
+                file["features"][index] = features(rng_for(seed, _NOISE, index, snr_db), response, snr_db)
     for name in FILES[scene].values():
         _matlab_header(directory / name)
     settings = {
@@ -166,7 +187,7 @@ def _create(path: Path, shape: tuple[int, ...], positions: Points) -> h5py.File:
 
 
 def _matlab_header(path: Path) -> None:
-    """The 128 bytes by which MATLAB knows its 7.3 files, in the block that HDF5 leaves to the user."""
+    """Write the 128 bytes that identify MATLAB 7.3 files into the user block of HDF5."""
     text = b"MATLAB 7.3 MAT-file, written by wavesfm-train data generate nr_positioning"
     with path.open("r+b") as file:
         file.write(text.ljust(116) + bytes(8) + b"\x00\x02IM")

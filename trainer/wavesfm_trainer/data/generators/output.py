@@ -1,47 +1,57 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every generator does around its examples: an empty directory, draws for each of them, a note at the end."""
+"""What all generators share: an empty directory, random numbers for each example, and a note at the end."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from wavesfm_core.atomic_file import write_atomically
 from wavesfm_core.errors import ConfigurationError
 
-NOTE = "generator.json"
+from ..readers.base import GENERATOR_NOTE
+
 T = TypeVar("T")
 
 
 def start(directory: Path, count: int, fewest: int = 1, why: str = "examples") -> Path:
     """Make `directory` and return it.
 
-    ConfigurationError when something lies in it, when it cannot be made, or when `count` is below `fewest`.
+    Parameters
+    ----------
+    directory : empty or new.
+    count : number of examples.
+    fewest : least `count`.
+    why : reason for `fewest`, for the error.
+
+    Raises
+    ------
+    ConfigurationError : the directory is not empty or cannot be made, or `count` is too small.
     """
     if count < fewest:
         raise ConfigurationError("data generate", "count", count, f"{fewest} or more ({why})")
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ConfigurationError(directory, "directory", "something there already", "an empty or new directory")
+        raise ConfigurationError(directory, "directory", "one that is not empty", "an empty or new directory")
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(directory, "directory", error.strerror or error, "one that can be made") from None
+        raise ConfigurationError(directory, "directory", error.strerror or error, "a writable place") from None
     return directory
 
 
-def draws(seed: int, *index: int) -> np.random.Generator:
-    """The draws of one thing: a function of the seed and its index, whatever else is made."""
+def rng_for(seed: int, *index: int) -> np.random.Generator:
+    """The random generator of one item: a function of the seed and the item's index only."""
     return np.random.default_rng([seed, *index])
 
 
 def for_each(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], jobs: int) -> list[T]:
-    """`make(*a)` for each `a`, in order of the arguments, in `jobs` processes (1: in this one)."""
+    """`make(*a)` for each `a` of `arguments`, in their order, in `jobs` processes (1: in this one)."""
     if jobs < 1:
         raise ConfigurationError("data generate", "jobs", jobs, "1 or more")
     if jobs == 1:
@@ -54,11 +64,17 @@ def for_each(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], jobs:
 def finish(
     directory: Path, generator: str, seed: int, settings: Mapping[str, Any], examples: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the note, atomically and last: a directory without one was not finished.
+    """Write the note atomically and last, so that a directory without a note is recognised as incomplete.
 
-    JSON: {"generator", "seed", "settings": what it was called with or fixed, "examples": {file: what is true of it}}.
+    The note is JSON: {"generator", "seed", "settings", "examples": {file: its properties}}.
+
+    Parameters
+    ----------
+    directory : of the files.
+    generator : name of the generator.
+    seed : of the generator.
+    settings : arguments and constants of the generator.
+    examples : properties by file.
     """
     note = {"generator": generator, "seed": seed, "settings": dict(settings), "examples": dict(examples or {})}
-    partial = directory / (NOTE + ".part")
-    partial.write_text(json.dumps(note, indent=1) + "\n", encoding="ascii")
-    os.replace(partial, directory / NOTE)
+    write_atomically(directory / GENERATOR_NOTE, json.dumps(note, indent=1) + "\n")

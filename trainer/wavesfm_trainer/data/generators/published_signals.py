@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The labels of the published RF pictures as signal classes: from the signal generator, and five small ones made here.
+"""The labels of the published RF pictures as signal classes.
 
-Five labels have no class in `wavesfm_trainer.signals`; each is synthesised as its standard says, without what no
-picture shows (picture contents, real texts). Three labels are served by a class that is near and not the same:
-RS41-Radiosonde by radiosondes of several makes, remote-keyless-entry by FSK remotes and sensors, digital-speech-decoder
-by DMR.
+Five labels have no class in `wavesfm_trainer.signals` and are synthesised here as their standards require, without
+contents that a spectrogram does not show (pictures, texts). Three labels use a similar class: RS41-Radiosonde is
+radiosondes of several makes, remote-keyless-entry FSK remotes and sensors, digital-speech-decoder DMR.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MORSE = (
 
 
 def _keying(rng: np.random.Generator, duration_s: float, unit_s: float, from_s: float) -> tuple[Reals, Reals]:
-    """Starts and lengths in seconds of the dots and dashes of random words from `from_s` until `duration_s`."""
+    """Starts and lengths in seconds of the dots and dashes of random words, from `from_s` to `duration_s`."""
     starts, lengths, at_s = [], [], from_s
     while at_s < duration_s:
         for _ in range(int(rng.integers(2, 8))):
@@ -42,26 +41,26 @@ def _keying(rng: np.random.Generator, duration_s: float, unit_s: float, from_s: 
 
 
 def _keyed(rng: np.random.Generator, duration_s: float, rate_hz: float, unit_s: float) -> Reals:
-    """Envelope of a hand or machine keying Morse, its edges 5 ms."""
+    """Envelope of Morse code with edges of 5 ms, keyed by hand or machine."""
     starts_s, lengths_s = _keying(rng, duration_s, unit_s, -rng.uniform(0, 1))
     return trapezoids(starts_s, lengths_s, 0.005, rate_hz, sample_count(duration_s, rate_hz))
 
 
 def _morse(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One to three stations at 12 to 35 words a minute beside each other."""
+    """One to three stations at 12 to 35 words per minute."""
     n_samples = sample_count(duration_s, HF_RATE_HZ)
     iq = np.zeros(n_samples, np.complex64)
     for index in range(int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))):
         tone_hz = 0.0 if index == 0 else rng.choice([-1, 1]) * rng.uniform(200, 0.35 * min(view_hz, HF_RATE_HZ))
         level = 1.0 if index == 0 else 10 ** (rng.uniform(-12, 3) / 20)
         envelope = level * _keyed(rng, duration_s, HF_RATE_HZ, 1.2 / rng.uniform(12, 35))
-        chirp_hz = rng.uniform(0, 20) * envelope  # the oscillator is pulled by keying
+        chirp_hz = rng.uniform(0, 20) * envelope  # keying shifts the oscillator
         iq += (phasor(np.float32(tone_hz) + chirp_hz, HF_RATE_HZ, rng.random()) * envelope).astype(np.complex64)
     return Emission(unit_power(iq), HF_RATE_HZ, 150.0)
 
 
 def _radioteletype(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """Two tones 170 to 850 Hz apart, five-bit characters with start and stop bits at 45.45 to 100 baud."""
+    """Two tones 170 to 850 Hz apart; five-bit characters with start and stop bits at 45.45 to 100 baud."""
     n_samples = sample_count(duration_s, HF_RATE_HZ)
     baud = float(rng.choice([45.45, 50.0, 75.0, 100.0], p=[0.4, 0.4, 0.1, 0.1]))
     shift_hz = float(rng.choice([170.0, 450.0, 850.0], p=[0.55, 0.3, 0.15]))
@@ -79,7 +78,7 @@ def _radioteletype(rng: np.random.Generator, duration_s: float, view_hz: float) 
     return Emission(unit_power(phasor(frequency_hz, HF_RATE_HZ, rng.random())), HF_RATE_HZ, shift_hz + 2 * baud)
 
 
-# (line in s, sync in s, parts in s that are each scanned from one edge of the picture to the other)
+# (line in s, sync in s, parts in s, each of which scans the picture from edge to edge)
 SSTV_MODES = (
     (0.446446, 0.004862, (0.146432,) * 3),  # Martin M1
     (0.428220, 0.009000, (0.138240,) * 3),  # Scottie S1
@@ -89,7 +88,7 @@ SSTV_MODES = (
 
 
 def _picture_lines(rng: np.random.Generator, n_lines: int, width: int) -> Reals:
-    """Brightness [n_lines, width] in 0..1 of something like a photograph: patches that stay over lines."""
+    """Brightness [n_lines, width] in 0..1 with the structure of a photograph: patches that extend over lines."""
     picture = np.cumsum(rng.standard_normal((n_lines, width)) * 0.05, axis=0) + rng.uniform(0.2, 0.8, width)
     for _ in range(8):
         left, span = int(rng.integers(width)), int(rng.integers(4, width))
@@ -134,7 +133,7 @@ def _weather_picture(rng: np.random.Generator, duration_s: float, view_hz: float
 
 
 def _vor(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """A carrier with 30 Hz AM, a 9,960 Hz subcarrier (FM, 480 Hz at 30 Hz), Morse at 1,020 Hz, at times a voice."""
+    """A carrier with 30 Hz AM, a 9,960 Hz subcarrier (FM, 480 Hz at 30 Hz), Morse at 1,020 Hz, sometimes a voice."""
     rate_hz = 30e3
     time_s = np.arange(sample_count(duration_s, rate_hz)) / rate_hz
     turns = 30 * time_s + rng.random()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RF pictures: coloured waterfalls of twenty kinds of signal, as somebody at a receiver would save them.
+"""RF pictures: coloured waterfalls of twenty kinds of signal, as saved by receiver software.
 
-Layout: one folder of `<label>_<n>.png`, RGB, 256 x 256, time down and frequency rightwards; labels as published,
-capitals included. The classes are imbalanced by up to ten to one; the published counts per class are not known, and
-these shares are made up. The pictures come from `wavesfm_trainer.signals` by way of its channel and of the core's own
-preprocessing; `published_signals` says which labels are served by what. Each is a recording of its own: unlike the
-published set, no two pictures are of one capture.
+Layout: one folder of `<label>_<n>.png`, RGB, 256 x 256, time downwards, frequency to the right; labels as published,
+including capitals. The classes are imbalanced by up to ten to one; the published counts are unknown and these shares
+are assumed. The pictures are made by `wavesfm_trainer.signals`, its channel, and core's preprocessing;
+`published_signals` maps labels to classes. Every picture is a separate recording, while several published pictures
+are of one capture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wavesfm_core.bundle.spec import SpectrogramSpec
 from wavesfm_core.preprocess.tile import prepare
 
 from ...signals.dataset import make_example
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 from .published_signals import SIGNALS
 
 # mean 0 and std 1: tiles in [0, 1], for the colour map
@@ -38,7 +38,7 @@ SHARES = {
 
 
 def counts(count: int) -> dict[str, int]:
-    """Pictures of each label: by SHARES, at least one, `count` in all (count >= 20)."""
+    """Pictures per label according to SHARES, at least one each, `count` in total (count >= 20)."""
     spare, total = count - len(SHARES), sum(SHARES.values())
     edges = np.floor(np.cumsum([0, *SHARES.values()]) * (spare / total) + 1e-9).astype(int)
     return {label: 1 + int(n) for label, n in zip(SHARES, np.diff(edges), strict=True)}
@@ -46,7 +46,7 @@ def counts(count: int) -> dict[str, int]:
 
 def picture(seed: int, label: str, number: int) -> np.ndarray:
     """Picture `number` of a label: uint8 [256, 256, 3]."""
-    rng = draws(seed, tuple(SHARES).index(label), number)
+    rng = rng_for(seed, tuple(SHARES).index(label), number)
     signal = SIGNALS[label]
     snr_db = float(rng.uniform(*SNR_DB))
     longest = max(SPEC.tile_samples, int(signal.shortest_s * signal.views[0].low_hz))
@@ -60,7 +60,12 @@ def _write(directory: Path, seed: int, label: str, number: int) -> None:
 
 
 def generate(directory: Path, count: int, seed: int, jobs: int = 1) -> None:
-    """Write `count` pictures (20 or more; about 3,620 as published); ConfigurationError as for all generators."""
+    """Write `count` pictures (20 or more; published: about 3,620) in `jobs` processes.
+
+    Raises
+    ------
+    ConfigurationError : too few pictures, or a directory that is not empty.
+    """
     directory = start(directory, count, len(SHARES), "one of each label")
     wanted = counts(count)
     for_each(_write, ((directory, seed, label, n) for label, of in wanted.items() for n in range(of)), jobs)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RF-S captures: wide pieces of the spectrum below 6 GHz with several signals in each, about a tenth of a second.
+"""RF-S captures: about 0.1 s of wide bands below 6 GHz with several signals each.
 
-Layout: SigMF pairs `<band>_<n>.sigmf-meta/.sigmf-data`, ci16_le, 10 to 60 MS/s. The published set's own captures are
-.npy files whose third record is a pickled object; those are not written, and the other half of that set is SigMF too.
-Band names begin as the set's do where its reader thins them out ("analog", "ism"). What is on the air, and where, is
-in the annotations. Signals of one capture share the receiver's faults and do not know of each other.
+Layout: SigMF pairs `<band>_<n>.sigmf-meta/.sigmf-data`, ci16_le, 10 to 60 MS/s. One half of the published set is SigMF;
+the authors' own captures are .npy files whose third record is a pickled object, and are not generated. Names begin as
+in the published set where its reader drops a share of the crops ("analog", "ism"). Annotations contain the labels and
+frequencies of the signals. Signals of one capture have the same receiver impairments and are otherwise independent.
 """
 
 from __future__ import annotations
@@ -19,24 +19,29 @@ from wavesfm_core.errors import ConfigurationError
 from ...signals import CLASSES
 from ...signals.base import IQ, Emission, SilentWindow
 from ...signals.channel import draw_reception, receive
-from .output import draws, finish, for_each, start
+from .output import finish, for_each, rng_for, start
 
 RATES_HZ = (10e6, 15.36e6, 20e6, 25e6, 30.72e6, 40e6, 50e6, 60e6)
 DURATION_S = (0.08, 0.12)
 SILENT_DRAWS = 20
-# Classes that fill a wide view with many of their kind: here one station (cell, remote) each, placed by the capture.
+# Classes that fill a wide view with many signals. A narrow view yields one station (cell, remote).
 VIEWS_HZ = {"wbfm": 0.28e6, "gsm": 0.4e6, "dab": 2e6, "lora": 0.6e6, "fsk-ism": 0.5e6, "ook-ism": 0.5e6, "dvb-t": 9e6}
 
 
 @dataclass(frozen=True)
 class Band:
-    """A part of the spectrum: its centre, the classes that live there (drawn with repeats), how many, how often."""
+    """A part of the spectrum."""
 
     name: str
+    """Name, the beginning of file names."""
     centre_hz: tuple[float, float]
+    """Range of the centre frequency."""
     labels: tuple[str, ...]
+    """Signal classes of the band, drawn with replacement."""
     signals: tuple[int, int]
+    """Fewest and most signals of a capture."""
     share: float
+    """Share of the captures."""
 
 
 BANDS = (
@@ -52,42 +57,49 @@ BANDS = (
 
 
 @dataclass(frozen=True)
-class Capture:
-    """One capture: complex64 [n] of full scale 1, and the signals in it as (label, lower, upper edge in Hz)."""
+class WidebandCapture:
+    """One capture."""
 
     band: str
+    """Name of the band."""
     iq: IQ
+    """complex64 [n], full scale 1."""
     rate_hz: float
+    """Sample rate."""
     centre_hz: float
+    """Centre frequency."""
     signals: tuple[tuple[str, float, float], ...]
+    """(label, lower edge, upper edge in Hz) of each signal."""
 
 
 def capture(
     seed: int, index: int, rates_hz: tuple[float, ...] = RATES_HZ, duration_s: tuple[float, float] = DURATION_S
-) -> Capture:
-    """Capture `index`: a band, a rate, and some of the band's signals each somewhere in it."""
-    rng = draws(seed, index)
+) -> WidebandCapture:
+    """Capture `index`: a band, a rate, and some signals of the band at random frequencies."""
+    rng = rng_for(seed, index)
     band = BANDS[int(rng.choice(len(BANDS), p=[b.share for b in BANDS]))]
     rate_hz, centre_hz = float(rng.choice(rates_hz)), float(rng.uniform(*band.centre_hz))
     n_samples = int(rng.uniform(*duration_s) * rate_hz)
     labels = [str(label) for label in rng.choice(band.labels, int(rng.integers(band.signals[0], band.signals[1] + 1)))]
-    made = [_emission(rng, label, n_samples / rate_hz, rate_hz) for label in labels]
-    rooms_hz = [max(0.0, 0.46 * rate_hz - emission.occupied_hz / 2) for emission in made]
+    emissions = [_emission(rng, label, n_samples / rate_hz, rate_hz) for label in labels]
+    rooms_hz = [max(0.0, 0.46 * rate_hz - emission.occupied_hz / 2) for emission in emissions]
     offsets_hz = [float(rng.uniform(-room_hz, room_hz)) for room_hz in rooms_hz]
     reception = replace(
         draw_reception(rng, rate_hz, float(rng.uniform(5, 35))),
         offset_hz=offsets_hz[0],
         bits=16,
-        neighbours=tuple((e, f, float(rng.uniform(-15, 8))) for e, f in zip(made[1:], offsets_hz[1:], strict=True)),
+        neighbours=tuple(
+            (e, f, float(rng.uniform(-15, 8))) for e, f in zip(emissions[1:], offsets_hz[1:], strict=True)
+        ),
     )
-    iq = receive(rng, made[0], reception, rate_hz, n_samples)
-    edges = [(f - e.occupied_hz / 2, f + e.occupied_hz / 2) for e, f in zip(made, offsets_hz, strict=True)]
+    iq = receive(rng, emissions[0], reception, rate_hz, n_samples)
+    edges = [(f - e.occupied_hz / 2, f + e.occupied_hz / 2) for e, f in zip(emissions, offsets_hz, strict=True)]
     signals = tuple((s, centre_hz + a, centre_hz + b) for s, (a, b) in zip(labels, edges, strict=True) if s != "noise")
-    return Capture(band.name, iq, rate_hz, centre_hz, signals)
+    return WidebandCapture(band.name, iq, rate_hz, centre_hz, signals)
 
 
 def _emission(rng: np.random.Generator, label: str, duration_s: float, rate_hz: float) -> Emission:
-    """An emission as seen with the capture's rate, or with VIEWS_HZ, or the widest view of its class."""
+    """An emission for the capture's rate, or the view in VIEWS_HZ, or the widest view of its class."""
     signal = CLASSES[label]
     view_hz = min(rate_hz, VIEWS_HZ.get(label) or max(view.high_hz for view in signal.views))
     for _ in range(SILENT_DRAWS):
@@ -98,20 +110,20 @@ def _emission(rng: np.random.Generator, label: str, duration_s: float, rate_hz: 
     raise SilentWindow(f"{label}: found {SILENT_DRAWS} silent draws of {duration_s} s, expected a signal")
 
 
-def _meta(made: Capture, seed: int) -> dict:
+def _meta(recording: WidebandCapture, seed: int) -> dict:
     annotations = [
         {
-            "core:sample_start": 0, "core:sample_count": len(made.iq), "core:label": label,
+            "core:sample_start": 0, "core:sample_count": len(recording.iq), "core:label": label,
             "core:freq_lower_edge": lower, "core:freq_upper_edge": upper,
         }
-        for label, lower, upper in made.signals
+        for label, lower, upper in recording.signals
     ]  # fmt: skip
     return {
         "global": {
-            "core:datatype": "ci16_le", "core:version": "1.2.0", "core:sample_rate": made.rate_hz,
-            "core:description": f"synthetic capture, band {made.band}, seed {seed}",
+            "core:datatype": "ci16_le", "core:version": "1.2.0", "core:sample_rate": recording.rate_hz,
+            "core:description": f"synthetic capture, band {recording.band}, seed {seed}",
         },
-        "captures": [{"core:sample_start": 0, "core:frequency": made.centre_hz}],
+        "captures": [{"core:sample_start": 0, "core:frequency": recording.centre_hz}],
         "annotations": annotations,
     }  # fmt: skip
 
@@ -119,27 +131,38 @@ def _meta(made: Capture, seed: int) -> dict:
 def _write(
     directory: Path, seed: int, index: int, rates_hz: tuple[float, ...], duration_s: tuple[float, float]
 ) -> tuple[str, dict]:
-    made = capture(seed, index, rates_hz, duration_s)
-    name = f"{made.band}_{index:04d}"
-    values = np.clip(np.rint(made.iq.view(np.float32) * 32768), -32768, 32767).astype("<i2")
+    recording = capture(seed, index, rates_hz, duration_s)
+    name = f"{recording.band}_{index:04d}"
+    values = np.clip(np.rint(recording.iq.view(np.float32) * 32768), -32768, 32767).astype("<i2")
     (directory / f"{name}.sigmf-data").write_bytes(values.tobytes())
-    (directory / f"{name}.sigmf-meta").write_text(json.dumps(_meta(made, seed), indent=1) + "\n", encoding="ascii")
-    return f"{name}.sigmf-meta", {"band": made.band, "labels": [label for label, _, _ in made.signals]}
+    (directory / f"{name}.sigmf-meta").write_text(json.dumps(_meta(recording, seed), indent=1) + "\n", encoding="ascii")
+    return f"{name}.sigmf-meta", {"band": recording.band, "labels": [label for label, _, _ in recording.signals]}
 
 
 def generate(
     directory: Path, count: int, seed: int, jobs: int = 1, rates_hz: tuple[float, ...] = RATES_HZ,
     duration_s: tuple[float, float] = DURATION_S,
 ) -> None:  # fmt: skip
-    """Write `count` captures, 4 bytes a sample (3 to 29 MB each), about six 16 ms crops in each.
+    """Write captures of 4 bytes per sample (3 to 29 MB each), about six 16 ms crops each.
 
-    ConfigurationError for rates or durations that are not positive, or a directory that is not empty.
+    Parameters
+    ----------
+    directory : empty or new.
+    count : number of captures.
+    seed : of the captures.
+    jobs : processes.
+    rates_hz : sample rates to draw from.
+    duration_s : range of the duration in seconds.
+
+    Raises
+    ------
+    ConfigurationError : invalid rates or durations, or a directory that is not empty.
     """
     if not rates_hz or min(rates_hz) < 1e6:
         raise ConfigurationError("rfs_captures", "rates_hz", list(rates_hz), "one or more of at least 1 MS/s")
     if not 0.001 <= duration_s[0] <= duration_s[1] <= 1.0:
         raise ConfigurationError("rfs_captures", "duration_s", list(duration_s), "0.001 to 1 s, the shorter one first")
     directory = start(directory, count)
-    made = for_each(_write, ((directory, seed, i, rates_hz, duration_s) for i in range(count)), jobs)
+    files = for_each(_write, ((directory, seed, i, rates_hz, duration_s) for i in range(count)), jobs)
     settings = {"count": count, "rates_hz": list(rates_hz), "duration_s": list(duration_s)}
-    finish(directory, "rfs_captures", seed, settings, dict(made))
+    finish(directory, "rfs_captures", seed, settings, dict(files))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """MIMO-OFDM resource grids of a simulated uplink (3GPP TR 38.901 through Sionna), for channel estimation.
 
-Layout: `batch_<i>.npz` with x_rg complex64 [64, S, F] (what was sent), y_rg complex64 [64, A, S, F] (received),
-h_freq complex64 [64, A, S, F] (the channel), snr_db float32 [64]. `count` is in examples; the last batch may be
-smaller. As published: numerology "paper" (A 16, S 14, F 48), urban micro-cell, 3.5 GHz, 3 m/s; QPSK between the
-pilots. The channel has mean power 1 in every example, so that SNR is what `snr_db` says.
+Layout: `batch_<i>.npz` with x_rg complex64 [64, S, F] (sent), y_rg complex64 [64, A, S, F] (received), h_freq complex64
+[64, A, S, F] (channel) and snr_db float32 [64]; the last batch may be smaller. `count` counts examples. As published:
+numerology "paper" (A 16, S 14, F 48), urban micro-cell, 3.5 GHz, 3 m/s, QPSK between the pilots. Every channel has mean
+power 1, so that the SNR is `snr_db`.
 """
 
 from __future__ import annotations
@@ -22,23 +22,32 @@ from wavesfm_core.errors import ConfigurationError
 
 from ..numerologies import read_numerology
 from .channels import BATCH, ChannelSimulator, Grid, Scenario
-from .output import draws, finish, start
+from .output import finish, rng_for, start
 
 
 @dataclass(frozen=True)
 class GridBatch:
-    """B examples: sent [B, S, F], received and channel [B, A, S, F], complex64; snr_db float32 [B]."""
+    """B examples."""
 
     sent: Grid
+    """complex64 [B, S, F]."""
     received: Grid
+    """complex64 [B, A, S, F]."""
     channel: Grid
+    """complex64 [B, A, S, F]."""
     snr_db: NDArray[np.float32]
+    """float32 [B]."""
 
 
 def send(rng: np.random.Generator, channel: Grid, snr_db: NDArray[np.float32], spec: OFDMSpec) -> GridBatch:
-    """Slots of QPSK and pilots, all of power 1, sent through channels complex64 [B, A, S, F] in white noise.
+    """Send slots of QPSK and pilots, all of power 1, through channels with white noise.
 
-    snr_db: [B], of a channel of mean power 1.
+    Parameters
+    ----------
+    rng : source of data and noise.
+    channel : complex64 [B, A, S, F].
+    snr_db : [B], relative to a channel of mean power 1.
+    spec : OFDM slot parameters.
     """
     count = len(channel)
     quadrant = rng.integers(4, size=(count, spec.symbols, spec.subcarriers))
@@ -59,11 +68,20 @@ def batches(
     scenario: Scenario | None = None,
     spec: OFDMSpec | None = None,
 ) -> Iterator[GridBatch]:
-    """`count` examples in batches of `batch`, the last one smaller; batch i is a function of (seed, i, its size).
+    """Examples in batches; batch i is a function of (seed, i, its size).
 
-    snr_db: drawn uniformly in this range for each example; with snr_step_db from low, low + step, ... high.
-    scenario, spec: as published when None.
-    ConfigurationError when the range is empty or a number is not positive.
+    Parameters
+    ----------
+    count : number of examples.
+    seed : of channels, data and noise.
+    snr_db : range from which the SNR of each example is drawn.
+    snr_step_db : 0: uniform in the range; else one of low, low + step, ..., high.
+    batch : examples of a batch; the last one may be smaller.
+    scenario, spec : None: as published.
+
+    Raises
+    ------
+    ConfigurationError : an empty range, or a number that is not positive.
     """
     low, high = snr_db
     if not low <= high:
@@ -76,7 +94,7 @@ def batches(
     spec = spec or read_numerology("paper")
     simulator = ChannelSimulator(spec, scenario or Scenario())
     for index, first in enumerate(range(0, count, batch)):
-        rng = draws(seed, index)
+        rng = rng_for(seed, index)
         size = min(batch, count - first)
         if snr_step_db:
             snr = rng.choice(np.arange(low, high + snr_step_db / 2, snr_step_db), size)
@@ -94,14 +112,20 @@ def generate(
     scenario: Scenario | None = None,
     spec: OFDMSpec | None = None,
 ) -> None:
-    """Write `count` examples into batches of 64; see `batches` for the arguments and errors."""
+    """Write `count` examples in batches of 64; for arguments and errors see `batches`."""
     directory = start(directory, count)
     spec, scenario = spec or read_numerology("paper"), scenario or Scenario()
     files = {}
-    for index, made in enumerate(batches(count, seed, snr_db, snr_step_db, scenario=scenario, spec=spec)):
+    for index, grids in enumerate(batches(count, seed, snr_db, snr_step_db, scenario=scenario, spec=spec)):
         name = f"batch_{index:05d}.npz"
-        np.savez(directory / name, x_rg=made.sent, y_rg=made.received, h_freq=made.channel, snr_db=made.snr_db)
-        files[name] = {"examples": len(made.snr_db)}
+        np.savez(
+            directory / name,
+            x_rg=grids.sent,
+            y_rg=grids.received,
+            h_freq=grids.channel,
+            snr_db=grids.snr_db,
+        )
+        files[name] = {"examples": len(grids.snr_db)}
     settings = {
         "count": count, "snr_db": list(snr_db), "snr_step_db": snr_step_db,
         "scenario": dataclasses.asdict(scenario), "numerology": to_dict(spec),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CSI amplitudes of a WiFi link with somebody moving beside it, as a 40 MHz 802.11n card with three antennas logs them.
+"""CSI amplitudes of a WiFi link beside a moving person, as logged by a 40 MHz 802.11n card with three antennas.
 
-The channel is the sum of the room's fixed paths (walls and things, by geometry) and one path over each part of the
-body, whose length changes as it moves. Left out: bodies that stand in the way of other paths, doubly reflected paths,
-and packets that come late or not at all.
+The channel is the sum of the room's fixed paths (walls and objects, by geometry) and one path over each part of the
+body, whose length changes with the motion. Not modelled: blocking of other paths by the body, double reflections, and
+late or missing packets.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ NODES = 12  # the body's paths differ by some metres: over 36 MHz that is a few 
 
 @dataclass(frozen=True)
 class Room:
-    """A room with its link: transmitter [3], antennas of the receiver [3, 3], where people move [2] and the fixed CSI.
-
-    fixed: complex [3, 114].
-    """
+    """A room with its link."""
 
     scene: Scene
+    """Walls and objects."""
     transmitter: Points
+    """Position [3] of the transmitter in metres."""
     antennas: Points
+    """Positions [3, 3] of the receiver's antennas in metres."""
     place: Points
+    """Position [2] where people move, in metres."""
     fixed: NDArray[np.complex128]
+    """CSI of the fixed paths, complex [3, 114]."""
 
 
 def draw_room(rng: np.random.Generator) -> Room:
-    """Draw a room of some 40 square metres with furniture and a link of 3 to 4.5 m through its middle."""
+    """Draw a room of about 40 square metres with furniture and a link of 3 to 4.5 m through its middle."""
     size = (rng.uniform(6, 9), rng.uniform(5, 7), rng.uniform(2.6, 3.2))
     count = int(rng.integers(6, 14))
     scatterers = rng.uniform(0, 1, (count, 3)) * np.array(size)
@@ -71,7 +73,20 @@ NODES_HZ, WEIGHTS = _interpolation()
 
 
 def moving_response(room: Room, person: Person, track: Track, place: Points, heading_rad: float) -> NDArray:
-    """CSI [3, 114, T] complex64 of the paths over the body; `track` is placed at `place` [2], facing heading_rad."""
+    """CSI of the paths over the body.
+
+    Parameters
+    ----------
+    room : room and link.
+    person : body size.
+    track : positions of the body parts over time.
+    place : position [2] of the track in metres.
+    heading_rad : its direction.
+
+    Returns
+    -------
+    complex64 [3, 114, T].
+    """
     cos, sin = np.cos(heading_rad), np.sin(heading_rad)
     at = np.empty_like(track)
     at[..., 0] = place[0] + cos * track[..., 0] - sin * track[..., 1]
@@ -89,7 +104,7 @@ def moving_response(room: Room, person: Person, track: Track, place: Points, hea
 
 
 def _phasor(turns: NDArray) -> NDArray[np.complex64]:
-    """exp(-2 pi i turns) in single precision, the whole turns taken off in double."""
+    """exp(-2 pi i turns) in single precision; whole turns are removed in double precision."""
     angle = (-2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
     out = np.empty(angle.shape, np.complex64)
     out.real, out.imag = np.cos(angle), np.sin(angle)
@@ -97,9 +112,19 @@ def _phasor(turns: NDArray) -> NDArray[np.complex64]:
 
 
 def logged_amplitudes(rng: np.random.Generator, room: Room, moving: NDArray) -> NDArray[np.float64]:
-    """`CSIamp` float64 [342, T] in dB of converter steps, antenna after antenna, from the moving part [3, 114, T].
+    """Amplitudes as the card logs them.
 
-    The card scales each packet to its converter (with a little unrest of the gain), adds noise and rounds I and Q.
+    The card scales each packet to its converter with small gain variations, adds noise, and rounds I and Q.
+
+    Parameters
+    ----------
+    rng : source of gain and noise.
+    room : with the fixed CSI.
+    moving : CSI of the moving paths, complex64 [3, 114, T].
+
+    Returns
+    -------
+    float64 [342, T], dB of converter steps, antenna after antenna.
     """
     n = moving.shape[2]
     gain = LEVEL / np.sqrt(np.mean(np.abs(room.fixed) ** 2)) * 10 ** (rng.normal(0, AGC_DB, n) / 20)

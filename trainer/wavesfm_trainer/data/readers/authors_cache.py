@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The .h5 caches of the WavesFM authors: prepared arrays and labels, one file for a data set or one per example."""
+"""The .h5 caches of the WavesFM authors: prepared arrays and labels, one file per data set or per example."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ _LABEL = re.compile(r"([A-Za-z]+)")
 
 
 class AuthorsCacheReader:
-    """`csi` | `image` | `features` [N, C, R, W] or IQ `sample` [N, 2, C, T] with `label` [N] or `position` [N, D];
-    `source_file` and `snr` [N] where there are; also single examples (`features` [C, R, W], `position` [D]).
+    """Prepared arrays of the authors' scripts.
 
-    A cache holds both published parts together; where `source_file` has them, they are told apart again, and a label
-    that its file's name contradicts is refused. IQ has two channels, I and Q, with antennas as rows.
-    Group: the position (positions recur at every SNR), else the source file where several examples share it.
+    Read are `csi`, `image` or `features` [N, C, R, W] or IQ `sample` [N, 2, C, T], with `label` [N] or `position` [N,
+    D], and `source_file` and `snr` [N] if present; also single examples (`features` [C, R, W], `position` [D]). IQ has
+    two channels, I and Q, with antennas as rows.
+
+    A cache contains both published parts; `source_file`, if present, tells them apart. A label that contradicts its
+    file's name is refused. The group is the position (positions recur at every SNR), else the source file if several
+    examples share it.
     """
 
     name = "authors_cache"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Examples of every .h5 file."""
+        """Examples of every .h5 file; raises InputError for other layouts."""
         for path in files_below(root, (".h5", ".hdf5"), "the authors' .h5 caches"):
             yield from _read_file(path, root, task)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a reader of a raw layout yields: one example, its answer, and what must not be on both sides of a split."""
+"""The interface of a reader of raw files, and what readers share."""
 
 from __future__ import annotations
 
@@ -17,33 +17,40 @@ from wavesfm_core.errors import ConfigurationError, InputError
 from ..tasks import Task
 
 Array = NDArray[np.float32]
-NOTE = "generator.json"
+GENERATOR_NOTE = "generator.json"
 NOTE_LIMIT_BYTES = 64 << 20
 
 
 @dataclass
 class Raw:
-    """One example as its file has it, before any preparation.
-
-    array: float32 [C, R, W], or a function that loads it (readers of large files give that: a data set is listed before
-        it is read, and its training part is read twice).
-    target: class index; position in metres, float [D]; channel, float32 [2, A, S * F] (or a function that loads it);
-        None for pre-training.
-    source: file, and the index in it as file[3]; group: position, person or capture: what must not be on both sides of
-        a split, "" where nothing ties examples together; published_split: "train", "test" or "".
-    log10_rate: of the sample rate in Hz, 0.0 unknown; snr_db: NaN unknown.
-    """
+    """One example as stored in its file, before any preparation."""
 
     array: Array | Callable[[], Array]
+    """float32 [C, R, W], or a function that loads it. Readers of large files give a function: examples are listed
+    before they are read, and the training part is read twice.
+    """
     target: int | NDArray | Callable[[], NDArray] | None
+    """Class index; position in metres, float [D]; channel, float32 [2, A, S * F], or a function that loads it; None for
+    pre-training.
+    """
     source: str
+    """File and index of the example, as file[3]."""
     group: str = ""
+    """Position, person or capture, whose examples must be on one side of a split; "" if the example is independent."""
     published_split: str = ""
+    """Published part: "train", "test" or ""."""
     log10_rate: float = 0.0
+    """log10 of the sample rate in Hz; 0.0 unknown."""
     snr_db: float = math.nan
+    """Signal-to-noise ratio in dB; NaN unknown."""
 
     def load(self, channels: int) -> Array:
-        """The array; raises InputError unless it is [channels, R, W] of finite real numbers."""
+        """The array [channels, R, W].
+
+        Raises
+        ------
+        InputError : another shape, or values that are not finite real numbers.
+        """
         array = np.asarray(self._loaded(self.array))
         if array.ndim != 3 or array.shape[0] != channels or not array.size:
             raise InputError(self.source, "shape", list(array.shape), f"[{channels}, rows, columns]")
@@ -57,24 +64,29 @@ class Raw:
         return array
 
     def load_target(self) -> int | NDArray | None:
-        """The target, loaded where it is a function."""
+        """The target, loaded if it is a function."""
         return self._loaded(self.target)
 
     def _loaded(self, value: Any) -> Any:
         try:
             return value() if callable(value) else value
-        except OSError as error:  # a file that vanished since it was listed, or a bad disk
+        except OSError as error:  # the file was removed after it was listed, or the disk fails
             raise InputError(self.source, "file", error.strerror or error, "a file that can be read") from None
 
 
 class OneShape:
-    """Arrays of a layout that gives all of them one shape: InputError for one that has not that of the first loaded."""
+    """Check that all arrays of a data set have the shape of the first one loaded.
+
+    Parameters
+    ----------
+    key : name of the array, for errors.
+    """
 
     def __init__(self, key: str) -> None:
         self.key, self.first, self.shape = key, "", ()
 
     def __call__(self, source: object, array: NDArray) -> NDArray:
-        """`array`, as it is."""
+        """`array` unchanged; raises InputError if its shape differs."""
         if not self.first:
             self.first, self.shape = str(source), array.shape
         if array.shape != self.shape:
@@ -83,17 +95,23 @@ class OneShape:
 
 
 class Reader(Protocol):
-    """A raw layout. `read` raises InputError (file, key, found, expected) for a file that is not of this layout."""
+    """A reader of one raw layout."""
 
     name: str
+    """Name of the reader in a task file."""
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """All examples below `root`, in an order that does not depend on the file system."""
+        """All examples below `root`, in an order that does not depend on the file system.
+
+        Raises
+        ------
+        InputError : a file that is not of this layout (file, key, found, expected).
+        """
         ...
 
 
 def require_options(task: Task, *known: str) -> None:
-    """ConfigurationError for an option of the task that its reader does not have."""
+    """Raise ConfigurationError for an option of the task that its reader does not have."""
     for key in task.options:
         if key not in known:
             expected = f"one of {', '.join(known)}" if known else f"none with reader {task.reader}"
@@ -101,7 +119,7 @@ def require_options(task: Task, *known: str) -> None:
 
 
 def label_index(task: Task, label: str, source: object) -> int:
-    """Index of `label` (upper and lower case alike) in the task's labels; raises InputError naming the file."""
+    """Index of `label` among the task's labels, ignoring case; raises InputError naming the file."""
     wanted = label.casefold()
     for index, known in enumerate(task.labels):
         if known.casefold() == wanted:
@@ -110,7 +128,7 @@ def label_index(task: Task, label: str, source: object) -> int:
 
 
 def published_split(path: Path, root: Path) -> str:
-    """ "train" or "test" where a folder between `root` and the file begins so, root's own name included; else ""."""
+    """ "train" or "test" if `root` or a folder between it and the file has a name with this prefix; else ""."""
     for part in reversed((root.name, *path.relative_to(root).parts[:-1])):
         for split in ("train", "test"):
             if part.casefold().startswith(split):
@@ -119,7 +137,7 @@ def published_split(path: Path, root: Path) -> str:
 
 
 def files_below(root: Path, suffixes: tuple[str, ...], expected: str) -> list[Path]:
-    """Files at or below `root` that end so, sorted by path; raises InputError when there is none."""
+    """Files at or below `root` with one of the suffixes, sorted by path; raises InputError if there is none."""
     if root.is_file():
         return [root]
     if not root.is_dir():
@@ -131,12 +149,22 @@ def files_below(root: Path, suffixes: tuple[str, ...], expected: str) -> list[Pa
 
 
 def generator_note(root: Path) -> tuple[Path, dict[str, Any]]:
-    """What a generator wrote of its files: their folder, `root` or the one above, and the note; {} for real data.
+    """The note of generated files (see `generators.output.finish`).
 
-    Raises InputError for a note that is not JSON as `generators.output.finish` writes it.
+    Parameters
+    ----------
+    root : directory of the files or of a part of them.
+
+    Returns
+    -------
+    The folder of the note, `root` or its parent, and the note; an empty one for real data.
+
+    Raises
+    ------
+    InputError : a note that is not JSON as a generator writes it.
     """
     for folder in (root, root.parent):
-        path = folder / NOTE
+        path = folder / GENERATOR_NOTE
         if not path.is_file():
             continue
         try:
@@ -144,6 +172,6 @@ def generator_note(root: Path) -> tuple[Path, dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise InputError(path, "contents", str(error)[:160], "JSON") from None
         if not isinstance(note, dict) or not isinstance(note.get("examples"), dict):
-            raise InputError(path, "examples", "nothing", "what is true of every file")
+            raise InputError(path, "examples", "nothing", "an object with an entry for every file")
         return folder, note
     return root, {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What readers of real CSI captures share: time windows of amplitudes, labels and sessions read off file names."""
+"""What readers of real CSI captures share: time windows of amplitudes, and labels and sessions in file names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from .base import files_below
@@ -30,7 +31,12 @@ Settings = TypeVar("Settings")
 
 
 def with_options(settings: Settings, task: Task) -> Settings:
-    """A dataclass with the fields that task.options sets; ConfigurationError for one that it does not have."""
+    """A dataclass of settings with the fields that `task.options` sets.
+
+    Raises
+    ------
+    ConfigurationError : an unknown option, or a value that is not a positive number.
+    """
     known = {f.name: getattr(settings, f.name) for f in fields(settings)}  # type: ignore[arg-type]
     known = {key: value for key, value in known.items() if isinstance(value, int | float)}
     for key, value in task.options.items():
@@ -47,31 +53,42 @@ def with_options(settings: Settings, task: Task) -> Settings:
 
 @dataclass(frozen=True)
 class Windows:
-    """How packets become windows: `seconds` long, on a uniform grid of `rate_hz`, side by side without overlap.
+    """How packets become windows on a uniform time grid, side by side without overlap.
 
-    max_gap_s: packets further apart than this, or out of order, end a run; no window reaches over the break.
+    Raises
+    ------
+    ConfigurationError : a value that is not positive, or a window of less than two points.
     """
 
     seconds: float = 2.0
+    """Length of a window in seconds."""
     rate_hz: float = 100.0
+    """Points per second."""
     max_gap_s: float = 0.25
+    """Packets further apart than this, or out of order, end a run; no window crosses the break."""
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "rate_hz", "max_gap_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError("windows", name, getattr(self, name), "a positive number")
+        rules = {name: (getattr(self, name) > 0, "a positive number") for name in ("seconds", "rate_hz", "max_gap_s")}
+        require_rules("windows", self, rules)
         if self.points < 2:
             raise ConfigurationError("windows", "seconds", self.seconds, f"at least two points at {self.rate_hz} Hz")
 
     @property
     def points(self) -> int:
-        """Columns of a window."""
+        """Points of a window."""
         return round(self.seconds * self.rate_hz)
 
     def cut(self, amplitude: NDArray[np.float32], time_s: NDArray[np.float64]) -> tuple[list[NDArray[np.float32]], int]:
-        """Windows float32 [C, R, points] of packets [P, C, R] received at time_s [P]; linear interpolation in between.
+        """Windows of a recording, interpolated linearly between packets.
 
-        Returns the windows and how many packets are in none of them: what is left at the end of a run, repeated time
+        Parameters
+        ----------
+        amplitude : float32 [P, C, R].
+        time_s : [P], reception times in seconds.
+
+        Returns
+        -------
+        The windows, float32 [C, R, points], and the number of packets in none of them: the rest of a run, repeated time
         stamps, and runs shorter than a window.
         """
         step_s = np.diff(time_s)
@@ -90,7 +107,7 @@ class Windows:
     def _cut_run(self, amplitude: NDArray[np.float32], time_s: NDArray[np.float64]) -> list[NDArray[np.float32]]:
         if len(time_s) < 2:
             return []
-        # the last point of a window lies one step before its end; the sliver is the rounding of microseconds
+        # The last point of a window is one step before its end; 1e-6 absorbs the rounding of microseconds.
         count = int((time_s[-1] - time_s[0] + 1 / self.rate_hz) / self.seconds + 1e-6)
         if not count:
             return []
@@ -99,18 +116,17 @@ class Windows:
         share = (grid_s - time_s[right - 1]) / (time_s[right] - time_s[right - 1])
         share = np.clip(share, 0, 1).astype(np.float32)[:, None, None]
         even = (1 - share) * amplitude[right - 1] + share * amplitude[right]
-        return (
-            [np.ascontiguousarray(part.transpose(1, 2, 0), np.float32) for part in np.split(even, count) if count]
-            if count
-            else []
-        )
+        return [np.ascontiguousarray(part.transpose(1, 2, 0), np.float32) for part in np.split(even, count)]
 
 
 def unit_power(amplitude: NDArray[np.float32], per_packet: bool) -> NDArray[np.float32]:
-    """Amplitudes [P, C, R] divided by their root mean square: of each packet, or of the whole recording.
+    """Divide amplitudes [P, C, R] by their root mean square.
 
-    Each packet where the receiver's gain moves and is not recorded (its steps would pass for motion), the whole
-    recording where the gain is locked (so that fading common to all subcarriers stays visible).
+    Parameters
+    ----------
+    amplitude : float32 [P, C, R].
+    per_packet : True: of each packet, for a receiver whose gain moves and is not recorded (its steps would look like
+        motion). False: of the whole recording, for a locked gain, which keeps fading that is common to all subcarriers.
     """
     axes = (1, 2) if per_packet else None
     rms = np.sqrt(np.mean(np.square(amplitude), axis=axes, keepdims=True))
@@ -125,7 +141,12 @@ def unwrap_us(ticks: Sequence[int]) -> NDArray[np.float64]:
 
 
 def recordings(root: Path, suffix: str) -> list[Path]:
-    """Files at or below root that end so, sorted; InputError where there is none or one is over MAX_FILE_BYTES."""
+    """Files at or below `root` with the suffix, sorted.
+
+    Raises
+    ------
+    InputError : no such file, or one larger than MAX_FILE_BYTES.
+    """
     paths = files_below(root, (suffix,), f"{suffix} files")
     for path in paths:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -134,15 +155,18 @@ def recordings(root: Path, suffix: str) -> list[Path]:
 
 
 def name_below(path: Path, root: Path) -> str:
-    """The path from root on, with forward slashes; the file's name where root is that file."""
+    """The path relative to `root` with forward slashes; the file's name if `root` is the file."""
     return path.name if path == root else path.relative_to(root).as_posix()
 
 
 def labelled(paths: Sequence[Path], root: Path, labels: Sequence[str]) -> dict[Path, int]:
-    """Class of every path whose folder or name holds a label as a word, hyphens of the label left out.
+    """Class of every path whose folder or file name contains a label as a word; hyphens of the label are ignored.
 
-    "brush-teeth" is found in "august/brushteeth_1597160009.dat". What holds none is left out with a warning; two labels
-    in one name, or a label that no path has, are InputErrors.
+    "brush-teeth" is found in "august/brushteeth_1597160009.dat". Files without a label are dropped with a warning.
+
+    Raises
+    ------
+    InputError : two labels in one name, or a label without any file.
     """
     found: dict[Path, int] = {}
     left_out = []
@@ -164,10 +188,14 @@ def labelled(paths: Sequence[Path], root: Path, labels: Sequence[str]) -> dict[P
 
 
 def sessions(targets: Mapping[Path, int | None]) -> dict[Path, str]:
-    """Group of every path: recordings of one target whose names end in Unix seconds under SESSION_GAP_S apart.
+    """Group of every path: recordings of one target whose names end in Unix times less than SESSION_GAP_S apart.
 
-    Pieces of one activity cut apart hold the same person at the same place, so they belong on one side of a split. A
-    name without a time is a group of its own.
+    Pieces of one activity show the same person at the same place and must be on one side of a split. A name without a
+    time is a separate group.
+
+    Parameters
+    ----------
+    targets : class of every path.
     """
     groups = {path: path.stem for path in targets}
     timed = [(int(found[1]), path) for path in targets if (found := _UNIX_SECONDS.search(path.stem))]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reader of the .csv files of the ESP32 CSI tool: one line per packet, CSI as a list of int8 in brackets."""
+"""Reader of .csv files of the ESP32 CSI tool: one line per packet, CSI as a list of int8 in brackets.
+
+The reader of csiread 1.4.1 is no substitute: it refuses files with a header line and does not count damaged lines.
+"""
 
 from __future__ import annotations
 
@@ -24,30 +27,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BINS = 64
-# used subcarriers of the legacy long training field; 0 is empty and the chip writes something else over 0 and 1
+# Used subcarriers of the legacy long training field. 0 is empty, and the chip overwrites 0 and 1.
 SUBCARRIERS = np.r_[-26:0, 2:27]
 _COLUMNS = ("mac", "local_timestamp", "secondary_channel", "len", "CSI_DATA")
 
 
 @dataclass(frozen=True)
-class Capture:
-    """One recording: amplitude float32 [P, 1, 51] over SUBCARRIERS in counts of the chip, packets at time_s [P].
-
-    left_out: packets that are not there and why (another sender, a line that cannot be read).
-    """
+class Esp32Recording:
+    """The packets of one sender."""
 
     amplitude: NDArray[np.float32]
+    """float32 [P, 1, 51], amplitude over SUBCARRIERS in the chip's units."""
     time_s: NDArray[np.float64]
+    """[P], reception time of the packets in seconds."""
     left_out: dict[str, int]
+    """Number of dropped packets by reason (another sender, an unreadable line)."""
 
 
-def read_capture(path: Path) -> Capture:
-    """Packets of the sender that is heard most, by the chip's own microseconds.
+def read_recording(path: Path) -> Esp32Recording:
+    """Packets of the most frequent sender, timed by the chip's microsecond counter.
 
-    Of CSI_DATA (imaginary, real of each bin) the first 64 bins are read, the legacy training field that every packet
-    has. With a secondary channel they come from the lowest up, without one in the order of the FFT. Lines that cannot
-    be read (cut short, numbers outside int8) are counted in left_out. InputError: no header with the columns, no packet
-    that can be read.
+    Of CSI_DATA (imaginary, real part of each bin) the first 64 bins are read: the legacy training field, which every
+    packet has. With a secondary channel they are in ascending order, without one in FFT order. Unreadable lines (cut
+    short, numbers outside int8) are counted in `left_out`.
+
+    Raises
+    ------
+    InputError : a header without the columns, or no readable packet.
     """
     left_out: Counter[str] = Counter()
     packets: list[tuple[str, int, NDArray[np.float32]]] = []
@@ -73,18 +79,20 @@ def read_capture(path: Path) -> Capture:
     kept = [packet for packet in packets if packet[0] == sender]
     if len(kept) < len(packets):
         left_out["of another sender"] = len(packets) - len(kept)
-    return Capture(np.stack([a for _, _, a in kept])[:, None], unwrap_us([t for _, t, _ in kept]), dict(left_out))
+    return Esp32Recording(
+        np.stack([a for _, _, a in kept])[:, None], unwrap_us([t for _, t, _ in kept]), dict(left_out)
+    )
 
 
 def _parse(line: dict[str, str | None]) -> tuple[str, int, NDArray[np.float32]] | str:
-    """(mac, microseconds, amplitude [51]) of a line, or why it is left out."""
+    """(mac, microseconds, amplitude [51]) of a line, or why it is dropped."""
     try:
         length, ticks, secondary = (int(line[key] or "") for key in ("len", "local_timestamp", "secondary_channel"))
         text = (line["CSI_DATA"] or "").strip()
         values = np.array(text[1:-1].split(), dtype=np.int64)
     except (ValueError, TypeError, OverflowError):
         return "that are no numbers"
-    # the chip may measure three training fields (len 384) and the tool print the first only
+    # The chip may measure three training fields (len 384) while the tool prints only the first.
     if not (text.startswith("[") and text.endswith("]")) or len(values) not in (length, min(length, 2 * BINS)):
         return "cut short"
     if len(values) < 2 * BINS:
@@ -99,18 +107,20 @@ def _parse(line: dict[str, str | None]) -> tuple[str, int, NDArray[np.float32]] 
 
 @dataclass(frozen=True)
 class Esp32:
-    """Windows float32 [1, 51, W] of amplitudes, every packet scaled to root mean square 1 (its gain is not recorded).
+    """Windows float32 [1, 51, W] of amplitudes, each packet scaled to a root mean square of 1.
 
-    Target: the label of the task in the file's folder or name (see `labelled`), none in pre-training. Group:
-    recordings of one target made within a minute of each other, where names tell the time. task.options may set
-    fields of `Windows`.
+    The gain of a packet is not recorded. The target is the label found in the file's folder or name (see `labelled`);
+    pre-training has none. Recordings of one target made within a minute of each other are one group, if their names
+    tell the time. `task.options` may set fields of `Windows`.
     """
 
     name: str = "esp32"
+    """Name of the reader in a task file."""
     windows: Windows = field(default_factory=lambda: Windows(seconds=2.0))
+    """Length and rate of the windows."""
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Every window under root; see the class."""
+        """Every window below `root`; raises InputError for a labelled file without one."""
         if task.channels != 1:
             raise InputError(root, "channels", task.channels, "1, the antenna of an ESP32")
         paths = recordings(root, ".csv")
@@ -118,7 +128,7 @@ class Esp32:
         groups = sessions(targets)
         cutter, n_windows = with_options(self.windows, task), 0
         for path, target in targets.items():
-            capture = read_capture(path)
+            capture = read_recording(path)
             windows, n_left = cutter.cut(unit_power(capture.amplitude, per_packet=True), capture.time_s)
             if capture.left_out:
                 log.warning("%s: lines left out: %s", path, capture.left_out)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reader of ESPectre's .npz recordings: CSI of ESP32 chips in a room that is still or has someone moving."""
+"""Reader of ESPectre's .npz recordings: CSI of ESP32 chips in a room that is still or has somebody moving."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.npz import read_npz
 from wavesfm_core.errors import InputError
 
-from ..formats.npz import read_npz
 from .base import Raw, label_index
 from .csi_windows import Windows, name_below, recordings, unit_power, with_options
 
@@ -24,30 +23,39 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BINS = 64
-# used subcarriers of a 20 MHz HT channel; 0 carries nothing and the ESP32 writes something else over 0 and 1
+# Used subcarriers of a 20 MHz HT channel. 0 is empty, and the ESP32 overwrites 0 and 1.
 SUBCARRIERS = np.r_[-28:0, 2:29]
 _GUARD = np.arange(30, 35)
 _KEYS = ("csi_data", "num_subcarriers", "label", "chip", "collected_at", "duration_ms", "gain_locked")
 
 
 @dataclass(frozen=True)
-class Capture:
-    """One recording: amplitude float32 [P, 1, 55] over SUBCARRIERS in counts of the chip, packets at time_s [P]."""
+class EspectreRecording:
+    """One recording."""
 
     amplitude: NDArray[np.float32]
+    """float32 [P, 1, 55], amplitude over SUBCARRIERS in the chip's units."""
     time_s: NDArray[np.float64]
+    """[P], time of the packets in seconds."""
     label: str
+    """Label in the file."""
     chip: str
+    """Type of the chip."""
     day: str
+    """Date of the recording, as YYYY-MM-DD."""
     gain_locked: bool
+    """Whether the receiver's gain was constant."""
 
 
-def read_capture(path: Path) -> Capture:
-    """Open an .npz of csi_data int8 [P, 128] (imaginary, real of 64 bins) and the scalars beside it, without pickle.
+def read_recording(path: Path) -> EspectreRecording:
+    """Read an .npz of csi_data int8 [P, 128] (imaginary, real part of 64 bins) and scalars, without pickle.
 
-    Bins come in the order of the FFT (ESP32, S3, C3) or from the lowest up (C5, C6): the empty guard band tells
-    which. The file has no time stamps: packets are spread evenly over duration_ms. InputError: not an .npz, missing
-    keys, other shapes or types, no guard band.
+    The bins are in FFT order (ESP32, S3, C3) or ascending (C5, C6); the empty guard band tells which. The file has no
+    time stamps: packets are spread evenly over duration_ms.
+
+    Raises
+    ------
+    InputError : no .npz file, missing keys, other shapes or types, or no guard band.
     """
     values = _load(path)
     csi, duration_ms = values["csi_data"], float(values["duration_ms"])
@@ -66,7 +74,7 @@ def read_capture(path: Path) -> Capture:
     if in_fft_order:
         bins = shifted
     amplitude = bins[:, None, SUBCARRIERS + BINS // 2]
-    return Capture(
+    return EspectreRecording(
         amplitude=amplitude,
         time_s=np.linspace(0, duration_ms / 1e3, len(csi)),
         label=str(values["label"]),
@@ -77,10 +85,7 @@ def read_capture(path: Path) -> Capture:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = read_npz(path, _KEYS)
-    except TokenError as error:  # of numpy's parser of an array's header
-        raise InputError(path, "contents", f"unreadable ({error})", "a whole .npz file") from None
+    values: dict[str, Any] = read_npz(path, _KEYS)
     for key in _KEYS[1:]:
         if values[key].size != 1:
             raise InputError(path, key, f"shape {list(values[key].shape)}", "one value")
@@ -92,22 +97,24 @@ def _load(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Espectre:
-    """Windows float32 [1, 55, W] of amplitudes, root mean square 1 (see `unit_power`).
+    """Windows float32 [1, 55, W] of amplitudes with a root mean square of 1 (see `unit_power`).
 
-    Target: the file's own label in task.labels (another one is an InputError), none in pre-training. Group: chip and
-    day, so that still and moving parts of one placement stay together. task.options may set fields of `Windows`.
+    The target is the file's label, which must be one of the task's; pre-training has none. The group is chip and day,
+    so that still and moving parts of one placement stay together. `task.options` may set fields of `Windows`.
     """
 
     name: str = "espectre"
+    """Name of the reader in a task file."""
     windows: Windows = field(default_factory=lambda: Windows(seconds=2.0))
+    """Length and rate of the windows."""
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Every window under root; see the class."""
+        """Every window below `root`; raises InputError for a file without one."""
         if task.channels != 1:
             raise InputError(root, "channels", task.channels, "1, the antenna of an ESP32")
         cutter = with_options(self.windows, task)
         for path in recordings(root, ".npz"):
-            capture = read_capture(path)
+            capture = read_recording(path)
             target = None
             if task.kind == "classification":
                 target = label_index(task, capture.label, path)

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""5G NR positioning of Gao et al. (10.21227/jsat-pb50): CFR features and positions as MATLAB v7.3 files per SNR."""
+"""5G NR positioning: channel frequency responses and positions as MATLAB v7.3 files per SNR.
+
+References
+----------
+Gao et al., IEEE DataPort, DOI 10.21227/jsat-pb50.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +27,14 @@ _NAME = re.compile(r"SNR(-?\d+)_(outdoor|indoor)", re.IGNORECASE)
 class PositioningReader:
     """`dataset_SNR<dB>_<scene>*.mat`: `features` (N, stations, 16, 193) and `labels/position` (N, 3) in metres.
 
-    options: scene, "outdoor" (four stations) or "indoor" (five). Axes: the first len(task.axes) coordinates.
-    Group: the position to the millimetre, since every SNR's file has the same positions.
+    The target is the first len(task.axes) coordinates. The group is the position to the millimetre, since the files of
+    all SNRs have the same positions. Option scene: "outdoor" (four stations) or "indoor" (five).
     """
 
     name = "nr_positioning"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Examples of every SNR's file of the scene."""
+        """Examples of every file of the scene; raises InputError for other layouts."""
         require_options(task, "scene")
         scene = task.options.get("scene", "outdoor")
         paths = files_below(root, (".mat",), "dataset_SNR<dB>_<scene>.mat files")
@@ -41,7 +46,7 @@ class PositioningReader:
         size: tuple[int | None, ...] = (None, None)
         for path, found in chosen:
             features = Rows(path, "features", (None, task.channels, *size))
-            size = features.shape[2:]  # every file's as the first one's
+            size = features.shape[2:]  # all files must have the size of the first
             yield from _read_file(path, float(found.group(1)), task, features)
 
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NTU-Fi: WiFi CSI amplitudes as MATLAB files, HAR (activities) and HumanID (persons)."""
+"""NTU-Fi: WiFi CSI amplitudes as MATLAB files, HAR (activities) and HumanID (persons).
+
+References
+----------
+HAR: Yang et al., 2021, DOI 10.1109/JIOT.2021.3139958.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +33,17 @@ _LABEL = re.compile(r"([A-Za-z]+)")
 
 
 def read_amplitudes(path: Path, antennas: int, same: OneShape) -> Array:
-    """`CSIamp` (antennas * 114, packets) -> float32 [antennas, 114, packets], antenna after antenna.
+    """Amplitudes of one recording.
 
-    same: of the data set's files, which all have as many packets.
+    Parameters
+    ----------
+    path : MATLAB file with `CSIamp` (antennas * 114, packets).
+    antennas : number of antennas.
+    same : checks that all files have one number of packets.
+
+    Returns
+    -------
+    float32 [antennas, 114, packets].
     """
     amplitudes = read_variable(path, "CSIamp", (antennas * SUBCARRIERS, None))
     if amplitudes.dtype.kind == "c":
@@ -41,18 +54,16 @@ def read_amplitudes(path: Path, antennas: int, same: OneShape) -> Array:
 class ActivityReader:
     """`{train_amp,test_amp}/<activity>/<activity><n>.mat`, or all files of a part in one folder.
 
-    The label is the letters that the file name begins with; the folder's name must not contradict it.
+    The label is the leading letters of the file name; the folder's name must not contradict it. The group is the person
+    if a generator's note names one; the published files do not, and have no group.
     """
 
     name = "ntu_fi_har"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Examples with published splits. Group: the person where a generator's note says who it was; the published
-        files do not say, and have none.
-        """
+        """Examples with published splits; raises InputError for other layouts."""
         require_options(task)
         folder, note = generator_note(root)
-        require_options(task)
         same = OneShape("CSIamp")
         for path in files_below(root, (".mat",), "the .mat files of NTU-Fi HAR"):
             letters = _LABEL.match(path.stem)
@@ -69,9 +80,9 @@ class ActivityReader:
 
 
 class PersonReader:
-    """`{train_amp,test_amp}/<person>/{a,b,c}<n>.mat`; the group is the person, the label too where the task has labels.
+    """`{train_amp,test_amp}/<person>/{a,b,c}<n>.mat`; the person is the group, and the label if the task has labels.
 
-    The published names are the other way round from their use: test_amp is the larger part (546 of 840 files).
+    The published names are swapped: test_amp is the larger part (546 of 840 files).
     """
 
     name = "ntu_fi_humanid"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The readers of raw layouts by name; a module is imported when its reader is asked for."""
+"""The readers of raw layouts by name. A module is imported only when its reader is requested."""
 
 from __future__ import annotations
 
@@ -27,9 +27,19 @@ READERS: dict[str, str] = {
 
 
 def open_reader(name: str, task: str = "reader") -> Reader:
-    """The reader of that name; raises ConfigurationError naming the task and those that there are."""
+    """The reader of a name.
+
+    Parameters
+    ----------
+    name : a key of READERS.
+    task : named in errors.
+
+    Raises
+    ------
+    ConfigurationError : an unknown name, or a reader whose libraries are not installed.
+    """
     if name == "tiles":
-        found = "tiles, which wavesfm-train makes from its own signals and reads as they are"
+        found = "tiles, which wavesfm-train generates and which need no preparation"
         raise ConfigurationError(task, "reader", found, "a reader of raw files")
     if name not in READERS:
         raise ConfigurationError(task, "reader", repr(name), f"one of {', '.join(READERS)}")

@@ -22,7 +22,16 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def read_picture(path: Path) -> Array:
-    """A picture turned by 90 degrees to the left, as grey: float32 [1, R, W] in [0, 1]; raises InputError."""
+    """A picture as grey values, rotated by 90 degrees counterclockwise.
+
+    Returns
+    -------
+    float32 [1, R, W] in [0, 1].
+
+    Raises
+    ------
+    InputError : no picture, a damaged one, or too many pixels.
+    """
     try:
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -32,18 +41,21 @@ def read_picture(path: Path) -> Array:
             pixels = np.asarray(picture.convert("RGB"), np.float32) / 255
     except InputError:
         raise
-    except Exception as error:  # pillow's parsers let out whatever a broken file trips them with
+    except Exception as error:  # pillow's parsers raise many types for a broken file
         raise InputError(path, "contents", f"{type(error).__name__}: {error}"[:160], "a whole picture") from None
     return np.ascontiguousarray(np.rot90(pixels @ GREY))[None]
 
 
 class PictureReader:
-    """Pictures whose label is the file's name up to the first "_", or the folder's name where that is a label."""
+    """Pictures whose label is the file's name up to the first "_", or the folder's name if that is a label.
+
+    The layout does not tell which pictures are of one capture, so there are no groups.
+    """
 
     name = "rf_images"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Examples; the files do not say which pictures are of one capture, so there are no groups."""
+        """Every picture below `root`; raises InputError for a name without a label."""
         require_options(task)
         folders = {label.casefold() for label in task.labels}
         for path in files_below(root, SUFFIXES, "pictures named <label>_<anything>.png"):

@@ -31,10 +31,18 @@ TIFF_NAME = re.compile(r"fc_(?P<fc>[\d.]+)MHz_fs_(?P<fs>[\d.]+)MHz_(?P<file>.+)_
 
 
 def power_spectrogram(samples: NDArray[np.complex64]) -> Array:
-    """complex64 [n] -> float32 [1, 1024, n // 512]: |X|^2, lowest frequency in the first row, time to the right.
+    """Power spectrogram with a Hann window of 1024, hop 512.
 
-    Hann window of 1024 scaled to sum 1 (a tone of |x| = 1 on one bin gives 1), hop 512; a column is centred on each
-    multiple of 512 samples and what lies before the first sample is zero.
+    Column i is centred on sample 512 i; samples before the first are zero. The window's sum is 1, so that a tone of
+    amplitude 1 on a bin gives 1.
+
+    Parameters
+    ----------
+    samples : complex64 [n].
+
+    Returns
+    -------
+    float32 [1, 1024, n // 512], |X|^2, lowest frequency in the first row.
     """
     columns = len(samples) // HOP_SAMPLES
     window = np.hanning(FFT_SIZE + 1)[:-1].astype(np.float32)
@@ -49,7 +57,7 @@ def power_spectrogram(samples: NDArray[np.complex64]) -> Array:
 
 
 def read_tiff(path: Path) -> Array:
-    """A float32 TIFF of powers [1024, W] -> float32 [1, 1024, W]; raises InputError."""
+    """A float32 TIFF of powers [1024, W] as float32 [1, 1024, W]; raises InputError."""
     try:
         with Image.open(path, formats=("TIFF",)) as picture:
             if picture.mode != "F" or not 0 < picture.width * picture.height <= PIXEL_LIMIT:
@@ -58,26 +66,26 @@ def read_tiff(path: Path) -> Array:
             return np.asarray(picture, np.float32)[None]
     except InputError:
         raise
-    except Exception as error:  # pillow's parser lets out whatever a broken file trips it with
+    except Exception as error:  # pillow's parser raises many types for a broken file
         raise InputError(path, "contents", f"{type(error).__name__}: {error}"[:160], "a whole float TIFF") from None
 
 
 class SpectrogramReader:
-    """All captures and spectrograms below the root; other files are passed over and counted in the log.
+    """Captures and spectrograms below the root; other files are skipped and counted in the log.
 
-    Captures: the authors' .npy (see `rfs_npy`), SigMF, and raw IQ whose name tells the rate. options: crop_s, 0.016;
-    keep: shares of a capture's crops by a pattern of its name, as "analog*: 0.05".
-    Group: the capture, TIFFs included (`fc_<MHz>MHz_fs_<MHz>MHz_<capture>_<crop>.tiff`).
+    Captures are the authors' .npy files (see `rfs_npy`), SigMF, and raw IQ whose name contains the rate. The group is
+    the capture, for TIFFs too (`fc_<MHz>MHz_fs_<MHz>MHz_<capture>_<crop>.tiff`). Options: crop_s, length of a crop in
+    seconds (0.016); keep, share of a capture's crops by a pattern of its name, such as "analog*: 0.05".
     """
 
     name = "rfs"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Crops of every capture in order; what is left at its end is shorter than a crop and left out."""
+        """Crops of every capture in order; the rest of a capture that is shorter than a crop is dropped."""
         crop_s, keep = _options(task)
         if not root.exists():
             raise InputError(root, "path", "nothing", "captures or spectrograms")
-        passed_over = n_files = 0
+        n_skipped = n_files = 0
         for path in [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file()):
             suffix = path.suffix.casefold()
             if suffix in (".tif", ".tiff"):
@@ -85,11 +93,11 @@ class SpectrogramReader:
             elif suffix == ".npy" or suffix in IQ_SUFFIXES:
                 yield from _crops(path, crop_s, _share(path.stem, keep))
             else:
-                passed_over += suffix != ".sigmf-data"
+                n_skipped += suffix != ".sigmf-data"
                 continue
             n_files += 1
-        if passed_over:
-            log.info("%s: %d files are neither captures nor spectrograms and were passed over", root, passed_over)
+        if n_skipped:
+            log.info("%s: %d files skipped, neither captures nor spectrograms", root, n_skipped)
         if not n_files:
             raise InputError(root, "files", "none", f"captures (.npy, {', '.join(IQ_SUFFIXES)}) or float .tiff files")
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The authors' capture files: three .npy records after each other, I and Q, one that nothing needs, and a description.
+"""The authors' capture files: three consecutive .npy records with I and Q, an unused array, and a description.
 
-The description is an array of Python objects, which nothing here unpickles: centre and rate come from a JSON file of
-the same name beside it, or from the record's opcodes, looked through for the two names with a plain number behind each.
+The description is an array of pickled Python objects, which is never unpickled. Centre frequency and rate are read from
+a JSON file of the same name, or from the record's opcodes, where a plain number follows each of the two names.
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ MEMO = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
 
 
 @dataclass(frozen=True)
-class Capture:
-    """samples: I and Q as [2, N] in the file, mapped and not loaded; rate_hz, centre_hz."""
+class NpyCapture:
+    """A capture whose samples stay on disk."""
 
     path: Path
+    """Of the file."""
     samples: NDArray
+    """I and Q, [2, N], memory-mapped."""
     rate_hz: float
+    """Sample rate."""
     centre_hz: float
+    """Centre frequency."""
 
     @property
     def n_samples(self) -> int:
@@ -40,14 +44,14 @@ class Capture:
         return self.samples.shape[1]
 
     def read(self, start: int, count: int) -> NDArray[np.complex64]:
-        """complex64 [count] from `start`; integers are scaled to full scale 1."""
+        """complex64 [count] from sample `start`; integers are scaled to a full scale of 1."""
         part = self.samples[:, start : start + count]
         scale = 1.0 / -float(np.iinfo(part.dtype).min) if part.dtype.kind == "i" else 1.0
         return ((part[0] + 1j * part[1]) * scale).astype(np.complex64)
 
 
-def open_capture(path: Path) -> Capture:
-    """Check the records and map the samples; raises InputError naming what is wrong."""
+def open_capture(path: Path) -> NpyCapture:
+    """Check the records of a capture and map its samples; raises InputError."""
     try:
         with path.open("rb") as file:
             shape, fortran, dtype = _header(path, file, "record 1")
@@ -63,7 +67,7 @@ def open_capture(path: Path) -> Capture:
         raise InputError(path, "contents", f"unreadable ({error})"[:160], "a capture of three .npy records") from None
     order = "F" if fortran else "C"
     samples = np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
-    return Capture(path, samples, rate_hz, centre_hz)
+    return NpyCapture(path, samples, rate_hz, centre_hz)
 
 
 def _header(path: Path, file: IO[bytes], record: str) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resource grids of a simulated uplink (Sionna): batches as generated, or the authors' prepared examples."""
+"""Resource grids of a simulated uplink (Sionna): generated batches, or the authors' prepared examples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from wavesfm_core.bundle.npz import npz_names, read_npz
 from wavesfm_core.errors import ConfigurationError, InputError
 
-from ..formats.npz import npz_keys, read_npz
 from ..tasks import Task
 from .base import Raw, files_below, published_split, require_options
 
@@ -19,32 +19,41 @@ BATCH_KEYS = ("x_rg", "y_rg", "h_freq", "snr_db")
 
 
 def pilot_image(sent: NDArray, received: NDArray, symbols: list[int]) -> NDArray[np.float32]:
-    """sent complex [S, F], received complex [A, S, F] -> float32 [2, 1 + A, len(symbols) * F]: real, imaginary.
+    """The pilot symbols of a slot as an image.
 
-    Row 0 is what was sent at the pilot symbols, one symbol after the other; the rows below are the antennas.
+    Parameters
+    ----------
+    sent : complex [S, F].
+    received : complex [A, S, F].
+    symbols : indices of the pilot symbols.
+
+    Returns
+    -------
+    float32 [2, 1 + A, len(symbols) * F], real and imaginary part. Row 0 is sent, the other rows are the antennas; pilot
+    symbols follow one another.
     """
     grid = np.concatenate([sent[None], received])[:, symbols].reshape(1 + len(received), -1)
     return np.stack([grid.real, grid.imag]).astype(np.float32)
 
 
 def channel_target(channel: NDArray) -> NDArray[np.float32]:
-    """channel complex [A, S, F] -> float32 [2, A, S * F]: real, imaginary; symbol after symbol."""
+    """complex [A, S, F] -> float32 [2, A, S * F], real and imaginary part, symbol after symbol."""
     flat = channel.reshape(len(channel), -1)
     return np.stack([flat.real, flat.imag]).astype(np.float32)
 
 
 class GridReader:
-    """.npz files of batches (`x_rg` [B, S, F], `y_rg` and `h_freq` [B, A, S, F] complex, `snr_db` [B]) or of single
-    prepared examples (`x` [2, 1 + A, P * F], `h` [2, A, S * F], `snr_db`).
+    """.npz files of batches or of single prepared examples.
 
-    options: pilot_symbols, by default [2, 11]; numerology, which the export reads. A folder whose name begins with
-    train or test is a published split.
+    A batch has `x_rg` [B, S, F], `y_rg` and `h_freq` [B, A, S, F], complex, and `snr_db` [B]. An example has `x` [2, 1
+    + A, P * F], `h` [2, A, S * F] and `snr_db`. Folders whose names begin with train or test are a published split.
+    Options: pilot_symbols ([2, 11]); numerology, which the export reads.
     """
 
     name = "sionna_grids"
 
     def read(self, root: Path, task: Task) -> Iterator[Raw]:
-        """Examples of every file; a batch is loaded once and kept until the next."""
+        """Examples of every file, with one batch in memory at a time; raises InputError for other layouts."""
         if not task.grid:
             expected = "antennas, symbols, subcarriers: a task of kind channel"
             raise ConfigurationError(f"task {task.name}", "grid", "nothing", expected)
@@ -56,7 +65,7 @@ class GridReader:
         load = lru_cache(maxsize=1)(partial(_read_batch, grid=task.grid))
         for path in files_below(root, (".npz",), "the .npz files of resource grids"):
             split = published_split(path, root)
-            if not {"x", "h"} <= npz_keys(path):
+            if not {"x", "h"} <= npz_names(path):
                 for index, snr_db in enumerate(load(path)["snr_db"]):
                     array = partial(_batch_image, load, path, index, symbols)
                     target = partial(_batch_target, load, path, index)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The signal classes, one module each, and the standards that several of them share."""
+"""The signal classes, one module each, ending in `SIGNAL = SignalClass(...)`."""

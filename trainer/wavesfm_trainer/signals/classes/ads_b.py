@@ -44,7 +44,7 @@ def _mode_ac(rng: np.random.Generator) -> tuple[NDArray, NDArray]:
 
 
 def _times(rng: np.random.Generator, duration_s: float, rate_per_s: float) -> NDArray:
-    """Start times of replies: at random, part of them in the trains that a ground radar's beam asks for."""
+    """Start times of replies in seconds: random, and partly in trains that a ground radar's beam triggers."""
     single = rng.uniform(-120e-6, duration_s, rng.poisson(rate_per_s * (duration_s + 120e-6)))
     in_train = rng.uniform(size=len(single)) < rng.choice([0.0, 0.02, 0.08])
     trains = [
@@ -64,7 +64,7 @@ def _reply(rng: np.random.Generator, mode_ac: bool, rise_s: float, rate_hz: floa
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """The replies of several aircraft, their powers spread over 30 dB."""
+    """Replies of several aircraft with powers spread over 30 dB."""
     rate_hz = max(view_hz, 2e6)
     target = np.zeros(sample_count(duration_s, rate_hz), np.complex64)
     aircraft = int(rng.integers(1, 30))
@@ -85,7 +85,7 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
         offset_hz = (mode_ac_offsets_hz if mode_ac else mode_s_offsets_hz)[who]
         carrier = np.exp(2j * np.pi * (np.arange(len(envelope)) * (offset_hz / rate_hz) + rng.uniform()))
         place(target, (amplitudes[who] * envelope * carrier).astype(np.complex64), whole - 2)
-    # Receivers of a few MS/s stay on 1090 MHz: the replies fill their band and have no other place in it.
+    # Receivers of a few MS/s are tuned to 1090 MHz: the replies fill their band and are not shifted in it.
     return Emission(unit_power(target), rate_hz, 2.0e6, placed=view_hz < 8e6)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""AIS: ships' GMSK bursts in a slot frame on two channels 50 kHz apart."""
+"""AIS: GMSK bursts of ships in a slotted frame on two channels 50 kHz apart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _message(rng: np.random.Generator, slots: int) -> np.ndarray:
 
 
 def _schedule(rng: np.random.Generator, n_slots: int, load: float) -> list[tuple[int, int]]:
-    """(slot, length in slots) of the messages on one channel; later ones do not start inside earlier ones."""
+    """(slot, length in slots) of the messages on one channel, without overlaps."""
     found, slot = [], 0
     while slot < n_slots:
         if rng.random() < load:
@@ -44,7 +44,7 @@ def _schedule(rng: np.random.Generator, n_slots: int, load: float) -> list[tuple
 def _channel(
     rng: np.random.Generator, n_samples: int, origin_s: float, messages: list[tuple[int, int]], spread_db: float
 ) -> IQ:
-    """One channel: slot 0 starts at `origin_s`; every message has its ship's level, frequency error and delay."""
+    """One channel, whose slot 0 starts at `origin_s`; level, frequency error and delay vary by message."""
     level = np.zeros(n_samples, np.float32)
     frequency_hz: Reals = np.zeros(n_samples, np.float32)
     error_hz = np.zeros(n_samples, np.float32)
@@ -65,7 +65,7 @@ def _channel(
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """Both channels around the receiver's centre, or off to one side; from a lone ship to a busy harbour."""
+    """Both channels around the receiver's centre or at one side; from a single ship to a busy harbour."""
     n_samples = sample_count(duration_s, RATE_HZ) + 2
     n_slots = int(duration_s / SLOT_S) + 3
     load = np.exp(rng.uniform(np.log(0.01), np.log(0.7)))

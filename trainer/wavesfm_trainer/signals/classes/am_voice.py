@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Amplitude-modulated voice: VHF air band transmissions, and AM broadcasting with its raster of carriers."""
+"""Amplitude-modulated voice: air band transmissions in VHF, and AM broadcast bands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _samples(duration_s: float) -> int:
 
 
 def _talk(rng: np.random.Generator, n_samples: int, top_hz: float) -> Reals:
-    """A voice over cockpit or room noise, compressed, peaks at +-1; sometimes only the noise."""
+    """A voice over cockpit or room noise, compressed to peaks of +-1; sometimes only the noise."""
     noise = equalise(rng.standard_normal(n_samples, np.float32), RATE_HZ, lambda f: 1 / (1 + f / 400)) * np.float32(
         amplitude(rng, -45, -12)
     )
@@ -34,7 +34,7 @@ def _talk(rng: np.random.Generator, n_samples: int, top_hz: float) -> Reals:
 
 
 def _air_channel(rng: np.random.Generator, duration_s: float) -> IQ:
-    """Short transmissions of different stations: depth 30-90 %, each with its own level and carrier error."""
+    """Short transmissions of several stations, 30 to 90 % modulated, each with a level and carrier error."""
     n_samples = _samples(duration_s)
     wide = rng.random() < 0.6  # 25 kHz channel, else 8.33 kHz with audio to 2.5 kHz
     brief = rng.random() < 0.35
@@ -74,7 +74,7 @@ def _broadcast(rng: np.random.Generator, duration_s: float) -> IQ:
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One air band channel, a few of them, or a piece of a broadcast band."""
+    """One air band channel, a few of them, or a part of a broadcast band."""
     if rng.random() < 0.2:
         step_hz = float(rng.choice([5e3, 9e3, 10e3]))
         count = int(np.exp(rng.uniform(0, np.log(10))))

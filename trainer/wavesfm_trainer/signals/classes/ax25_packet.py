@@ -57,14 +57,14 @@ def _fsk9600(rng: np.random.Generator, count: int, peak_hz: float) -> Reals:
 
 
 def _channel(rng: np.random.Generator, duration_s: float) -> IQ:
-    """Stations taking turns on one channel, each with its own level, tone balance, deviation and frequency error."""
+    """Stations that take turns on one channel; level, tone balance, deviation and frequency error vary."""
     n_samples = sample_count(duration_s, RATE_HZ) + 2
     fast = rng.random() < 0.3
     bit_hz = 9600.0 if fast else 1200.0
     packets: list[np.ndarray] = []
 
     def draw_on() -> float:
-        """Length of the next packet, which is kept in `packets`."""
+        """Length in seconds of the next packet, which is appended to `packets`."""
         packets.append(_packet(rng, bit_hz))
         return len(packets[-1]) / bit_hz + rng.uniform(0.01, 0.12)
 
@@ -92,7 +92,7 @@ def _channel(rng: np.random.Generator, duration_s: float) -> IQ:
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One packet channel anywhere, rarely two."""
+    """One packet channel at any offset, rarely two."""
     count = int(rng.choice([1, 2], p=[0.9, 0.1]))
     channels = [_channel(rng, duration_s) for _ in range(count)]
     if count == 1:

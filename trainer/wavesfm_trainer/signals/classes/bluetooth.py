@@ -26,13 +26,18 @@ EDGE_HZ = 0.6e6
 
 @dataclass(frozen=True)
 class Packet:
-    """One packet on the air: when, on which of the visible channels, from whom, and how its samples are made."""
+    """One packet of a network."""
 
     start_s: float
+    """Start in seconds."""
     length_s: float
+    """Length in seconds."""
     channel: int
+    """Index of the channel among those in view."""
     device: int
+    """Index of the sender."""
     render: Callable[[float], IQ]
+    """Function of the sample rate in Hz that returns the samples."""
 
 
 def _signs(data: NDArray) -> NDArray[np.float32]:
@@ -40,7 +45,7 @@ def _signs(data: NDArray) -> NDArray[np.float32]:
 
 
 def _field(value: int, count: int) -> NDArray[np.int8]:
-    """`count` bits of a value, the lowest first, as it is sent."""
+    """`count` bits of a value, least significant first, the order of transmission."""
     return np.array([(value >> k) & 1 for k in range(count)], np.int8)
 
 
@@ -97,7 +102,7 @@ def _piconet(rng: np.random.Generator, span_s: float, channels: int, hop_set: in
 
 
 def _on_channel(rng: np.random.Generator, channels: int, hop_set: int, device: int, length_s: float, render) -> tuple:
-    """The tail of a Packet's fields, its channel drawn from the hop set; -1 when that is out of view."""
+    """The other fields of a Packet, with a channel drawn from the hop set; -1 if it is out of view."""
     drawn = int(rng.integers(max(hop_set, channels)))
     return length_s, (drawn if drawn < channels else -1), device, render
 
@@ -109,7 +114,7 @@ def _low_energy_bits(rng: np.random.Generator, address: int, octets: int, fast: 
 
 
 def _low_energy(rng: np.random.Generator, span_s: float, channels: int, hop_set: int) -> list[Packet]:
-    """LE advertising on the one channel in view, or connection events that hop over 37 channels 2 MHz apart."""
+    """LE advertising on one channel in view, or connection events that hop over 37 channels 2 MHz apart."""
     advertising = rng.uniform() < 0.5
     address = ADVERTISING_ADDRESS if advertising else int(rng.integers(2**32))
     fast = not advertising and rng.uniform() < 0.4
@@ -176,7 +181,7 @@ def _proprietary(rng: np.random.Generator, span_s: float, channels: int, hop_set
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """The packets of one net or device that fall into the view."""
+    """The packets in view of one network or device."""
     rate_hz = max(np.ceil(view_hz / 1e6), 4) * 1e6
     channels = max(int((min(view_hz, rate_hz) - 2 * EDGE_HZ) // CHANNEL_HZ), 1)
     kind = (_piconet, _low_energy, _proprietary)[int(rng.choice(3, p=[0.4, 0.25, 0.35]))]

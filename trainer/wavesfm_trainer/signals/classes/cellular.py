@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cellular: LTE, NR and NB-IoT cells and the LTE sidelink, as wide as a receiver sees them."""
+"""Cellular: LTE, NR and NB-IoT cells and the LTE sidelink, as far as they are in a receiver's band."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 
 from ..base import IQ, Emission, SignalClass, View, unit_power
 from ..ofdm import Band, fits
-from . import lte, nbiot, nr, sidelink
+from ..standards import lte, nbiot, nr, sidelink
 
 
 def _emission(iq: IQ, band: Band, view_hz: float, low: int, high: int) -> Emission:
-    """An emission of one carrier whose own carriers are [low, high)."""
+    """An emission of one signal with carriers [low, high)."""
     occupied_hz = min((band.high - band.low) * band.spacing_hz, view_hz)
     placed = not fits(low, high, band.spacing_hz, view_hz)
     return Emission(unit_power(iq), band.rate_hz, occupied_hz, placed)
 
 
 def _draw_size(rng: np.random.Generator, view_hz: float) -> int:
-    """Resource blocks of an LTE cell: mostly the wide ones, in wide views those that fit."""
+    """Resource blocks of an LTE cell: mostly wide ones, in wide views those that fit."""
     sizes = np.array(lte.RESOURCE_BLOCKS)
     weight = np.array([0.15, 0.2, 0.6, 1.0, 0.5, 1.0])
     fit = sizes * 180e3 < view_hz * 1.05
@@ -28,14 +28,14 @@ def _draw_size(rng: np.random.Generator, view_hz: float) -> int:
 
 
 def _draw_centre(rng: np.random.Generator, view_hz: float, half: int, spacing_hz: float, at: int = 0) -> int:
-    """Carrier in the middle of the view: that of the cell, or `at`, or any when the cell is wider than the view."""
+    """Carrier at the centre of the view: 0 if the cell fits into the view, else `at` or a random one."""
     if fits(-half, half, spacing_hz, view_hz):
         return 0
     return at if rng.random() < 0.75 else int(rng.integers(-half // 1.1, half // 1.1 + 1))
 
 
 def _lte(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One LTE cell, or now and then the phones of one."""
+    """One LTE cell, rarely the uplink of its phones."""
     n_rb = _draw_size(rng, view_hz)
     band = lte.band_of(view_hz, n_rb, _draw_centre(rng, view_hz, 6 * n_rb, lte.SPACING_HZ))
     make_iq = lte.uplink if rng.random() < 0.06 else lte.cell
@@ -89,7 +89,7 @@ MAKERS = (_lte, _lte_pair, _nr, _nbiot, _sidelink)
 
 
 def _weights(view_hz: float) -> tuple[float, ...]:
-    """How usual each kind is at a view, in the order of MAKERS."""
+    """Relative frequency of each kind at a view, in the order of MAKERS."""
     if view_hz < 1.5e6:
         return (0.15, 0.0, 0.05, 0.8, 0.0)
     if view_hz < 2.6e6:
@@ -102,7 +102,7 @@ def _weights(view_hz: float) -> tuple[float, ...]:
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One cell, two neighbouring ones or vehicles, of a kind that is usual at the view."""
+    """One cell, two neighbouring ones, or vehicles, of a kind that is common at the view."""
     weights = np.array(_weights(view_hz))
     kind = MAKERS[int(rng.choice(len(MAKERS), p=weights / weights.sum()))]
     return kind(rng, duration_s, view_hz)

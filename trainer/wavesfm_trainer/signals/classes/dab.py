@@ -86,7 +86,7 @@ def _middles(rng: np.random.Generator, view_hz: float) -> list[int]:
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One ensemble, or two to four neighbouring blocks in wide views, some of them with one frame timing."""
+    """One ensemble, or two to four neighbouring blocks in wide views, some of them synchronous."""
     middles = _middles(rng, view_hz)
     low, high = min(middles) - 768, max(middles) + 769
     fft_size = look(view_hz, SPACING_HZ, low, high).fft_size

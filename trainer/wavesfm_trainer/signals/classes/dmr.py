@@ -10,8 +10,7 @@ from ..base import IQ, Emission, SignalClass, View, unit_power
 from ..narrowband import add_gate, amplitude, hex_bits, phasor, raster, side_by_side, spans
 from ..shaping import rrc_taps, sample_count
 
-RATE_HZ, SYMBOL_HZ = 48e3, 4800.0  # ETSI TS 102 361-1 clause 10.2
-SAMPLES_PER_SYMBOL = 10
+RATE_HZ, SAMPLES_PER_SYMBOL = 48e3, 10  # 4,800 symbols/s, ETSI TS 102 361-1 clause 10.2
 SLOT_SYMBOLS, BURST_SYMBOLS, SYNC_SYMBOLS = 144, 132, 24  # clause 4.2.2: 30 ms slot, 27.5 ms burst
 SLOT_S, BURST_S = 0.03, 0.0275
 UNIT_HZ = 648.0  # symbols +-1 and +-3 at +-648 and +-1944 Hz, clause 10.2
@@ -42,7 +41,7 @@ def _bursts(rng: np.random.Generator, n_slots: int, source: str) -> np.ndarray:
             mine[start::6, low : low + SYNC_SYMBOLS] = _sync_symbols(source, data=False)
         else:
             mine[:, low : low + SYNC_SYMBOLS] = _sync_symbols(source, data=True)
-        if kind == "idle":  # an idle message is the same burst again and again
+        if kind == "idle":  # an idle message repeats one burst
             mine[:, :BURST_SYMBOLS] = mine[:1, :BURST_SYMBOLS].copy() if len(mine) else 0
     return symbols
 
@@ -62,7 +61,7 @@ def _channel(rng: np.random.Generator, duration_s: float) -> IQ:
     n_samples = sample_count(duration_s, RATE_HZ) + 2
     calls = spans(rng, duration_s, lambda: rng.uniform(0.5, 8.0), lambda: rng.uniform(0.2, 3.0))
     n_slots = int(duration_s / SLOT_S) + 3
-    # At the instant inside the first call that the window sees, the owner of slot 0 is in the middle of a burst.
+    # At a random instant inside the first call in the window, the owner of slot 0 is in the middle of a burst.
     seen_s = rng.uniform(max(calls_in(calls, duration_s)[0], 0), min(calls_in(calls, duration_s)[1], duration_s))
     phase_s = (seen_s - rng.uniform(0.05, 0.9) * BURST_S) % (2 * SLOT_S) - 2 * SLOT_S
     frequency_hz = _frequency(_bursts(rng, n_slots + 2, "bs" if kind == "repeater" else "ms").ravel())
@@ -92,7 +91,7 @@ def calls_in(calls: list[tuple[float, float]], duration_s: float) -> tuple[float
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One channel anywhere, or two or three on the 12.5 kHz raster."""
+    """One channel at any offset, or two or three on the 12.5 kHz raster."""
     count = int(rng.choice([1, 2, 3], p=[0.75, 0.18, 0.07]))
     channels = [_channel(rng, duration_s) for _ in range(count)]
     if count == 1:

@@ -63,12 +63,12 @@ def multiplex(rng: np.random.Generator, duration_s: float, size: int, guard: flo
 
 
 def _neighbours(rng: np.random.Generator, view_hz: float, channel_hz: float, spacing_hz: float) -> tuple[int, ...]:
-    """Middle carriers, in carriers from the view's centre, of the multiplexes that a view shows."""
+    """Centre carriers, relative to the view's centre, of the multiplexes in view."""
     step = round(channel_hz / spacing_hz)
     if view_hz > 1.9 * channel_hz and rng.random() < 0.5:
         return (-(step // 2), step - step // 2) if rng.random() < 0.7 else (0, int(rng.choice([-step, step])))
     if view_hz < 1.08 * channel_hz:
-        # Seen from inside alone it is flat and steady like noise: a narrow view is useful only at one of its edges.
+        # Inside a multiplex the spectrum is flat and steady like noise: a narrow view must contain one of its edges.
         inwards = 0.475 * channel_hz - rng.uniform(-0.3, 0.3) * view_hz
         return (int(rng.choice([-1, 1]) * inwards / spacing_hz),)
     return (0,)

@@ -28,17 +28,26 @@ from ..shaping import (
 
 @dataclass(frozen=True)
 class Device:
-    """Ranges of one kind of device: chips per second, deviation, burst length, repeats and the gap between them."""
+    """Parameter ranges of one kind of device."""
 
     weight: float
+    """Relative frequency."""
     chip_rate_hz: tuple[float, float]
+    """Chips per second."""
     deviation_hz: tuple[float, float]
+    """Frequency deviation."""
     burst_s: tuple[float, float]
+    """Length of a burst in seconds."""
     repeats: tuple[int, int]
+    """Bursts of a group."""
     gap_s: tuple[float, float]
-    coding: str = "nrz"  # "nrz", "manchester" or "3of6"
+    """Gap between bursts in seconds."""
+    coding: str = "nrz"
+    """Line code: "nrz", "manchester" or "3of6"."""
     bt: float | None = None
+    """Bandwidth-time product of the Gaussian filter; None: drawn."""
     preamble_chips: tuple[int, int] = (16, 64)
+    """Length of the preamble in chips."""
 
 
 DEVICES = (
@@ -85,7 +94,7 @@ def packet(
     rate_hz: float,
     offset_hz: float = 0.0,
 ) -> IQ:
-    """One packet: preamble 0101, then coded payload; with the transmitter's ramp, drift and slewing."""
+    """One packet: preamble 0101, then coded payload, with the transmitter's ramp, drift and settling."""
     preamble = int(rng.integers(*device.preamble_chips))
     total = max(int(_log_uniform(rng, device.burst_s) * chip_rate_hz), preamble + 32)
     chips = np.concatenate([np.arange(preamble) % 2, _payload_chips(rng, device.coding, total - preamble)])
@@ -114,7 +123,12 @@ def packet(
 
 
 def _device_bursts(rng: np.random.Generator, device: Device, target: IQ, rate_hz: float, room_hz: float) -> float:
-    """Add a device's burst group to `target`, within +-`room_hz` of the centre; its occupied bandwidth in Hz."""
+    """Add a group of bursts to `target`, within +-`room_hz` of the centre.
+
+    Returns
+    -------
+    The occupied bandwidth in Hz.
+    """
     offset_hz = rng.uniform(-1, 1) * room_hz
     chip_rate_hz, deviation_hz = _log_uniform(rng, device.chip_rate_hz), _log_uniform(rng, device.deviation_hz)
     duration_s = len(target) / rate_hz
@@ -122,7 +136,7 @@ def _device_bursts(rng: np.random.Generator, device: Device, target: IQ, rate_hz
     same = packet(rng, device, chip_rate_hz, deviation_hz, rate_hz, offset_hz)
     fresh = copies > 1 and rng.uniform() < 0.3
     length_s, gap_s = len(same) / rate_hz, _log_uniform(rng, device.gap_s)
-    if rng.uniform() < 0.15:  # a device that keeps talking
+    if rng.uniform() < 0.15:  # a device that transmits continually
         copies = max(copies, min(int(2 * duration_s / (length_s + gap_s)) + 1, 60))
     starts = np.arange(copies) * (length_s + gap_s)
     if rng.uniform() < 0.3:
@@ -136,7 +150,7 @@ def _device_bursts(rng: np.random.Generator, device: Device, target: IQ, rate_hz
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """The burst group of one device, at times of several of one kind at their own offsets."""
+    """A group of bursts of one device, or of several devices of one kind at different offsets."""
     weights = np.array([device.weight for device in DEVICES])
     fits = np.array([2 * d.deviation_hz[1] + d.chip_rate_hz[1] < view_hz for d in DEVICES])
     seen = np.array([2 * d.deviation_hz[1] + d.chip_rate_hz[1] > view_hz / 60 for d in DEVICES])

@@ -133,7 +133,7 @@ def _traffic_levels(rng: np.random.Generator, carriers: int, frames: int, first_
 
 
 def _handset(rng: np.random.Generator, frames: int) -> tuple[NDArray, NDArray]:
-    """One handset in the uplink: bursts in one to three slots of a frame, at times access bursts; bits, amplitudes."""
+    """Uplink bits and amplitudes of one handset: one to three slots per frame, sometimes access bursts."""
     data = _normal_bits(rng, frames)
     levels = np.zeros((frames, 8))
     first, count = int(rng.integers(8)), int(rng.choice([1, 1, 1, 2, 3]))
@@ -162,7 +162,7 @@ def _carriers(rng: np.random.Generator, frames: int, spots: NDArray) -> list[NDA
         if edge_share:
             edge = np.repeat(rng.uniform(size=(1, 8)) < edge_share, frames, axis=0)
             edge[:, 0] &= number > 0 and not beacons[number]
-        if number == 0 or beacons[number]:  # C0 stays at full power in every slot, TS 45.008 clause 7.1
+        if number == 0 or beacons[number]:  # C0 has full power in every slot, TS 45.008 clause 7.1
             data = _beacon_bits(rng, frames, first_frame + 7 * number)
             levels, guard = np.ones((frames, 8)), float(rng.choice([0.0, 0.7, 1.0]))
         else:
@@ -190,7 +190,7 @@ def _synthesise(symbols: list[NDArray], offsets_hz: NDArray, count: int, view_hz
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """A cell's carriers that fall into the view, or one handset."""
+    """The carriers of a cell that are in view, or one handset."""
     needed = int(np.ceil(duration_s * SYMBOL_RATE_HZ)) + 2 * PAD_SYMBOLS
     count = fft.next_fast_len(max(needed, 1024))
     frames = count // FRAME_SYMBOLS + 2
@@ -217,7 +217,7 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     first = int(PAD_SYMBOLS * rate_hz / SYMBOL_RATE_HZ)
     iq = iq[first : first + int(np.ceil(duration_s * rate_hz))]
     if uplink:
-        iq[np.abs(iq) < 1e-3 * np.abs(iq).max()] = 0  # the FFT's rounding is not on the air
+        iq[np.abs(iq) < 1e-3 * np.abs(iq).max()] = 0  # remove the rounding errors of the FFT
     occupied_hz = min(float(np.ptp(offsets_hz)) + 200e3, view_hz)
     return Emission(unit_power(iq), rate_hz, occupied_hz, placed=wanted > 1)
 

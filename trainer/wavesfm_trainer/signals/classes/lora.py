@@ -54,7 +54,7 @@ def _chirps(values: NDArray, spreading: int, oversampling: int) -> IQ:
 
 
 def _place_packet(target: IQ, values: NDArray, before_down: int, start: int, spreading: int, oversampling: int) -> None:
-    """Add those symbols of a packet that lie inside `target`; of the third downchirp only a quarter is sent."""
+    """Add the symbols of a packet that are inside `target`; only a quarter of the third downchirp is sent."""
     length = 2**spreading * oversampling
     quarter = before_down + 2
     starts = start + length * np.arange(len(values))
@@ -68,7 +68,7 @@ def _place_packet(target: IQ, values: NDArray, before_down: int, start: int, spr
 
 
 def _node(rng: np.random.Generator, duration_s: float, bandwidth_hz: float, oversampling: int) -> IQ:
-    """The packets of one node, at the rate of `oversampling` times the bandwidth."""
+    """The packets of one node, sampled at `oversampling` times the bandwidth."""
     rate_hz = oversampling * bandwidth_hz
     target = np.zeros(sample_count(duration_s, rate_hz), np.complex64)
     spreading = int(rng.integers(7, 13))
@@ -88,7 +88,7 @@ def _node(rng: np.random.Generator, duration_s: float, bandwidth_hz: float, over
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """Packets of one node, at times of two nodes on neighbouring channels or on one."""
+    """Packets of one node, or of two nodes on one channel or on neighbouring channels."""
     shares = BANDWIDTH_SHARES * ((view_hz / 20 <= BANDWIDTHS_HZ) & (1.02 * view_hz >= BANDWIDTHS_HZ))
     bandwidth_hz = float(rng.choice(BANDWIDTHS_HZ, p=shares / shares.sum())) if shares.any() else 500e3
     others = int(rng.uniform() < 0.2)

@@ -25,7 +25,7 @@ def _limit_and_filter(sound: Reals, n_samples: int, level: float) -> Reals:
 
 
 def _voice(rng: np.random.Generator, n_samples: int) -> Reals:
-    """What the microphone hears: a voice over background noise, sometimes nothing or call tones."""
+    """Microphone signal: a voice over background noise, sometimes silence or selective-call tones."""
     n_audio = n_samples // 3
     kind = rng.choice(["voice", "quiet", "tones"], p=[0.86, 0.09, 0.05])
     noise = rng.standard_normal(n_audio, np.float32) * np.float32(amplitude(rng, -55, -22))
@@ -51,7 +51,7 @@ def _sub_audible(rng: np.random.Generator, n_samples: int) -> Reals:
 
 
 def _repeater_tail(rng: np.random.Generator, sound: Reals, stop: int) -> None:
-    """What a repeater sends after its user lets go: squelch noise, silence, perhaps a courtesy beep."""
+    """End a transmission with a repeater's tail: squelch noise, silence, sometimes a courtesy beep."""
     tail = int(rng.uniform(0.3, 3.0) * RATE_HZ)
     start = stop - tail
     noise = int(rng.uniform(0.04, 0.25) * RATE_HZ)
@@ -69,7 +69,7 @@ def _repeater_tail(rng: np.random.Generator, sound: Reals, stop: int) -> None:
 
 
 def _channel(rng: np.random.Generator, duration_s: float, spacing_hz: float) -> IQ:
-    """One channel with its users one after another, each with its own level and frequency error."""
+    """One channel with consecutive users, each with an individual level and frequency error."""
     n_samples = 3 * fft.next_fast_len(sample_count(duration_s, AUDIO_HZ) + 2)
     brief = rng.random() < 0.25
     on_s, off_s = ((0.25, 1.2), (0.1, 1.0)) if brief else ((1.0, 12.0), (0.2, 4.0))
@@ -93,7 +93,7 @@ def _channel(rng: np.random.Generator, duration_s: float, spacing_hz: float) -> 
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One channel anywhere, or two or three of them on the raster."""
+    """One channel at any offset, or two or three on the raster."""
     spacing_hz = float(rng.choice([12.5e3, 25e3]))
     count = int(rng.choice([1, 2, 3], p=[0.74, 0.18, 0.08]))
     channels = [_channel(rng, duration_s, spacing_hz) for _ in range(count)]

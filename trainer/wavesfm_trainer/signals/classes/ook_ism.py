@@ -19,26 +19,26 @@ ERT_CHIP_RATE_HZ = 32768.0
 
 
 def _from_pairs(high_s: NDArray, low_s: NDArray) -> Pulses:
-    """Pulses from their lengths and the gaps after them."""
+    """Pulses from their lengths and the gaps that follow them."""
     return np.concatenate([[0.0], np.cumsum(high_s + low_s)[:-1]]), high_s
 
 
 def manchester(data: NDArray, chip_s: float) -> Pulses:
-    """Pulses of Manchester-coded bits, 1 as high-low; neighbouring high chips make one pulse."""
+    """Pulses of Manchester-coded bits, 1 as high-low; adjacent high chips are one pulse."""
     chips = np.stack([data, 1 - data], axis=1).ravel()
     edges = np.flatnonzero(np.diff(np.concatenate([[0], chips, [0]])))
     return edges[0::2] * chip_s, (edges[1::2] - edges[0::2]) * chip_s
 
 
 def _repeat(rng: np.random.Generator, word: Pulses, copies: int, gap_s: float) -> Pulses:
-    """A word sent several times with `gap_s` between the last pulse of one and the first of the next."""
+    """A word sent several times, with `gap_s` between its last pulse and the first pulse of the next copy."""
     starts, lengths = word
     period_s = starts[-1] + lengths[-1] + gap_s
     return (starts + period_s * np.arange(copies)[:, None]).ravel(), np.tile(lengths, copies)
 
 
 def _remote(rng: np.random.Generator) -> Pulses:
-    """PT2262 or EV1527: 24 bits of 1:3 and 3:1 units, a stop pulse and 31 units of silence, as often as it is held."""
+    """PT2262 or EV1527: 24 bits of 1:3 and 3:1 units, a stop pulse, 31 units of silence, repeated."""
     unit_s = rng.uniform(150e-6, 500e-6)
     data = np.append(bits(rng, 24), 0)
     high = np.where(data == 1, 3, 1) * unit_s
@@ -52,7 +52,7 @@ def _meter(rng: np.random.Generator) -> Pulses:
 
 
 def _weather_ppm(rng: np.random.Generator) -> Pulses:
-    """Nexus, Rubicson and kin: pulses of 500 us, gaps of 1 or 2 ms (times a factor), repeated with a longer gap."""
+    """Nexus, Rubicson and similar: pulses of 500 us, gaps of 1 or 2 ms (times a factor), repeated with a longer gap."""
     unit_s = rng.uniform(0.6e-3, 1.1e-3)
     data = bits(rng, int(rng.choice([32, 36, 36, 40, 42])))
     high = np.full(len(data) + 1, rng.uniform(0.3e-3, 0.6e-3))
@@ -61,7 +61,7 @@ def _weather_ppm(rng: np.random.Generator) -> Pulses:
 
 
 def _weather_pwm(rng: np.random.Generator) -> Pulses:
-    """Acurite and kin: sync pulses, then bits as pulses of one or two units in a fixed cell."""
+    """Acurite and similar: sync pulses, then bits as pulses of one or two units in a fixed cell."""
     unit_s = rng.uniform(180e-6, 500e-6)
     data = bits(rng, int(rng.choice([40, 56, 64, 80])))
     high = np.concatenate([np.full(4, 3.0), np.where(data == 1, 2, 1)]) * unit_s
@@ -77,7 +77,7 @@ def _manchester_sensor(rng: np.random.Generator) -> Pulses:
 
 
 def _tyre(rng: np.random.Generator) -> Pulses:
-    """Tyre sensor: 8 to 20 kchip/s Manchester frames of about 10 ms, a few times."""
+    """Tyre sensor: Manchester frames of about 10 ms at 8 to 20 kchip/s, repeated a few times."""
     chip_s = 1 / rng.uniform(8e3, 20e3)
     data = np.concatenate([np.ones(16, np.int8), bits(rng, int(rng.integers(64, 90)))])
     return _repeat(rng, manchester(data, chip_s), int(rng.integers(3, 9)), rng.uniform(10e-3, 50e-3))
@@ -108,7 +108,12 @@ DEVICES = (
 
 
 def keyed(rng: np.random.Generator, pulses: Pulses, origin_s: float, n_samples: int, rate_hz: float) -> tuple[IQ, int]:
-    """Those pulses that fall into the window as a cheap transmitter keys them; samples and where they start."""
+    """The pulses in the window as a cheap transmitter sends them.
+
+    Returns
+    -------
+    The samples and the index of the first one in the window.
+    """
     starts, lengths = pulses[0] - origin_s, pulses[1]
     seen = (starts + lengths > -1e-3) & (starts < n_samples / rate_hz + 1e-3)
     starts, lengths = starts[seen], lengths[seen]
@@ -127,12 +132,12 @@ def keyed(rng: np.random.Generator, pulses: Pulses, origin_s: float, n_samples: 
     turns = (
         rng.uniform(-1, 1) * rng.choice([0.2e3, 2e3, 10e3], p=[0.6, 0.3, 0.1]) * t**2
     )  # drift while the supply sags, Hz/s
-    if rng.uniform() < 0.5:  # the oscillator is pulled when its stage turns on
+    if rng.uniform() < 0.5:  # switching on shifts the oscillator
         settle_s = np.exp(rng.uniform(np.log(10e-6), np.log(400e-6)))
         pull_hz = rng.normal(0, rng.choice([1e3, 5e3, 15e3]))
         since = np.maximum(t - starts[pulse], 0)
         turns = turns - pull_hz * settle_s * np.exp(-since / settle_s)
-    if rng.uniform() < 0.5:  # restarted for every pulse, so with a new phase
+    if rng.uniform() < 0.5:  # the oscillator restarts for every pulse, with a new phase
         turns = turns + rng.uniform(size=len(starts))[pulse]
     angle = (2 * np.pi * (turns - np.floor(turns))).astype(np.float32)
     amplitude = envelope * np.float32(1 - leak) + np.float32(leak)
@@ -162,7 +167,7 @@ def _meters(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emis
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One burst group of a device, or several meters where the view is wide."""
+    """One group of bursts of a device, or several meters in a wide view."""
     if view_hz > 0.9e6 and rng.uniform() < (0.6 if view_hz > 1.5e6 else 0.3):
         return _meters(rng, duration_s, view_hz)
     near = rng.uniform() < 0.2

@@ -62,7 +62,7 @@ def _transmission(rng: np.random.Generator, span: tuple[float, float], frequency
 
 
 def _channel(rng: np.random.Generator, duration_s: float) -> IQ:
-    """One paging transmitter: transmissions of 1-10 s with the carrier off between."""
+    """One paging transmitter: transmissions of 1 to 10 s with the carrier off in between."""
     n_samples = sample_count(duration_s, RATE_HZ) + 2
     keyed = spans(rng, duration_s, lambda: rng.uniform(0.9, 7.0), lambda: rng.uniform(0.15, 6.0))
     frequency_hz, envelope = np.zeros(n_samples, np.float32), np.zeros(n_samples, np.float32)
@@ -77,7 +77,7 @@ def _channel(rng: np.random.Generator, duration_s: float) -> IQ:
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One paging channel anywhere, or two on the 25 kHz raster."""
+    """One paging channel at any offset, or two on the 25 kHz raster."""
     count = int(rng.choice([1, 2], p=[0.85, 0.15]))
     channels = [_channel(rng, duration_s) for _ in range(count)]
     if count == 1:

@@ -18,14 +18,20 @@ DFM_HEADER, LMS6_HEADER = hex_bits("45CF"), hex_bits("F0CCAA00")
 
 @dataclass(frozen=True)
 class _Sonde:
-    """A frame of line symbols sent every `period_s`; the rest of the period is off, or a bare carrier when `idles`."""
+    """Frames of one sonde."""
 
     symbol_hz: float
+    """Line symbols per second."""
     frames: np.ndarray
+    """Symbols [n_frames, k]."""
     period_s: float
+    """Period of the frames in seconds; the rest of a period is silent."""
     deviation_hz: float
+    """Frequency deviation."""
     bt: float
+    """Bandwidth-time product of the Gaussian filter."""
     idles: bool = False
+    """True if the rest of a period is an unmodulated carrier."""
 
 
 def _manchester(data: np.ndarray) -> np.ndarray:
@@ -53,7 +59,7 @@ def _m10(rng: np.random.Generator, n_frames: int) -> _Sonde:
 
 
 def _dfm(rng: np.random.Generator, n_frames: int) -> _Sonde:
-    """Graw DFM: 280-bit frames back to back at 2500 bit/s, Manchester coded, as 5000 half bits/s without a gap."""
+    """Graw DFM: consecutive 280-bit frames at 2500 bit/s, Manchester coded (5000 half bits/s)."""
     data = bits(rng, 9 * n_frames * 280).reshape(-1, 280)
     data[:, :16] = DFM_HEADER
     period_s = 280 * 9 / 2500
@@ -63,7 +69,7 @@ def _dfm(rng: np.random.Generator, n_frames: int) -> _Sonde:
 
 
 def _lms6(rng: np.random.Generator, n_frames: int) -> _Sonde:
-    """Lockheed Martin LMS6: a continuous 4800 bit/s convolutionally coded stream with a sync word each block."""
+    """Lockheed Martin LMS6: a continuous, convolutionally coded stream at 4800 bit/s with a sync word per block."""
     data = bits(rng, n_frames * 4800).reshape(n_frames, -1)
     data[:, :32] = LMS6_HEADER
     return _Sonde(4800, data, 1.0, rng.uniform(2.2e3, 3e3), rng.uniform(0.5, 0.8))
@@ -87,10 +93,10 @@ def _imet(rng: np.random.Generator, n_samples: int) -> Reals:
 
 
 def _digital(rng: np.random.Generator, sonde: _Sonde, duration_s: float, envelope: Reals) -> Reals:
-    """Instantaneous frequency in Hz [n] of a framed sonde, frames at a random phase; fills `envelope` [n]."""
+    """Instantaneous frequency in Hz [n] of a sonde with frames at a random phase; fills `envelope` [n]."""
     n_samples = len(envelope)
     on_s = sonde.frames.shape[1] / sonde.symbol_hz
-    # A random instant of the window lies inside a frame.
+    # A random instant of the window is inside a frame.
     first_s = rng.uniform(0, duration_s) - rng.uniform(0.02, 0.98) * on_s
     first_s -= np.ceil(max(first_s, 0) / sonde.period_s) * sonde.period_s
     levels = np.zeros(n_samples, np.float32)

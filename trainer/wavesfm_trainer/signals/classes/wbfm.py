@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Broadcast FM: stereo multiplex with pilot and RDS, one station or a piece of the band with many."""
+"""Broadcast FM: stereo multiplex with pilot and RDS, one station or a part of the band with many."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UPSAMPLING, UPSAMPLING_HYBRID = 10, 14  # 320 kHz holds an analogue station, 448
 
 
 def _programme(rng: np.random.Generator, n_audio: int) -> Reals:
-    """Left and right [2, n] of what a station sends: music, songs, speech or silence."""
+    """Left and right audio [2, n] of a station: music, songs, speech or silence."""
     kind = rng.choice(["music", "song", "speech", "both", "silence"], p=[0.28, 0.26, 0.24, 0.16, 0.06])
     room = equalise(rng.standard_normal(n_audio, np.float32), AUDIO_HZ, lambda f: 1 / (1 + f / 300))
     balance = np.float32([[1], [rng.uniform(0.5, 1)]])
@@ -50,7 +50,7 @@ def _double_sideband(spectrum: np.ndarray, baseband: np.ndarray, centre: int) ->
 
 
 def _multiplex_signal(rng: np.random.Generator, n_audio: int, upsampling: int) -> Reals:
-    """Stereo multiplex in units of full deviation [n_audio * upsampling], put together bin by bin (ITU-R BS.450-4)."""
+    """Stereo multiplex in units of full deviation [n_audio * upsampling], by its spectrum (ITU-R BS.450-4)."""
     emphasis_s = rng.choice([50e-6, 75e-6])
     sound = equalise(_programme(rng, n_audio), AUDIO_HZ, lambda f: 1 + 2j * np.pi * f * emphasis_s)
     sound = limited(sound, rng.uniform(0.12, 0.55))
@@ -74,7 +74,7 @@ def _multiplex_signal(rng: np.random.Generator, n_audio: int, upsampling: int) -
 
 
 def _add_hybrid_sidebands(rng: np.random.Generator, iq: IQ, rate_hz: float) -> IQ:
-    """Digital sidebands 129 to 198 kHz either side, as in NRSC-5 hybrid FM, made as band-limited noise."""
+    """Add digital sidebands 129 to 198 kHz from the carrier as in NRSC-5 hybrid FM, as band-limited noise."""
     spectrum = np.zeros(len(iq), np.complex64)
     low, high = (int(edge / rate_hz * len(iq)) for edge in (129.4e3, rng.choice([150e3, 198.4e3])))
     noise = rng.standard_normal((2, 2, max(high - low, 1)), np.float32)
@@ -84,7 +84,7 @@ def _add_hybrid_sidebands(rng: np.random.Generator, iq: IQ, rate_hz: float) -> I
 
 
 def _station(rng: np.random.Generator, multiplex: Reals, upsampling: int) -> IQ:
-    """One station that sends `multiplex`, at `upsampling` times the audio rate."""
+    """One station that transmits `multiplex`, at `upsampling` times the audio rate."""
     rate_hz = AUDIO_HZ * upsampling
     deviation_hz = np.float32(DEVIATION_HZ * rng.uniform(0.8, 1.05))
     iq = phasor(deviation_hz * multiplex, rate_hz, rng.random())
@@ -97,7 +97,7 @@ def _audio_samples(duration_s: float) -> int:
 
 
 def _band_piece(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """The stations in view: on a 100 or 200 kHz raster, at very different powers (BS.412-9 spacings)."""
+    """The stations in view: on a 100 or 200 kHz raster, with very different powers (BS.412-9 spacings)."""
     n_audio = _audio_samples(duration_s)
     hybrid = rng.random() < 0.1
     upsampling = UPSAMPLING_HYBRID if hybrid else UPSAMPLING
@@ -105,7 +105,7 @@ def _band_piece(rng: np.random.Generator, duration_s: float, view_hz: float) -> 
     count = min(int(np.ceil(most * rng.uniform(0.15, 1.0))), 20)
     offsets_hz = raster(rng, count, 100e3, max(view_hz * 0.95, 200e3), apart=int(rng.choice([2, 3, 4])))
     levels = [1.0] + [amplitude(rng, -35) for _ in offsets_hz[1:]]
-    # Where there are many stations each is narrow: six programmes, shifted in time, serve them all.
+    # Many stations are narrow in the picture: six programmes, shifted in time, are enough for all.
     programmes = [_multiplex_signal(rng, n_audio, upsampling) for _ in range(min(len(levels), 6))]
     shifted = [np.roll(programmes[index % 6], index // 6 * 977) for index in range(len(levels))]
     stations = [
@@ -115,7 +115,7 @@ def _band_piece(rng: np.random.Generator, duration_s: float, view_hz: float) -> 
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """One station when the view is narrow, mostly several when it is wide."""
+    """One station in a narrow view, mostly several in a wide one."""
     if view_hz > 4e6 or (view_hz > 500e3 and rng.random() < 0.8):
         return _band_piece(rng, duration_s, view_hz)
     hybrid = view_hz > 400e3 and rng.random() < 0.1

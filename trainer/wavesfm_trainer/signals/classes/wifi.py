@@ -11,7 +11,7 @@ import numpy as np
 from ..base import IQ, Emission, SignalClass, View, unit_power
 from ..ofdm import fits, look
 from ..shaping import place, sample_count
-from .wifi_frames import (
+from ..standards.wifi_frames import (
     SPACING_HZ,
     dsss_frame,
     legacy_centres,
@@ -30,19 +30,22 @@ LEGACY_BITS = {6: (24, 2), 12: (48, 4), 24: (96, 16), 36: (144, 16), 54: (216, 6
 
 @dataclass(frozen=True)
 class _Burst:
-    """A frame on the air: when, how long, how strong, and what makes its samples."""
+    """One frame."""
 
     start_s: float
+    """Start in seconds."""
     duration_s: float
+    """Length in seconds."""
     level: float
+    """Amplitude."""
     make: Callable[[], IQ]
+    """Function that returns the samples."""
 
 
 class _Net:
-    """One access point and a station: channel, band, levels and the habits they keep through a recording."""
+    """An access point and a station; channel, band, levels and modulation are constant in a recording."""
 
     def __init__(self, rng: np.random.Generator, view_hz: float) -> None:
-        """Draws the habits."""
         self.rng = rng
         self.ghz = 2 if rng.random() < 0.55 else 5
         self.width_mhz = int(rng.choice([20, 40, 80], p=[0.85, 0.15, 0] if self.ghz == 2 else [0.5, 0.25, 0.25]))
@@ -75,7 +78,7 @@ class _Net:
             key = (n_octets, mbps)
             if n_octets > 60:
                 return legacy_frame(self.rng, self.band, parts, n_symbols, order)
-            if key not in self.answers:  # control frames carry the same bits again and again
+            if key not in self.answers:  # control frames repeat the same bits
                 self.answers[key] = legacy_frame(self.rng, self.band, parts, n_symbols, order)
             return self.answers[key]
 
@@ -89,7 +92,7 @@ class _Net:
                       lambda: dsss_frame(self.rng, self.band, n_octets, mbps, short))  # fmt: skip
 
     def data(self, start_s: float, who: int, target_s: float) -> _Burst:
-        """A data frame of about `target_s`."""
+        """A data frame of about `target_s` seconds."""
         if not self.wide:
             mbps = int(self.rng.choice(list(LEGACY_BITS)))
             n_octets = int(np.clip((target_s - 20e-6) * mbps * 1e6 / 8, 30, 2304))
@@ -114,11 +117,11 @@ class _Net:
         return self.dsss_data(start_s, 0, n_octets, 1) if self.dsss else self.legacy(start_s, 0, n_octets, 6)
 
     def exchange(self, start_s: float, longest_s: float) -> list[_Burst]:
-        """One transmit opportunity: perhaps RTS and CTS, the data and its acknowledgement."""
+        """One transmit opportunity: optional RTS and CTS, data, and its acknowledgement."""
         rng, bursts = self.rng, []
         who, other = (0, 1) if rng.random() < 0.6 else (1, 0)
         kind = rng.random()
-        if kind < 0.06:  # a probe request or another management frame without an answer in reach
+        if kind < 0.06:  # a probe request or another management frame without an answer
             octets = int(rng.integers(60, 200))
             return [self.dsss_data(start_s, 2, octets, 1) if self.dsss else self.legacy(start_s, 2, octets, 6)]
         if kind < 0.3 and self.dsss:
@@ -138,12 +141,12 @@ class _Net:
 
 
 def _after(bursts: list[_Burst], gap_s: float) -> float:
-    """Start of what follows the last burst after a gap."""
+    """Start of the next burst, `gap_s` after the last one."""
     return bursts[-1].start_s + bursts[-1].duration_s + gap_s
 
 
 def _schedule(rng: np.random.Generator, net: _Net, duration_s: float) -> list[_Burst]:
-    """Frames from 0 to duration_s and a little more, with idle gaps of one habit: single, sparse, busy, saturated."""
+    """Frames from 0 to slightly more than duration_s: a single one, or sparse, busy or saturated traffic."""
     if rng.random() < 0.12:
         target_s = float(np.clip(duration_s * rng.uniform(0.4, 1.1), 3e-4, 5.4e-3))
         net.wide |= target_s > 3e-3
@@ -169,7 +172,7 @@ def _schedule(rng: np.random.Generator, net: _Net, duration_s: float) -> list[_B
 
 
 def _start(rng: np.random.Generator, bursts: list[_Burst], duration_s: float) -> float:
-    """A start in seconds such that some burst is met by at least a fifth of the window or of the burst."""
+    """A start in seconds such that at least a fifth of the window or of a burst overlaps."""
     begin = np.array([burst.start_s for burst in bursts])
     length = np.array([burst.duration_s for burst in bursts])
     start_s = rng.uniform(0, max(begin[-1] + length[-1] - duration_s, 0))
@@ -182,7 +185,7 @@ def _start(rng: np.random.Generator, bursts: list[_Burst], duration_s: float) ->
 
 
 def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """Bursts of one net between idle gaps."""
+    """Bursts of one network between idle gaps."""
     net = _Net(rng, view_hz)
     rate_hz = net.band.rate_hz
     bursts = _schedule(rng, net, duration_s)

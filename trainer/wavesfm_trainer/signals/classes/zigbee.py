@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Zigbee, Thread and other IEEE 802.15.4 nets at 2.4 GHz.
+"""Zigbee, Thread and other IEEE 802.15.4 networks at 2.4 GHz.
 
 IEEE Std 802.15.4-2015 clause 12 (O-QPSK PHY: 2 Mchip/s, half-sine pulses, 32-chip sequences of table 12-1, SHR of eight
 zero symbols and the SFD), clauses 6.2.5 (CSMA-CA) and 6.7.4 (acknowledgment after 192 us).
@@ -45,7 +45,7 @@ def packet(rng: np.random.Generator, psdu_bytes: int, samples_per_chip: int) -> 
 
 
 def _schedule(rng: np.random.Generator, span_s: float) -> list[tuple[float, int, int]]:
-    """Packets (start in s, PSDU bytes, node) of a net over `span_s`: data with acknowledgments, bulk data, beacons."""
+    """Packets (start in s, PSDU bytes, node) of a network: data with acknowledgments, bulk data, beacons."""
     kind = rng.choice(["poll", "mixed", "bulk", "beacon"], p=[0.2, 0.45, 0.25, 0.1])
     gap_s = {"poll": (20e-3, 250e-3), "mixed": (2e-3, 150e-3), "bulk": (1e-3, 5e-3), "beacon": (5e-3, 60e-3)}[kind]
     mean_gap_s = np.exp(rng.uniform(*np.log(gap_s)))

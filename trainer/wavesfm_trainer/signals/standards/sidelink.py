@@ -15,7 +15,7 @@ SUBCHANNELS = {50: ((5, 10), (10, 5), (12, 4), (16, 3), (25, 2)), 100: ((10, 10)
 
 
 def band_of(view_hz: float, n_rb: int, centre: int = 0) -> Band:
-    """The carriers of the sidelink carrier in view."""
+    """The carriers of the sidelink in view."""
     return look(view_hz, SPACING_HZ, -6 * n_rb, 6 * n_rb, centre)
 
 
@@ -30,7 +30,7 @@ def _spread(rng: np.random.Generator, n_carriers: int) -> NDArray[np.complex64]:
 def _message(
     rng: np.random.Generator, subframe: int, low: int, n_rb: int, level: float
 ) -> list[tuple[int, int, NDArray]]:
-    """One transmission: two blocks of PSCCH boosted by 3 dB and the PSSCH beside them (TS 36.213 clause 14.1.1.4)."""
+    """One transmission: two blocks of PSCCH, 3 dB stronger, and the PSSCH beside them (TS 36.213 clause 14.1.1.4)."""
     control = _spread(rng, 24) * np.float32(level * np.sqrt(2))
     shared = _spread(rng, 12 * (n_rb - 2)) * np.float32(level)
     rows = np.concatenate((control, shared), axis=1)
@@ -50,7 +50,7 @@ def _slss(rng: np.random.Generator, subframe: int, level: float) -> list[tuple[i
 
 
 def traffic(rng: np.random.Generator, duration_s: float, n_rb: int, band: Band) -> IQ:
-    """Some vehicles, each with a message (perhaps twice) every 20 to 100 ms at its own level, and synchronisation."""
+    """Vehicles with a message (sometimes repeated) every 20 to 100 ms at individual levels, and synchronisation."""
     n_subframes = int(np.ceil(duration_s * 1e3)) + 102
     width, count = SUBCHANNELS[n_rb][int(rng.integers(len(SUBCHANNELS[n_rb])))]
     offset = int(rng.integers(0, n_rb - width * count + 1))

@@ -31,7 +31,7 @@ def nsss(identity: int, frame: int) -> NDArray[np.complex64]:
 
 
 def draw_band(rng: np.random.Generator, view_hz: float) -> tuple[Band, int]:
-    """The carriers in view and how many 180 kHz carriers they are (one anchor, others in wider views)."""
+    """The carriers in view and the number of 180 kHz carriers (one anchor, more in wide views)."""
     count = int(rng.integers(2, 4)) if view_hz > 0.8e6 and rng.random() < 0.25 else 1
     return look(view_hz, SPACING_HZ, 0, 12 * count, 6 * count), count
 
@@ -57,7 +57,7 @@ def _carrier(rng: np.random.Generator, n_subframes: int, anchor: bool, first: in
 
 
 def cell(rng: np.random.Generator, duration_s: float, band: Band, count: int) -> IQ:
-    """One cell with an anchor carrier and count - 1 others, in-band (first symbols left out) or on its own."""
+    """One cell with an anchor carrier and count - 1 others, in-band (without the first symbols) or stand-alone."""
     n_subframes = int(np.ceil(duration_s * 1e3)) + 22
     identity = int(rng.integers(126))
     first = int(rng.choice([0, 0, 3]))

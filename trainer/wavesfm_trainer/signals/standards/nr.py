@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""5G NR cells: downlink with SSB bursts, control sets and scarce data (3GPP TS 38.211 clauses 5.3 and 7)."""
+"""5G NR cells: downlink with SSB bursts, control resource sets and little data (3GPP TS 38.211 clauses 5.3 and 7)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ SSB_CARRIERS = 240
 
 
 def symbol_times(spacing_hz: float, n_slots: int) -> tuple[NDArray, NDArray]:
-    """Prefix and whole length in seconds of every symbol: the first of each half subframe is longer, clause 5.3.1."""
+    """Cyclic prefix and whole length in seconds of every symbol, clause 5.3.1.
+
+    The first symbol of each half subframe is longer.
+    """
     per_half = 7 * int(spacing_hz // 15e3)
     prefix = np.full(n_slots * 14, 144 * 64 * CHIP_S * 15e3 / spacing_hz)
     prefix[::per_half] += 16 * 64 * CHIP_S
@@ -54,11 +57,11 @@ def _ssb(rng: np.random.Generator, identity: int, level: float) -> NDArray[np.co
 
 
 def _ssb_rows(rng: np.random.Generator, spacing_hz: float, n_slots: int) -> tuple[NDArray, NDArray]:
-    """First rows of all SSBs and the number of the beam of each."""
+    """First rows of all SSBs, and the beam of each."""
     starts = np.array(CASE_B if spacing_hz == 30e3 and rng.random() < 0.3 else CASE_A)
     starts = starts[: int(rng.choice([4, 8]))]
     if rng.random() < 0.6:
-        sent = np.array([0])  # one wide beam, what most low bands have
+        sent = np.array([0])  # one wide beam, as in most low bands
     else:
         sent = np.flatnonzero(rng.random(len(starts)) < 0.8)
         sent = sent if len(sent) else np.array([0])
@@ -69,7 +72,7 @@ def _ssb_rows(rng: np.random.Generator, spacing_hz: float, n_slots: int) -> tupl
 
 
 def _control_set(rng: np.random.Generator, gain: Gain, block: NDArray, n_rb: int, load: float) -> int:
-    """PDCCH in groups of six blocks over one to three symbols, clause 7.3.2; returns the symbols it may use."""
+    """PDCCH in groups of six blocks over one to three symbols, clause 7.3.2; returns the number of symbols."""
     symbols = int(rng.integers(1, 4))
     width = min(n_rb // 6 * 6, int(rng.choice([24, 48, 96, 270])))
     begin = int(rng.integers(0, (n_rb - width) // 6 + 1)) * 6
@@ -84,7 +87,7 @@ def _control_set(rng: np.random.Generator, gain: Gain, block: NDArray, n_rb: int
 def _data(
     rng: np.random.Generator, gain: Gain, carriers: NDArray, block: NDArray, n_rb: int, load: float, first: int
 ) -> None:
-    """PDSCH from symbol `first` on with its reference signals of type 1, clauses 7.3.1 and 7.4.1.1."""
+    """PDSCH from symbol `first` on with reference signals of type 1, clauses 7.3.1 and 7.4.1.1."""
     data = allocate(rng, len(gain), n_rb, load, int(rng.choice([2, 4, 8, 16])))[:, block]
     gain[:, first:] = data[:, None, :]
     if rng.random() < 0.3:  # short allocations end before the slot does
@@ -107,7 +110,7 @@ def _tracking(rng: np.random.Generator, gain: Gain, carriers: NDArray, slots_per
 
 
 def _uplink(rng: np.random.Generator, gain: Gain, pattern: str, block: NDArray, n_rb: int) -> None:
-    """Empties the uplink slots of a TDD pattern, with bursts of phones at another level now and then."""
+    """Silence the uplink slots of a TDD pattern, except for bursts of phones at another level."""
     kind = np.array(list(pattern))[np.arange(len(gain)) % len(pattern)]
     gain[kind == "S", int(rng.choice([6, 8, 10, 12])) :] = 0
     gain[kind == "U"] = 0
@@ -121,7 +124,7 @@ def _uplink(rng: np.random.Generator, gain: Gain, pattern: str, block: NDArray, 
 
 
 def draw_carrier(rng: np.random.Generator, view_hz: float) -> tuple[float, int, int]:
-    """(subcarrier spacing, resource blocks, first carrier of the SSB) of a carrier that suits a view."""
+    """Subcarrier spacing, resource blocks and first carrier of the SSB of a cell that suits a view."""
     spacing_hz = 15e3 if rng.random() < 0.5 else 30e3
     sizes = np.array(RESOURCE_BLOCKS[spacing_hz])
     weight = np.where(sizes * 12 * spacing_hz < view_hz * 1.15, 3.0, 1.0)
@@ -135,7 +138,17 @@ def band_of(view_hz: float, spacing_hz: float, n_rb: int, centre: int) -> Band:
 
 
 def cell(rng: np.random.Generator, duration_s: float, band: Band, n_rb: int, ssb_low: int, load: float) -> IQ:
-    """One cell at a random phase of its frame; with load 0 there is little but the SSB bursts."""
+    """One cell at a random phase of its frame; with load 0 it has little but SSB bursts.
+
+    Parameters
+    ----------
+    rng : random generator.
+    duration_s : length in seconds.
+    band : carriers in view.
+    n_rb : resource blocks.
+    ssb_low : first carrier of the SSB.
+    load : share of the capacity that is used, 0 to 1.
+    """
     spacing_hz = band.spacing_hz
     slots_per_ms = int(spacing_hz // 15e3)
     n_slots = (int(np.ceil(duration_s * 1e3)) + 43) * slots_per_ms

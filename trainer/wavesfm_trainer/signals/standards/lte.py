@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""LTE cells: downlink FDD and TDD and the phones' uplink (3GPP TS 36.211 clauses 4 to 6)."""
+"""LTE cells: FDD and TDD downlink and the uplink of phones (3GPP TS 36.211 clauses 4 to 6)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GROUP = {6: 1, 15: 2, 25: 2, 50: 3, 75: 4, 100: 4}  # TS 36.213 table 7.1.6.1-1
 
 
 def symbol_times(n_subframes: int) -> tuple[NDArray, NDArray]:
-    """Prefix and whole length in seconds of every symbol, normal prefix."""
+    """Cyclic prefix and whole length in seconds of every symbol, normal prefix."""
     prefix = np.tile(PREFIX, n_subframes)
     return prefix, prefix + 2048 * CHIP_S
 
 
 def band_of(view_hz: float, n_rb: int, centre: int = 0, fft_size: int = 0) -> Band:
-    """The carriers of a cell in view; carrier 0 is the silent one in the middle."""
+    """The carriers of a cell in view; carrier 0 is the silent one at its centre."""
     return look(view_hz, SPACING_HZ, -6 * n_rb, 6 * n_rb + 1, centre, fft_size)
 
 
@@ -104,7 +104,7 @@ def draw_load(rng: np.random.Generator) -> float:
 
 
 def _broadcast(rng: np.random.Generator, gain: Gain, block: NDArray, n_rb: int) -> None:
-    """SIB1 in subframe 5 of every second frame and other system information now and then (TS 36.331 clause 5.2.1.2)."""
+    """SIB1 in subframe 5 of every second frame, and other system information (TS 36.331 clause 5.2.1.2)."""
     width = min(n_rb, int(rng.integers(3, 9)))
     begin = int(rng.integers(0, n_rb - width + 1))
     chosen = np.flatnonzero((block >= begin) & (block < begin + width))
@@ -114,7 +114,16 @@ def _broadcast(rng: np.random.Generator, gain: Gain, block: NDArray, n_rb: int) 
 
 
 def cell(rng: np.random.Generator, duration_s: float, n_rb: int, band: Band, load: float | None = None) -> IQ:
-    """One cell's downlink (and in TDD what is heard of its phones) at a random phase of its frame."""
+    """Downlink of one cell (in TDD with the uplink of its phones) at a random phase of its frame.
+
+    Parameters
+    ----------
+    rng : random generator.
+    duration_s : length in seconds.
+    n_rb : resource blocks.
+    band : carriers in view.
+    load : share of the capacity that is used, 0 to 1; None: drawn.
+    """
     load = draw_load(rng) if load is None else load
     tdd = TDD[int(rng.choice(7, p=[0.05, 0.25, 0.4, 0.05, 0.1, 0.1, 0.05]))] if rng.random() < 0.3 else None
     n_subframes = int(np.ceil(duration_s * 1e3)) + 12
@@ -168,7 +177,7 @@ def _sync(number: NDArray, group: int, identity: int, tdd: bool, level: float) -
 
 
 def uplink(rng: np.random.Generator, duration_s: float, n_rb: int, band: Band) -> IQ:
-    """The phones of an FDD cell: PUSCH and PUCCH bursts of one or more subframes at several levels."""
+    """Uplink of an FDD cell: PUSCH and PUCCH bursts of one or more subframes at several levels."""
     n_subframes = int(np.ceil(duration_s * 1e3)) + 42
     carriers = band.carriers
     block = np.minimum((carriers + 6 * n_rb) // 12, n_rb - 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frames of IEEE 802.11: OFDM (clauses 17, 19, 21) and DSSS (clauses 15, 16) as a receiver's band shows them."""
+"""Frames of IEEE 802.11 in a receiver's band: OFDM (clauses 17, 19, 21) and DSSS (clauses 15, 16)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORT_S, LONG_S, SYMBOL_S, GUARD_S = 8e-6, 8e-6, 4e-6, 0.8e-6
 
 
 def legacy_centres(width_mhz: int) -> NDArray[np.int64]:
-    """Middle tones of the 20 MHz parts of a channel, in tones from the channel's middle."""
+    """Centre tones of the 20 MHz parts of a channel, relative to the channel's centre."""
     return 64 * np.arange(width_mhz // 20) - 32 * (width_mhz // 20) + 32
 
 
@@ -36,17 +36,16 @@ def wide_tones(width_mhz: int) -> NDArray[np.int64]:
 
 
 class _Frame:
-    """Rows of tones with their times, in the tones that the band shows."""
+    """Rows of tones in view, with their times."""
 
     def __init__(self, rng: np.random.Generator, band: Band, width_mhz: int) -> None:
-        """Starts empty; tone numbers count from the channel's middle."""
         self.rng, self.band, self.width_mhz = rng, band, width_mhz
         self.rows: list[NDArray[np.complex64]] = []
         self.prefix_s: list[float] = []
         self.length_s: list[float] = []
 
     def add(self, tones: NDArray, values: NDArray, prefix_s: float, length_s: float) -> None:
-        """Symbols `values` [rows, tones] of unit mean power per symbol over all tones."""
+        """Add symbols `values` [rows, tones] with unit mean power per symbol over all tones."""
         seen = (tones >= self.band.low) & (tones < self.band.high)
         row = np.zeros((len(values), self.band.high - self.band.low), np.complex64)
         row[:, tones[seen] - self.band.low] = values[:, seen] / np.float32(np.sqrt(len(tones)))
@@ -55,13 +54,13 @@ class _Frame:
         self.length_s += [length_s] * len(values)
 
     def legacy(self, parts: NDArray, values: NDArray, prefix_s: float, length_s: float) -> None:
-        """Symbols of 52 tones, repeated in every 20 MHz part with a quarter turn more each."""
+        """Add symbols of 52 tones to every 20 MHz part, each rotated by a quarter turn against the previous part."""
         turned = [values * 1j ** (i % 2) for i in range(len(parts))]
         tones = np.concatenate([part + LEGACY for part in parts])
         self.add(tones, np.concatenate(turned, axis=1), prefix_s, length_s)
 
     def preamble(self, parts: NDArray) -> None:
-        """Short and long training and SIGNAL, clause 17.3.3 and 17.3.4."""
+        """Short and long training field and SIGNAL, clauses 17.3.3 and 17.3.4."""
         short = np.array([STF.get(int(k), 0) for k in LEGACY]) * (1 + 1j) * np.sqrt(13 / 6)
         long = np.array([2 * int(c) - 1 for c in LTF], np.complex64)
         self.legacy(parts, short[None].astype(np.complex64), SHORT_S - 3.2e-6, SHORT_S)
@@ -73,13 +72,13 @@ class _Frame:
         return (1 - 2 * self.rng.integers(0, 2, (count, tones))).astype(np.complex64)
 
     def samples(self) -> IQ:
-        """The frame, of mean power 1 when the band shows all of it."""
+        """The samples of the frame, with mean power 1 if all of it is in view."""
         grid = np.concatenate(self.rows) * np.float32(self.band.fft_size)
         return modulate(grid, self.band, np.array(self.prefix_s), np.array(self.length_s), 0.1e-6)
 
 
 def legacy_duration_s(n_symbols: int) -> float:
-    """Time on the air of a clause 17 frame."""
+    """Length in seconds of a clause 17 frame."""
     return SHORT_S + LONG_S + SYMBOL_S * (1 + n_symbols)
 
 
@@ -96,7 +95,7 @@ def legacy_frame(rng: np.random.Generator, band: Band, parts: NDArray, n_symbols
 
 
 def wide_duration_s(n_symbols: int, streams: int, vht: bool, short_guard: bool) -> float:
-    """Time on the air of an HT-mixed or VHT frame."""
+    """Length in seconds of an HT-mixed or VHT frame."""
     training = 4e-6 * (1 + streams)
     return (
         SHORT_S + LONG_S + 12e-6 + training + (SYMBOL_S if vht else 0) + n_symbols * (3.6e-6 if short_guard else 4e-6)
@@ -113,7 +112,19 @@ def wide_frame(
     vht: bool,
     short_guard: bool,
 ) -> IQ:
-    """HT-mixed (clause 19.3.2) or VHT (clause 21.3.2) frame of 20, 40 or 80 MHz."""
+    """HT-mixed (clause 19.3.2) or VHT (clause 21.3.2) frame.
+
+    Parameters
+    ----------
+    rng : random generator.
+    band : carriers in view.
+    width_mhz : 20, 40 or 80.
+    n_symbols : data symbols.
+    order : points of the QAM.
+    streams : spatial streams, which set the number of training symbols.
+    vht : VHT instead of HT.
+    short_guard : guard interval of 0.4 instead of 0.8 us.
+    """
     frame = _Frame(rng, band, width_mhz)
     parts = legacy_centres(width_mhz)
     frame.preamble(parts)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Optional packages and how they are installed; pyproject.toml has the same requirements in its extras."""
+
+from __future__ import annotations
+
+REQUIREMENTS = {
+    "onnxruntime": "onnxruntime>=1.17",
+    "openvino": "openvino>=2024.0,<2026",
+    "onnx": "onnx>=1.17",
+    "tensorrt_rtx": "tensorrt-rtx-cu13>=1.1",
+    "typer": "typer>=0.12",
+    "rich": "rich>=13",
+    "sigmf": "sigmf>=1.2",
+}
+"""By the name of the module to import."""
+
+
+def install_command(*modules: str) -> str:
+    """The command that installs the packages of these modules, for error messages."""
+    return "pip install " + " ".join(f"'{REQUIREMENTS[module]}'" for module in modules)
