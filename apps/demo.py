@@ -122,7 +122,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     predictions = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        time = record.pop("time")
+        time, _, _ = (record.pop(key) for key in ("time", "run", "sequence"))
         known = None if time is None else StreamTime(time["full_s"], time["frac_s"])
         predictions.append(Prediction(**record, time=known))
     return predictions

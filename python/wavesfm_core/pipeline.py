@@ -12,6 +12,7 @@ from .bundle.bundle import Bundle, bundle_inputs
 from .bundle.image_spec import ImageSpec
 from .bundle.spectrogram_spec import SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
+from .engines.shared import EngineLease, acquire
 from .engines.verify import verify_engine
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
@@ -58,11 +59,14 @@ class Pipeline:
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
         ask_every: int = DEFAULT_ASK_EVERY,
+        shared: bool = False,
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
 
         device, threads, precision, device_id, on_change: see `open_engine`; gate_db: None for no power gate, nothing to
-        a bundle of images; threshold: None for the bundle's. Raises BundleError, EngineError or ConfigurationError.
+        a bundle of images; threshold: None for the bundle's; shared: use one engine together with other pipelines of
+        this process that were opened alike, see `engines.shared`. Raises BundleError, EngineError or
+        ConfigurationError.
         """
         bundle = Bundle.open(path)
         head = make_head(bundle.spec.head, bundle.id, threshold, bundle.spec.rates_hz)
@@ -70,9 +74,15 @@ class Pipeline:
         geometry = preprocess if isinstance(preprocess, SpectrogramSpec) else None
         gate = PowerGate(gate_db, geometry, bundle.spec.head.labels, ask_every)
 
-        def opener() -> Engine:
-            engine = open_engine(bundle, device, threads, precision, device_id, on_change)
+        def opened(listener: Callable[[EngineChange], object] | None) -> Engine:
+            engine = open_engine(bundle, device, threads, precision, device_id, listener)
             return verify_engine(bundle, engine) if replay else engine
+
+        def opener() -> Engine:
+            if not shared:
+                return opened(on_change)
+            options = (bundle.path.resolve(), bundle.id, device, threads, precision, device_id, replay)
+            return acquire((*options, on_change is None), opened, on_change)
 
         return cls(bundle, opener(), head, gate, opener)
 
@@ -80,6 +90,12 @@ class Pipeline:
         """Free the engine, while no call is under way; closing twice does no harm."""
         self._closed = True
         self.engine.close()
+
+    def abandon(self) -> None:
+        """Give up an engine that does not return: `reopen` opens another one."""
+        self._closed = True
+        if isinstance(self.engine, EngineLease):
+            self.engine.abandon()
 
     def reopen(self) -> None:
         """After `close`: the engine anew, as it was opened; otherwise nothing. Raises as `open` does."""

@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 pytest.importorskip("gnuradio", reason="GNU Radio belongs to the other environment")
+
+
+@pytest.fixture(autouse=True)
+def no_engine_of_another_test() -> Iterator[None]:
+    """Blocks share engines, and a block of an earlier test may still exist."""
+    yield
+    from wavesfm_core.engines.shared import close_all
+
+    close_all()
 
 
 @pytest.fixture()

@@ -16,6 +16,7 @@ from ..bundle.covariance import Covariances
 from ..bundle.ofdm_spec import OFDMSpec
 from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..engines import Engine, EngineChange, open_engine
+from ..engines.shared import EngineLease, acquire
 from ..engines.verify import verify_engine
 from ..errors import ConfigurationError, InputError, WavesfmError
 from ..preprocess.pilot_grid import Observation, check_grid, observe_checked, residuals
@@ -86,20 +87,27 @@ class ChannelPipeline:
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
         covariances: Covariances | None = None,
+        shared: bool = False,
     ) -> ChannelPipeline:
         """Open the bundle at `path`, for its model or for another method with its numerology and covariances.
 
         device, threads, precision, device_id, on_change: see `open_engine`; replay: of its golden grids, when the model
-        is first used; covariances: for LMMSE in place of the bundle's. Raises BundleError, EngineError, InputError for
-        covariances of another size, and ConfigurationError for a bundle that is not for grids and for a method that is
-        unknown or lacks its covariances.
+        is first used; covariances: for LMMSE in place of the bundle's; shared: see `Pipeline.open`. Raises
+        BundleError, EngineError, InputError for covariances of another size, and ConfigurationError for a
+        bundle that is not for grids and for a method that is unknown or lacks its covariances.
         """
         bundle = Bundle.open(path)
         preprocess = bundle.preprocess_as(PilotGridSpec, "a channel is to be estimated")
 
+        def opened(listener: Callable[[EngineChange], object] | None) -> Engine:
+            engine = open_engine(bundle, device, threads, precision, device_id, listener)
+            return verify_engine(bundle, engine) if replay else engine
+
         def engine() -> Engine:
-            opened = open_engine(bundle, device, threads, precision, device_id, on_change)
-            return verify_engine(bundle, opened) if replay else opened
+            if not shared:
+                return opened(on_change)
+            options = (bundle.path.resolve(), bundle.id, device, threads, precision, device_id, replay)
+            return acquire((*options, on_change is None), opened, on_change)
 
         spec, own = preprocess.numerology, bundle.covariances if bundle.spec.covariances else None
         return cls(spec, method, backoff, _given(covariances, spec) or own, bundle, engine)
@@ -123,6 +131,12 @@ class ChannelPipeline:
         self._made.pop("model", None)
         if self.engine is not None:
             self.engine.close()
+
+    def abandon(self) -> None:
+        """Give up an engine that does not return: `reopen` opens another one."""
+        self._made.pop("model", None)
+        if isinstance(self.engine, EngineLease):
+            self.engine.abandon()
 
     def reopen(self) -> None:
         """After `close`, open the engine again if the method needs one. Raises as `open` does."""

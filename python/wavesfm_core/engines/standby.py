@@ -34,11 +34,6 @@ class EngineChange(NamedTuple):
     """Whether the fast engine failed, while it was opened or while it ran."""
 
 
-def engine_failures(engine: Engine | None) -> int:
-    """Failures of the GPU's engine in a StandbyEngine; 0 for any other engine and for None."""
-    return engine.failures if isinstance(engine, StandbyEngine) else 0
-
-
 class StandbyEngine:
     """An engine that runs on the CPU until a fast engine is open, and again for good when the fast engine fails.
 
