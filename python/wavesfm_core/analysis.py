@@ -83,15 +83,22 @@ def analyse(
     analysis = Analysis(name, recording.rate_hz, first.centre_hz, pipeline.bundle.id, engine)
     whole = isinstance(recording, Recording) and recording.stop_sample - recording.start_sample == recording.n_samples
     wrong_hash = check_hash(recording) if isinstance(recording, Recording) and whole else None
-    for prediction in pipeline.classify_recording(recording):
-        analysis.predictions.append(prediction)
-        if on_prediction is not None:
-            on_prediction(prediction)
+    interrupted = False
+    try:
+        for prediction in pipeline.classify_recording(recording):
+            analysis.predictions.append(prediction)
+            if on_prediction is not None:
+                on_prediction(prediction)
+    except KeyboardInterrupt:
+        if not isinstance(recording, IQStream) or not analysis.predictions:
+            raise
+        interrupted = True  # the way to end a stream that has no end
     analysis.findings = find_runs(analysis.predictions)
     accounts = pipeline.stream_accounts
     analysis.n_samples = accounts.samples_in
     hash_notes = [wrong_hash] if wrong_hash else []
     analysis.notes = [*recording.notes, *hash_notes, *prediction_notes(analysis.predictions)]
+    analysis.notes += ["interrupted: later samples were not read"] if interrupted else []
     analysis.notes += _account_notes(accounts, pipeline.stream_spec.min_samples)
     return analysis
 
