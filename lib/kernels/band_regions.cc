@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Cells that stand over the floor, and the connected regions of them.
+#include "band_detector.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace wavesfm {
+
+namespace {
+
+constexpr double margin = 1.06; // 0.25 dB, for the floor's own error
+
+struct Run {
+    std::uint32_t row, low, stop, parent;
+};
+
+std::uint32_t root(std::vector<Run>& runs, std::uint32_t i) {
+    while (runs[i].parent != i) {
+        runs[i].parent = runs[runs[i].parent].parent;
+        i = runs[i].parent;
+    }
+    return i;
+}
+
+// First position from `at` on whose byte is (or is not) zero.
+std::size_t next_set(const std::uint8_t* bytes, std::size_t at, std::size_t n) {
+    for (; at + 8 <= n; at += 8) {
+        std::uint64_t word;
+        std::memcpy(&word, bytes + at, 8);
+        if (word) {
+            break;
+        }
+    }
+    while (at < n && !bytes[at]) {
+        at++;
+    }
+    return at;
+}
+
+std::size_t next_clear(const std::uint8_t* bytes, std::size_t at, std::size_t n) {
+    while (at < n && bytes[at]) {
+        at++;
+    }
+    return at;
+}
+
+std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t n) {
+    std::vector<Run> runs;
+    std::size_t before = 0, before_stop = 0; // the runs of the row before
+    for (std::size_t t = 0; t < rows; t++) {
+        const std::size_t first = runs.size();
+        const std::uint8_t* bytes = mask + t * n;
+        std::size_t candidate = before;
+        for (std::size_t low = next_set(bytes, 0, n); low < n;) {
+            const std::size_t stop = next_clear(bytes, low, n);
+            const auto self = static_cast<std::uint32_t>(runs.size());
+            runs.push_back({static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(low),
+                            static_cast<std::uint32_t>(stop), self});
+            while (candidate < before_stop && runs[candidate].stop < low) {
+                candidate++;
+            }
+            for (std::size_t j = candidate; j < before_stop && runs[j].low <= stop; j++) {
+                const std::uint32_t a = root(runs, static_cast<std::uint32_t>(j)), b = root(runs, self);
+                runs[std::max(a, b)].parent = std::min(a, b);
+            }
+            low = next_set(bytes, stop, n);
+        }
+        before = first;
+        before_stop = runs.size();
+    }
+    return runs;
+}
+
+} // namespace
+
+void BandDetector::mark_mean(const Scale& scale, std::size_t first, std::size_t count, float* mean) {
+    const std::size_t n = settings_.fft_size;
+    const double freedom = noise_freedom(count, scale.bins);
+    const double cells = static_cast<double>(scale.bins * count) * margin;
+    const auto threshold = [&](double rate) {
+        return static_cast<float>(noise_quantile(freedom, -normal_quantile(rate)) * cells);
+    };
+    std::fill(mean - box_margin, mean, static_cast<float>(count));
+    std::fill(mean + n, mean + n + box_margin, static_cast<float>(count));
+    cells_.box(mean, scratch_.data(), scale.bins, boxed_.data(), n);
+    if (!cells_.compare(boxed_.data(), threshold(settings_.grow_rate), threshold(settings_.false_rate),
+                        codes_.data(), n)) {
+        return;
+    }
+    for (std::size_t low = next_set(codes_.data(), 0, n); low < n;) {
+        const std::size_t stop = next_clear(codes_.data(), low, n);
+        if (std::find(codes_.begin() + static_cast<std::ptrdiff_t>(low),
+                      codes_.begin() + static_cast<std::ptrdiff_t>(stop),
+                      3) != codes_.begin() + static_cast<std::ptrdiff_t>(stop)) {
+            for (std::size_t t = first; t < first + count; t++) {
+                std::memset(mask_.data() + t * n + low, 1, stop - low);
+            }
+        }
+        low = next_set(codes_.data(), stop, n);
+    }
+}
+
+void BandDetector::mark(const Scale& scale, std::size_t rows) {
+    const std::size_t n = settings_.fft_size, each = std::min(scale.rows, rows);
+    // what is taken is taken from the mask as it was before this scale
+    std::fill(taken_.begin(), taken_.begin() + static_cast<std::ptrdiff_t>(rows * n), std::uint8_t{0});
+    for (std::size_t t = 0; t < rows; t++) {
+        for (std::size_t by = t > 0 ? t - 1 : 0; by < std::min(rows, t + 2); by++) {
+            cells_.spread(mask_.data() + t * n, taken_.data() + by * n, n);
+        }
+    }
+    float* mean = padded_.data() + box_margin;
+    AlignedFloats rest(each > 1 ? n : 0);
+    for (std::size_t first = 0; first + each <= rows; first += each) {
+        cells_.untaken(row(first), taken_.data() + first * n, mean, n);
+        for (std::size_t t = first + 1; t < first + each; t++) {
+            cells_.untaken(row(t), taken_.data() + t * n, rest.data(), n);
+            cells_.add(rest.data(), mean, n);
+        }
+        mark_mean(scale, first, each, mean);
+    }
+}
+
+std::vector<BandPiece> BandDetector::pieces(std::size_t rows, const std::vector<float>& floor) {
+    const std::size_t n = settings_.fft_size;
+    std::vector<Run> runs = runs_of(mask_.data(), rows, n);
+    std::vector<BandPiece> found;
+    std::vector<std::uint32_t> piece_of(runs.size());
+    for (std::uint32_t i = 0; i < runs.size(); i++) {
+        const std::uint32_t top = root(runs, i);
+        const Run& run = runs[i];
+        if (top == i) {
+            piece_of[i] = static_cast<std::uint32_t>(found.size());
+            found.push_back({run.row, run.row + 1, run.low, run.stop, 0, {}});
+        }
+        BandPiece& piece = found[piece_of[top]];
+        piece.row_stop = run.row + 1;
+        piece.bin_low = std::min(piece.bin_low, run.low);
+        piece.bin_stop = std::max(piece.bin_stop, run.stop);
+        piece.n_cells += run.stop - run.low;
+    }
+    for (BandPiece& piece : found) {
+        const std::size_t width = piece.bin_stop - piece.bin_low;
+        AlignedFloats sum(width, 0.0f);
+        for (std::size_t t = piece.row_first; t < piece.row_stop; t++) {
+            cells_.add(row(t) + piece.bin_low, sum.data(), width);
+        }
+        const float scale = 1.0f / static_cast<float>(piece.row_stop - piece.row_first);
+        piece.spectrum.resize(width);
+        for (std::size_t i = 0; i < width; i++) {
+            piece.spectrum[i] = sum[i] * scale * floor[piece.bin_low + i];
+        }
+    }
+    return found;
+}
+
+BandBlock BandDetector::finish_block() {
+    const std::size_t n = settings_.fft_size, rows = n_rows_;
+    BandBlock block{rows_before_, floor(rows), {}, std::vector<float>(rows), {}, bad_};
+    AlignedFloats inverse(n), sum(n, 0.0f);
+    for (std::size_t i = 0; i < n; i++) {
+        inverse[i] = 1.0f / block.floor[i];
+    }
+    for (std::size_t t = 0; t < rows; t++) {
+        cells_.multiply(row(t), inverse.data(), n);
+        cells_.add(row(t), sum.data(), n);
+        block.row_power[t] = cells_.total(row(t), n);
+    }
+    block.mean.resize(n);
+    for (std::size_t i = 0; i < n; i++) {
+        block.mean[i] = sum[i] / static_cast<float>(rows) * block.floor[i];
+    }
+    std::fill(mask_.begin(), mask_.begin() + static_cast<std::ptrdiff_t>(rows * n), std::uint8_t{0});
+    for (const Scale& scale : {Scale{1, 5}, Scale{1, 32}, Scale{8, 3}, Scale{rows, 3}}) {
+        mark(scale, rows);
+    }
+    block.pieces = pieces(rows, block.floor);
+    rows_before_ += rows;
+    n_rows_ = 0;
+    bad_ = 0;
+    return block;
+}
+
+} // namespace wavesfm
