@@ -75,6 +75,7 @@ private:
     std::vector<float> floor(std::size_t rows);
     void mark(const Scale& scale, std::size_t rows);
     void mark_mean(const Scale& scale, std::size_t first, std::size_t count, float* mean);
+    void separate(std::size_t rows, const std::vector<float>& floor);
     std::vector<BandPiece> pieces(std::size_t rows, const std::vector<float>& floor);
     float* row(std::size_t t) { return powers_.data() + t * settings_.fft_size; }
 

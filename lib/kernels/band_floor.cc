@@ -46,6 +46,64 @@ std::vector<double> extreme(const std::vector<double>& x, std::size_t half, doub
     return out;
 }
 
+double mean_of(const std::vector<double>& x, std::ptrdiff_t low, std::ptrdiff_t high) {
+    double sum = 0.0;
+    for (std::ptrdiff_t i = low; i < high; i++) {
+        sum += x[static_cast<std::size_t>(i)];
+    }
+    return sum / static_cast<double>(high - low);
+}
+
+constexpr double contrast = 2.5; // 4 dB: of a wide signal over the floor beside it
+
+// The floor beside position `at`, looking outwards (-1: below it, 1: above it), if a signal ends there
+// sharply: a step between two plateaus, away from the band's ends, where receivers roll off. Else 0.
+double beside_edge(const std::vector<double>& x, std::ptrdiff_t at, std::ptrdiff_t outwards) {
+    const auto n = static_cast<std::ptrdiff_t>(x.size());
+    const auto share = [&](double part) {
+        return std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(part * static_cast<double>(n)));
+    };
+    const std::ptrdiff_t near = share(0.015), middle = near + share(0.0125), far = middle + share(0.0125);
+    if (std::min(at, n - at) < std::max(far, share(0.05))) {
+        return 0.0;
+    }
+    const auto level = [&](std::ptrdiff_t from, std::ptrdiff_t to, std::ptrdiff_t way) {
+        return way > 0 ? mean_of(x, at + from, at + to) : mean_of(x, at - to, at - from);
+    };
+    const double outer = level(middle, far, outwards), inner = level(near, middle, outwards);
+    const double first = level(near, middle, -outwards), second = level(middle, far, -outwards);
+    const bool flat = std::max(outer, inner) < 1.4 * std::min(outer, inner) &&
+                      std::max(first, second) < 1.6 * std::min(first, second);
+    return flat && first > contrast * inner ? (outer + inner) / 2.0 : 0.0;
+}
+
+// Lowers `opened` under signals that are wider than the opening but end sharply on both sides, or on one with
+// the other beyond the band.
+void lower_under_wide(const std::vector<double>& smooth, const std::vector<double>& deep,
+                      std::vector<double>& opened) {
+    const std::size_t n = smooth.size();
+    for (std::size_t low = 0; low < n;) {
+        if (!(opened[low] > contrast * deep[low])) {
+            low++;
+            continue;
+        }
+        std::size_t stop = low;
+        while (stop < n && opened[stop] > contrast * deep[stop]) {
+            stop++;
+        }
+        const double left = low == 0 ? 0.0 : beside_edge(smooth, static_cast<std::ptrdiff_t>(low), -1);
+        const double right = stop == n ? 0.0 : beside_edge(smooth, static_cast<std::ptrdiff_t>(stop), 1);
+        if ((low == 0 || left > 0.0) && (stop == n || right > 0.0) && left + right > 0.0) {
+            const double a = std::log(left > 0.0 ? left : right), b = std::log(right > 0.0 ? right : left);
+            for (std::size_t i = low; i < stop; i++) {
+                const double part = (static_cast<double>(i - low) + 0.5) / static_cast<double>(stop - low);
+                opened[i] = std::exp(a + (b - a) * part);
+            }
+        }
+        low = stop;
+    }
+}
+
 } // namespace
 
 std::vector<float> BandDetector::floor(std::size_t rows) {
@@ -72,7 +130,9 @@ std::vector<float> BandDetector::floor(std::size_t rows) {
     const double clip = (1.0 + 1.5 * std::sqrt(2.0 / freedom)) / noise_quantile(freedom, -2.5);
     std::vector<double> smooth = smoothed(low, width);
     const auto half = static_cast<std::size_t>(settings_.opening * static_cast<double>(n)) / 2;
-    const std::vector<double> opened = extreme(extreme(smooth, half, 1.0), half, -1.0);
+    const std::size_t most = n * 17 / 40; // 0.85 of the band
+    std::vector<double> opened = extreme(extreme(smooth, half, 1.0), half, -1.0);
+    lower_under_wide(smooth, extreme(extreme(smooth, most, 1.0), most, -1.0), opened);
     for (std::size_t i = 0; i < n; i++) {
         smooth[i] = std::min(smooth[i], clip * opened[i]);
     }

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+#include <utility>
 
 namespace wavesfm {
 
@@ -71,6 +71,36 @@ std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t
         before_stop = runs.size();
     }
     return runs;
+}
+
+// Where a spectrum falls between two signals: 20 dB under the stronger and 6 dB under the weaker; the deepest
+// first.
+void find_valleys(const float* x, std::size_t low, std::size_t stop, std::vector<std::size_t>& valleys) {
+    std::vector<std::pair<std::size_t, std::size_t>> spans{{low, stop}};
+    std::vector<float> after;
+    while (!spans.empty()) {
+        const auto [a, b] = spans.back();
+        spans.pop_back();
+        after.assign(b - a + 1, 0.0f);
+        for (std::size_t i = b; i-- > a;) {
+            after[i - a] = std::max(after[i - a + 1], x[i]);
+        }
+        float before = 0.0f;
+        std::size_t deepest = b;
+        for (std::size_t i = a; i < b; i++) {
+            const float strong = std::max(before, after[i - a + 1]),
+                        weak = std::min(before, after[i - a + 1]);
+            if (x[i] * 100.0f < strong && x[i] * 4.0f < weak && (deepest == b || x[i] < x[deepest])) {
+                deepest = i;
+            }
+            before = std::max(before, x[i]);
+        }
+        if (deepest < b) {
+            valleys.push_back(deepest);
+            spans.emplace_back(a, deepest);
+            spans.emplace_back(deepest + 1, b);
+        }
+    }
 }
 
 } // namespace
@@ -156,6 +186,35 @@ std::vector<BandPiece> BandDetector::pieces(std::size_t rows, const std::vector<
     return found;
 }
 
+void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
+    const std::size_t n = settings_.fft_size;
+    AlignedFloats sum(n + 2 * box_margin, 0.0f), smooth(n);
+    float* energy = sum.data() + box_margin;
+    std::vector<std::uint8_t> any(n, 0);
+    for (std::size_t t = 0; t < rows; t++) {
+        const std::uint8_t* bytes = mask_.data() + t * n;
+        const float* powers = row(t);
+        for (std::size_t i = next_set(bytes, 0, n); i < n; i = next_set(bytes, i, n)) {
+            for (; i < n && bytes[i]; i++) {
+                any[i] = 1;
+                energy[i] += std::max(powers[i] - 1.0f, 0.0f) * floor[i];
+            }
+        }
+    }
+    cells_.box(energy, scratch_.data(), 3, smooth.data(), n);
+    std::vector<std::size_t> valleys;
+    for (std::size_t low = next_set(any.data(), 0, n); low < n;) {
+        const std::size_t stop = next_clear(any.data(), low, n);
+        find_valleys(smooth.data(), low, stop, valleys);
+        low = next_set(any.data(), stop, n);
+    }
+    for (const std::size_t i : valleys) {
+        for (std::size_t t = 0; t < rows; t++) {
+            mask_[t * n + i] = 0;
+        }
+    }
+}
+
 BandBlock BandDetector::finish_block() {
     const std::size_t n = settings_.fft_size, rows = n_rows_;
     BandBlock block{rows_before_, floor(rows), {}, std::vector<float>(rows), {}, bad_};
@@ -176,6 +235,7 @@ BandBlock BandDetector::finish_block() {
     for (const Scale& scale : {Scale{1, 5}, Scale{1, 32}, Scale{8, 3}, Scale{rows, 3}}) {
         mark(scale, rows);
     }
+    separate(rows, block.floor);
     block.pieces = pieces(rows, block.floor);
     rows_before_ += rows;
     n_rows_ = 0;

@@ -99,6 +99,38 @@ def groups_of(rows: Array) -> Array:
     return rows[: count * each].reshape(count, each, -1).mean(1)
 
 
+CONTRAST = 2.5
+
+
+def beside_edge(x: Array, at: int, outwards: int) -> float:
+    """Floor beside a signal that ends sharply at bin `at` (outwards -1: the floor is below it), or 0."""
+    n = len(x)
+    near, step = max(1, int(0.015 * n)), max(1, int(0.0125 * n))
+    if min(at, n - at) < max(near + 2 * step, max(1, int(0.05 * n))):
+        return 0.0
+    ordered = x if outwards > 0 else x[::-1]
+    at = at if outwards > 0 else n - at
+    inner, outer = ordered[at + near :][:step].mean(), ordered[at + near + step :][:step].mean()
+    first, second = ordered[at - near - step :][:step].mean(), ordered[at - near - 2 * step :][:step].mean()
+    flat = max(outer, inner) < 1.4 * min(outer, inner) and max(first, second) < 1.6 * min(first, second)
+    return (outer + inner) / 2 if flat and first > CONTRAST * inner else 0.0
+
+
+def lowered_under_wide(smooth: Array, deep: Array, opened: Array) -> Array:
+    """The opened floor, but for wide spans with sharp ends, under which it goes straight (in dB) from side to side."""
+    n = len(smooth)
+    lowered = opened.copy()
+    turns = np.diff(np.pad(opened > CONTRAST * deep, 1).astype(np.int8))
+    for low, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)):
+        left = 0.0 if low == 0 else beside_edge(smooth, low, -1)
+        right = 0.0 if stop == n else beside_edge(smooth, stop, 1)
+        if (low == 0 or left) and (stop == n or right) and (left or right):
+            part = (np.arange(stop - low) + 0.5) / (stop - low)
+            a, b = np.log(left or right), np.log(right or left)
+            lowered[low:stop] = np.exp(a + (b - a) * part)
+    return lowered
+
+
 def floor_of(rows: Array, s: Settings) -> Array:
     """Noise per bin: low quantile over groups of rows, smoothed, opened over a wide window, averaged again."""
     n = s.fft_size
@@ -111,6 +143,8 @@ def floor_of(rows: Array, s: Settings) -> Array:
     smooth = box(low, width)
     window = int(s.opening * n) | 1
     opened = slide(slide(smooth, window, np.min), window, np.max)
+    most = 2 * (n * 17 // 40) + 1
+    opened = lowered_under_wide(smooth, slide(slide(smooth, most, np.min), most, np.max), opened)
     clip = (1 + 1.5 * np.sqrt(2 / freedom)) / quantile(freedom, -2.5)
     floor = box(np.minimum(smooth, clip * opened), 4 * width)
     return np.maximum(floor, 10 ** (s.floor_db / 10))
@@ -161,6 +195,29 @@ def mask_of(rows: Array, floor: Array, s: Settings) -> NDArray[np.bool_]:
 
 
 MARGIN = 1.06  # 0.25 dB for the floor's own error
+
+
+def valleys(spectrum: Array, low: int, stop: int) -> list[int]:
+    """Bins of [low, stop) that lie 20 dB under what is on one side and 6 dB under what is on the other, deepest first."""
+    x = spectrum[low:stop]
+    before = np.concatenate([[0.0], np.maximum.accumulate(x)[:-1]])
+    after = np.concatenate([np.maximum.accumulate(x[::-1])[::-1][1:], [0.0]])
+    between = (x * 100 < np.maximum(before, after)) & (x * 4 < np.minimum(before, after))
+    if not between.any():
+        return []
+    deepest = low + int(np.argmin(np.where(between, x, np.inf)))
+    return [deepest, *valleys(spectrum, low, deepest), *valleys(spectrum, deepest + 1, stop)]
+
+
+def separated(rows: Array, floor: Array, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask, cut where the block's spectrum has a valley between two signals."""
+    energy = (np.maximum(rows - floor, 0) * mask).sum(0)
+    smooth = np.convolve(energy, np.ones(3), "same")
+    turns = np.diff(np.pad(mask.any(0), 1).astype(np.int8))
+    cut = mask.copy()
+    for low, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)):
+        cut[:, valleys(smooth, low, stop)] = False
+    return cut
 
 
 def pieces_of(rows: Array, mask: NDArray[np.bool_]) -> list[Piece]:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pieces of one block after the other -> emitters: what belongs together over time and frequency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .pieces import Block, Piece
+from .track import Track
+
+SAME_IOU = 0.4  # of two spans of bins that are one emitter's
+PART_SHARE = 0.7  # of a piece within an emitter's skirts
+NEAR_ROWS = 3  # within which a part belongs to what it is beside
+LEAST_CELLS = 8  # of what is told of
+HOLD_PAUSES = 3.0  # pauses of usual length until silence is an end
+
+
+class Tracker:
+    """Emitters of one stream, in rows and bins.
+
+    Attributes
+    ----------
+    tracks : list of Track
+        All that are known: on the air, or remembered.
+    """
+
+    def __init__(self, hold_rows: int, memory_rows: int, most: int) -> None:
+        """hold_rows: silence that is an end; memory_rows: until an emitter is forgotten; most: emitters kept."""
+        self.tracks: list[Track] = []
+        self._hold = hold_rows
+        self._memory = memory_rows
+        self._most = most
+        self._next = 1
+
+    def take(self, block: Block) -> None:
+        """The pieces of the next block."""
+        touched: set[Track] = set()
+        for piece in block.pieces:
+            track = self._home(piece)
+            if track is None:
+                track = Track.of(self._number(), piece)
+                self.tracks.append(track)
+            else:
+                if track.ended:
+                    self._begin_again(track, piece)
+                track.add(piece)
+            touched.add(track)
+        for track in touched:
+            track.settle()
+        self._merge(touched)
+
+    def expired(self, row: int) -> list[Track]:
+        """Those whose silence up to this row is an end, marked as ended; what is long gone is forgotten."""
+        ends = [track for track in self.tracks if not track.ended and row - track.last_row > self.hold(track)]
+        for track in ends:
+            track.ended = True
+        self.tracks = [track for track in self.tracks if not track.ended or row - track.last_row <= self._memory]
+        if len(self.tracks) > self._most:
+            self.tracks.sort(key=lambda track: (not track.told, track.ended, -track.cells))
+            del self.tracks[self._most :]
+        return ends
+
+    def hold(self, track: Track) -> float:
+        """Rows of silence after which this one has ended."""
+        pauses = sorted(track.pauses)
+        usual = pauses[len(pauses) // 2] if len(pauses) >= 2 else 0
+        return min(max(self._hold, HOLD_PAUSES * usual), max(self._hold, self._memory / 2))
+
+    def _number(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def _begin_again(self, track: Track, piece: Piece) -> None:
+        track.ended = track.told = False
+        track.first_row = piece.start
+        track.bursts.clear()
+        track.n_bursts = track.rows_on = 0
+        track.total.energy[:] = 0
+
+    def _home(self, piece: Piece) -> Track | None:
+        best: tuple[float, Track] | None = None
+        for track in self.tracks:
+            score = _fit(piece, track)
+            if score > 0 and (best is None or score > best[0]):
+                best = score, track
+        return None if best is None else best[1]
+
+    def _merge(self, touched: Iterable[Track]) -> None:
+        """What has grown over another that is on the air with it takes it in."""
+        for track in sorted(touched, key=lambda t: t.total.energy.sum(), reverse=True):
+            if track not in self.tracks:
+                continue
+            for other in [o for o in self.tracks if o is not track and _covers(track, o)]:
+                track.absorb(other)
+                self.tracks.remove(other)
+                track.settle()
+
+
+def overlap(low_a: float, high_a: float, low_b: float, high_b: float) -> float:
+    """Of two spans."""
+    return max(0.0, min(high_a, high_b) - max(low_a, low_b))
+
+
+def _fit(piece: Piece, track: Track) -> float:
+    """How well a piece fits an emitter; 0 for not at all."""
+    shared = overlap(piece.low, piece.high, track.low, track.high)
+    iou = shared / (piece.width + track.width - shared)
+    if iou >= SAME_IOU:
+        return 1.0 + iou
+    if track.ended or not track.active(piece.start, piece.stop, NEAR_ROWS):
+        return 0.0
+    inside = overlap(piece.low, piece.high, track.raw_low, track.raw_high) / piece.width
+    return inside if inside >= PART_SHARE else 0.0
+
+
+def _covers(track: Track, other: Track) -> bool:
+    """Whether another is within this one's skirts and never on the air without it, but for its edges."""
+    if other.ended or other.told:
+        return False
+    inside = overlap(other.low, other.high, track.raw_low, track.raw_high) / other.width
+    if inside < PART_SHARE:
+        return False
+    return all(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts)
