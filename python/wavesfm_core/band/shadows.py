@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is not an emitter of its own: side lobes and skirts of a stronger one, clicks, and what is too weak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .track import Track
+
+FAINT = 0.005  # of a stronger neighbour's energy: its skirts, whenever they show
+BESIDE = 0.05  # and its side lobes, which come and go with it
+SHARED = 0.8  # of the rows on which a side lobe is seen with its emitter
+LEAST_CELLS = 8
+LEAST_SNR = 10**0.2  # 2 dB within the edges
+CLICK_ROWS = 2  # on the air once and for no longer, over most of the band: a step of the receiver's gain
+CLICK_SHARE = 0.5
+
+
+def energy(track: Track) -> float:
+    """Over the floor, of all bins and rows."""
+    return float(track.total.energy.sum())
+
+
+def is_faint(track: Track) -> bool:
+    """Whether it is too small or too weak to be told of."""
+    return track.cells < LEAST_CELLS or track.levels()[0] < LEAST_SNR
+
+
+def is_click(track: Track, fft_size: int) -> bool:
+    """Whether it is one short splash over the band."""
+    wide = track.width >= CLICK_SHARE * fft_size
+    return wide and track.n_bursts == 1 and track.rows_on <= CLICK_ROWS
+
+
+def is_shadow(track: Track, tracks: Sequence[Track]) -> bool:
+    """Whether a stronger one beside it accounts for it."""
+    own = energy(track)
+    return any(other is not track and _shades(other, track, own) for other in tracks)
+
+
+def _shades(strong: Track, weak: Track, own: float) -> bool:
+    total = energy(strong)
+    if own >= BESIDE * total:
+        return False
+    reach = strong.raw_high - strong.raw_low
+    if weak.low < strong.raw_low - reach or weak.high > strong.raw_high + reach:
+        return False
+    if own < FAINT * total and strong.first_row <= weak.last_row and weak.first_row <= strong.last_row:
+        return True
+    return strong.n_bursts > 1 and _shared(weak, strong) >= SHARED
+
+
+def _shared(weak: Track, strong: Track) -> float:
+    """Share of the weak one's bursts during which the strong one is on the air."""
+    starts = np.array([burst[0] for burst in strong.bursts]) - 1
+    stops = np.array([burst[1] for burst in strong.bursts]) + 1
+    on = sum(stop - start for start, stop in weak.bursts)
+    shared = sum(int(np.maximum(np.minimum(stops, b) - np.maximum(starts, a), 0).sum()) for a, b in weak.bursts)
+    return shared / max(on, 1)
