@@ -3,6 +3,7 @@
 #include "band_detector.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -11,6 +12,14 @@ namespace wavesfm {
 namespace {
 
 constexpr double margin = 1.06; // 0.25 dB, for the floor's own error
+
+// How deep a valley in the mean of so many rows must be: 10 dB, and what chance may do (three sigma of either
+// side).
+float valley_depth(float rows) {
+    const double sigma =
+        std::sqrt(2.0 / noise_freedom(std::max<std::size_t>(1, static_cast<std::size_t>(rows)), 3));
+    return static_cast<float>(10.0 * (1.0 + 3.0 * sigma) / std::max(0.1, 1.0 - 3.0 * sigma));
+}
 
 struct Run {
     std::uint32_t row, low, stop, parent;
@@ -73,27 +82,31 @@ std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t
     return runs;
 }
 
-// Where a spectrum falls between two signals: 20 dB under the stronger and 6 dB under the weaker; the deepest
-// first.
-void find_valleys(const float* x, std::size_t low, std::size_t stop, std::vector<std::size_t>& valleys) {
+// Where a spectrum falls between two signals: 20 dB under the stronger and 10 dB under the weaker, and more
+// where few rows hold the weaker one's energy, so that its spectrum is rough; the deepest first. x: energy of
+// each bin; rows: as many equal rows as would hold it.
+void find_valleys(const float* x, const float* rows, std::size_t low, std::size_t stop,
+                  std::vector<std::size_t>& valleys) {
     std::vector<std::pair<std::size_t, std::size_t>> spans{{low, stop}};
-    std::vector<float> after;
+    std::vector<std::size_t> after; // where the highest after each bin lies
     while (!spans.empty()) {
         const auto [a, b] = spans.back();
         spans.pop_back();
-        after.assign(b - a + 1, 0.0f);
-        for (std::size_t i = b; i-- > a;) {
-            after[i - a] = std::max(after[i - a + 1], x[i]);
+        after.assign(b - a, b - 1);
+        for (std::size_t i = b - 1; i-- > a;) {
+            const std::size_t next = after[i + 1 - a];
+            after[i - a] = x[i + 1] >= x[next] ? i + 1 : next;
         }
-        float before = 0.0f;
-        std::size_t deepest = b;
-        for (std::size_t i = a; i < b; i++) {
-            const float strong = std::max(before, after[i - a + 1]),
-                        weak = std::min(before, after[i - a + 1]);
-            if (x[i] * 100.0f < strong && x[i] * 4.0f < weak && (deepest == b || x[i] < x[deepest])) {
+        std::size_t before = a, deepest = b;
+        for (std::size_t i = a + 1; i + 1 < b; i++) {
+            before = x[i - 1] > x[before] ? i - 1 : before;
+            const std::size_t next = after[i - a];
+            const std::size_t weak = x[before] < x[next] ? before : next,
+                              strong = weak == next ? before : next;
+            if (x[i] * 100.0f < x[strong] && x[i] * valley_depth(rows[weak]) < x[weak] &&
+                (deepest == b || x[i] < x[deepest])) {
                 deepest = i;
             }
-            before = std::max(before, x[i]);
         }
         if (deepest < b) {
             valleys.push_back(deepest);
@@ -188,7 +201,7 @@ std::vector<BandPiece> BandDetector::pieces(std::size_t rows, const std::vector<
 
 void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
     const std::size_t n = settings_.fft_size;
-    AlignedFloats sum(n + 2 * box_margin, 0.0f), smooth(n);
+    AlignedFloats sum(n + 2 * box_margin, 0.0f), smooth(n), squares(n, 0.0f);
     float* energy = sum.data() + box_margin;
     std::vector<std::uint8_t> any(n, 0);
     for (std::size_t t = 0; t < rows; t++) {
@@ -197,15 +210,20 @@ void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
         for (std::size_t i = next_set(bytes, 0, n); i < n; i = next_set(bytes, i, n)) {
             for (; i < n && bytes[i]; i++) {
                 any[i] = 1;
-                energy[i] += std::max(powers[i] - 1.0f, 0.0f) * floor[i];
+                const float excess = std::max(powers[i] - 1.0f, 0.0f) * floor[i];
+                energy[i] += excess;
+                squares[i] += excess * excess;
             }
         }
     }
     cells_.box(energy, scratch_.data(), 3, smooth.data(), n);
+    for (std::size_t i = 0; i < n; i++) {
+        squares[i] = squares[i] > 0.0f ? energy[i] * energy[i] / squares[i] : 1.0f;
+    }
     std::vector<std::size_t> valleys;
     for (std::size_t low = next_set(any.data(), 0, n); low < n;) {
         const std::size_t stop = next_clear(any.data(), low, n);
-        find_valleys(smooth.data(), low, stop, valleys);
+        find_valleys(smooth.data(), squares.data(), low, stop, valleys);
         low = next_set(any.data(), stop, n);
     }
     for (const std::size_t i : valleys) {

@@ -197,26 +197,37 @@ def mask_of(rows: Array, floor: Array, s: Settings) -> NDArray[np.bool_]:
 MARGIN = 1.06  # 0.25 dB for the floor's own error
 
 
-def valleys(spectrum: Array, low: int, stop: int) -> list[int]:
-    """Bins of [low, stop) that lie 20 dB under what is on one side and 6 dB under what is on the other, deepest first."""
-    x = spectrum[low:stop]
-    before = np.concatenate([[0.0], np.maximum.accumulate(x)[:-1]])
-    after = np.concatenate([np.maximum.accumulate(x[::-1])[::-1][1:], [0.0]])
-    between = (x * 100 < np.maximum(before, after)) & (x * 4 < np.minimum(before, after))
-    if not between.any():
+def valley_depth(rows: float) -> float:
+    """How deep a valley in the mean of so many rows must be: 10 dB, and what chance may do."""
+    sigma = np.sqrt(2 / degrees(max(1, int(rows)), 3))
+    return 10 * (1 + 3 * sigma) / max(0.1, 1 - 3 * sigma)
+
+
+def valleys(spectrum: Array, rows: Array, low: int, stop: int) -> list[int]:
+    """Bins of [low, stop) that lie 20 dB under the highest on one side and valley_depth under that on the other."""
+    found = []
+    for i in range(low + 1, stop - 1):
+        before = low + int(np.argmax(spectrum[low:i]))
+        after = stop - 1 - int(np.argmax(spectrum[i + 1 : stop][::-1]))
+        weak, strong = sorted((before, after), key=lambda k: spectrum[k])
+        if spectrum[i] * 100 < spectrum[strong] and spectrum[i] * valley_depth(rows[weak]) < spectrum[weak]:
+            found.append(i)
+    if not found:
         return []
-    deepest = low + int(np.argmin(np.where(between, x, np.inf)))
-    return [deepest, *valleys(spectrum, low, deepest), *valleys(spectrum, deepest + 1, stop)]
+    deepest = min(found, key=lambda i: spectrum[i])
+    return [deepest, *valleys(spectrum, rows, low, deepest), *valleys(spectrum, rows, deepest + 1, stop)]
 
 
 def separated(rows: Array, floor: Array, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask, cut where the block's spectrum has a valley between two signals."""
-    energy = (np.maximum(rows - floor, 0) * mask).sum(0)
+    excess = np.maximum(rows - floor, 0) * mask
+    energy, squares = excess.sum(0), (excess**2).sum(0)
+    equal_rows = np.where(squares > 0, energy**2 / np.maximum(squares, 1e-300), 1.0)
     smooth = np.convolve(energy, np.ones(3), "same")
     turns = np.diff(np.pad(mask.any(0), 1).astype(np.int8))
     cut = mask.copy()
     for low, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)):
-        cut[:, valleys(smooth, low, stop)] = False
+        cut[:, valleys(smooth, equal_rows, low, stop)] = False
     return cut
 
 

@@ -143,7 +143,7 @@ class BandAnalyser:
         for track in self._told():
             if not track.ended:
                 track.ended = True
-                findings.events.append(self._event("ended", track.last_row, track))
+                self._end(track, findings)
         return findings
 
     def named(self, look: Look, probabilities: NDArray[np.floating]) -> None:
@@ -173,7 +173,7 @@ class BandAnalyser:
         self._look(self.budget.spend(due), block.stop, findings)
         for track in ends:
             if track.told:
-                findings.events.append(self._event("ended", track.last_row, track))
+                self._end(track, findings)
 
     def _tell(self, block: Block, findings: Findings) -> None:
         tracks = self._tracker.tracks
@@ -191,6 +191,11 @@ class BandAnalyser:
             changes = () if track.ended else self._changes(track)
             if changes:
                 findings.events.append(self._event("changed", block.stop, track, changes))
+
+    def _end(self, track: Track, findings: Findings) -> None:
+        if track.kind == "signal" and (is_faint(track) or is_shadow(track, self._tracker.tracks)):
+            track.kind = "shadow"
+        findings.events.append(self._event("ended", track.last_row, track))
 
     def _changes(self, track: Track) -> tuple[str, ...]:
         label, power_db = self._label(track)[0], self._levels(track)[1]

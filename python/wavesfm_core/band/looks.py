@@ -101,7 +101,7 @@ class Looker:
         if end - start < least:  # the stream is too short: see more of the band
             rate = min(self._rate, rate * least / max(1, end - start))
         low, high = self.edges(track)
-        if track.refined is None and not self.is_whole(track):
+        if not self.is_whole(track):
             raw = self.hertz(track.raw_high) - self.hertz(track.raw_low)
             rate = min(self._rate, max(rate, SKIRT_VIEW * raw))
             low, high = self.hertz(track.raw_low), self.hertz(track.raw_high)
@@ -126,12 +126,10 @@ class Looker:
         """The view as it is to be named: around the refined edges."""
         if self.is_whole(track) or view.samples.size == 0:
             return view
-        if track.refined is None:
-            edges = self._refined(track, view)
-            if edges is not None:
-                track.refined = edges.low_hz, edges.high_hz
-                if edges.is_line and track.n_bursts == 1:
-                    track.kind = "line"
+        edges = self._refined(track, view)
+        if edges is not None:
+            track.refined = edges.low_hz, edges.high_hz
+            track.kind = "line" if edges.is_line and track.n_bursts == 1 else "signal"
         low, high = self.edges(track)
         rate = max(self.view_rate(track), view.rate_hz * self._spec.min_samples * 1.02 / view.samples.size)
         if rate > 0.8 * view.rate_hz:

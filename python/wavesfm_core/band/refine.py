@@ -17,7 +17,7 @@ FRAMES = 4096  # at most, spread over the view
 ON_AIR = 0.2  # of the power of the strongest tenth of the frames
 LINE_SHARE = 0.97  # of the power in the five bins around the strongest
 LINE_VARIATION = 0.3  # standard deviation of a line's power over its mean
-OUTSIDE = 0.005  # of the power, on either side of the edges
+OUTSIDE = 0.02  # of the power, on either side of the edges
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ FAINT = 0.005  # of a stronger neighbour's energy: its skirts, whenever they sho
 BESIDE = 0.05  # and its side lobes, which come and go with it
 SHARED = 0.8  # of the rows on which a side lobe is seen with its emitter
 LEAST_CELLS = 8
-LEAST_SNR = 10**0.2  # 2 dB within the edges
+LEAST_SNR = 10**0.3  # 3 dB within the edges
+FEW_CELLS = 40  # of which more is asked
+FEW_SNR = 10**0.6
 CLICK_ROWS = 2  # on the air once and for no longer, over most of the band: a step of the receiver's gain
 CLICK_SHARE = 0.5
 
@@ -25,7 +27,8 @@ def energy(track: Track) -> float:
 
 def is_faint(track: Track) -> bool:
     """Whether it is too small or too weak to be told of."""
-    return track.cells < LEAST_CELLS or track.levels()[0] < LEAST_SNR
+    snr = track.levels()[0]
+    return track.cells < LEAST_CELLS or snr < LEAST_SNR or (track.cells < FEW_CELLS and snr < FEW_SNR)
 
 
 def is_click(track: Track, fft_size: int) -> bool:

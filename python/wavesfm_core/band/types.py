@@ -10,7 +10,7 @@ from typing import Any
 from ..types import StreamTime
 
 SCHEMA = 1  # of the dictionaries, raised when a field changes its meaning or goes
-KINDS = ("signal", "line", "whole")
+KINDS = ("signal", "line", "whole", "shadow")
 HAPPENINGS = ("appeared", "changed", "ended")
 
 
@@ -23,7 +23,7 @@ class Emitter:
     number : int
         Of this emitter in this stream, from 1 on; never used twice.
     kind : str
-        "signal"; "line" for a constant carrier without sidebands (a spur, the receiver's DC), which is not named;
+        "signal"; "shadow" for what turned out to be skirts or side lobes of a stronger one, or too weak; "line" for a constant carrier without sidebands (a spur, the receiver's DC), which is not named;
         "whole" for what fills the band and shows only in what the model says.
     label : str
         Best label; "" while nobody has looked.
