@@ -11,6 +11,7 @@ namespace wavesfm {
 
 namespace {
 
+constexpr std::size_t near_rows = 3, near_bins = 2; // that a region may pause for
 constexpr double margin = 1.06; // 0.25 dB, for the floor's own error
 
 // How deep a valley in the mean of so many rows must be: 10 dB, and what chance may do (three sigma of either
@@ -55,29 +56,39 @@ std::size_t next_clear(const std::uint8_t* bytes, std::size_t at, std::size_t n)
     return at;
 }
 
+// The runs of all rows, joined with those up to near_rows before and near_bins beside them.
 std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t n) {
     std::vector<Run> runs;
-    std::size_t before = 0, before_stop = 0; // the runs of the row before
+    std::size_t starts[near_rows + 1] = {}; // of the runs of the rows before, the nearest first; then their end
     for (std::size_t t = 0; t < rows; t++) {
         const std::size_t first = runs.size();
         const std::uint8_t* bytes = mask + t * n;
-        std::size_t candidate = before;
+        std::size_t candidates[near_rows];
+        std::copy(starts, starts + near_rows, candidates);
         for (std::size_t low = next_set(bytes, 0, n); low < n;) {
             const std::size_t stop = next_clear(bytes, low, n);
             const auto self = static_cast<std::uint32_t>(runs.size());
             runs.push_back({static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(low),
                             static_cast<std::uint32_t>(stop), self});
-            while (candidate < before_stop && runs[candidate].stop < low) {
-                candidate++;
+            for (std::size_t back = 0; back < near_rows; back++) {
+                const std::size_t end = back == 0 ? first : starts[back - 1];
+                std::size_t& j = candidates[back];
+                while (j < end && runs[j].stop + near_bins < low) {
+                    j++;
+                }
+                for (std::size_t k = j; k < end && runs[k].low <= stop + near_bins; k++) {
+                    const std::uint32_t x = root(runs, static_cast<std::uint32_t>(k)), y = root(runs, self);
+                    runs[std::max(x, y)].parent = std::min(x, y);
+                }
             }
-            for (std::size_t j = candidate; j < before_stop && runs[j].low <= stop; j++) {
-                const std::uint32_t a = root(runs, static_cast<std::uint32_t>(j)), b = root(runs, self);
-                runs[std::max(a, b)].parent = std::min(a, b);
+            if (self > first && runs[self - 1].stop + near_bins >= low) {
+                const std::uint32_t x = root(runs, self - 1), y = root(runs, self);
+                runs[std::max(x, y)].parent = std::min(x, y);
             }
             low = next_set(bytes, stop, n);
         }
-        before = first;
-        before_stop = runs.size();
+        std::copy_backward(starts, starts + near_rows, starts + near_rows + 1);
+        starts[0] = first;
     }
     return runs;
 }
@@ -179,7 +190,7 @@ std::vector<BandPiece> BandDetector::pieces(std::size_t rows, const std::vector<
             found.push_back({run.row, run.row + 1, run.low, run.stop, 0, {}});
         }
         BandPiece& piece = found[piece_of[top]];
-        piece.row_stop = run.row + 1;
+        piece.row_stop = std::max(piece.row_stop, run.row + 1);
         piece.bin_low = std::min(piece.bin_low, run.low);
         piece.bin_stop = std::max(piece.bin_stop, run.stop);
         piece.n_cells += run.stop - run.low;
@@ -228,7 +239,7 @@ void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
     }
     for (const std::size_t i : valleys) {
         for (std::size_t t = 0; t < rows; t++) {
-            mask_[t * n + i] = 0;
+            std::memset(mask_.data() + t * n + i - 1, 0, 3); // more than near_bins; a valley is never at a span's end
         }
     }
 }

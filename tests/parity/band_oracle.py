@@ -227,20 +227,41 @@ def separated(rows: Array, floor: Array, mask: NDArray[np.bool_]) -> NDArray[np.
     turns = np.diff(np.pad(mask.any(0), 1).astype(np.int8))
     cut = mask.copy()
     for low, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)):
-        cut[:, valleys(smooth, equal_rows, low, stop)] = False
+        for i in valleys(smooth, equal_rows, low, stop):
+            cut[:, i - 1 : i + 2] = False
     return cut
 
 
 def pieces_of(rows: Array, mask: NDArray[np.bool_]) -> list[Piece]:
-    """Connected regions (8 neighbours) of the mask."""
+    """Regions of cells that are within 3 rows and 2 bins of another (in a row: with up to 2 bins between)."""
     from scipy import ndimage
 
-    label, count = ndimage.label(mask, np.ones((3, 3)))
+    label, _ = _linked(mask)
     found = []
     for i, (t, f) in enumerate(ndimage.find_objects(label), 1):
         cells = label[t, f] == i
-        active = cells.any(1)
         on = np.zeros(len(rows), bool)
-        on[t] = active
-        found.append(Piece(t.start, t.stop, f.start, f.stop, int(cells.sum()), on, rows[t, f][active].mean(0)))
+        on[t] = cells.any(1)
+        found.append(Piece(t.start, t.stop, f.start, f.stop, int(cells.sum()), on, rows[t, f].mean(0)))
     return found
+
+
+def _linked(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    number = np.where(mask, np.cumsum(mask.ravel()).reshape(mask.shape), 0)
+    count = int(mask.sum())
+    one, other = [], []
+    for down in range(4):
+        for across in range(-3, 4):
+            a = number[: len(mask) - down, max(0, -across) : mask.shape[1] - max(0, across)]
+            b = number[down:, max(0, across) : mask.shape[1] - max(0, -across)]
+            both = (a > 0) & (b > 0)
+            one.append(a[both] - 1)
+            other.append(b[both] - 1)
+    pairs = np.concatenate(one), np.concatenate(other)
+    total, of = connected_components(coo_array((np.ones(len(pairs[0])), pairs), shape=(count, count)), directed=False)
+    label = np.zeros(mask.shape, np.int64)
+    label[mask] = of + 1
+    return label, total

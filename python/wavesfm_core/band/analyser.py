@@ -165,7 +165,10 @@ class BandAnalyser:
     def _take(self, block: Block, findings: Findings) -> None:
         self.n_nonfinite += block.n_nonfinite
         self.budget.earn((block.stop - block.start) * self._fft / self._rate)
-        self._tracker.take(block)
+        for gone in self._tracker.take(block):
+            if gone.told:
+                gone.kind = "shadow"
+                findings.events.append(self._event("ended", gone.last_row, gone))
         ends = self._tracker.expired(block.stop)
         self._tell(block, findings)
         due = [track for track in self._told() if self._is_due(track, block.stop) and (track in ends or not track.ended)]

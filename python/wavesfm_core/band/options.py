@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from .._kernels import BandDetector
 from ..errors import ConfigurationError
 
-BIN_HZ = 5e3  # at most, so that a channel of 12.5 kHz is a few bins
+BIN_HZ = 2.5e3  # at most, so that a channel of 12.5 kHz is a few bins and parts from the next
 FFT_SIZES = (128, 65536)
 
 
@@ -21,7 +21,7 @@ class BandOptions:
     ----------
     fft_size : int
         Samples of one row and bins across the band, a power of two from 128 to 65536; 0 for the smallest whose bins
-        are 5 kHz or narrower.
+        are 2.5 kHz or narrower.
     block_rows : int
         Rows that are judged together, 8 to 4096; the delay of what is live.
     false_rate : float

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from .extent import Spectrum, extent
 
+NEAR_ROWS = 1  # within which two pieces begin or end together
+GAP_BINS = 8  # between them, at most, or
+GAP_WIDTHS = 2.0  # as many of the wider one's width
+UNEQUAL = 100.0  # times the energy of one that the other may have
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -88,9 +93,10 @@ class Block:
 def block_of(made: tuple[Any, ...]) -> Block:
     """What `_kernels.BandDetector` returns, as a Block."""
     first_row, floor, mean, row_power, pieces, n_nonfinite = made
-    found = [_piece(first_row, floor, *piece) for piece in pieces]
+    stop = first_row + row_power.size
+    found = _rejoined([_piece(first_row, floor, *piece) for piece in pieces], first_row, stop)
     found.sort(key=lambda piece: piece.total, reverse=True)
-    return Block(first_row, first_row + row_power.size, floor, mean, row_power, found, n_nonfinite)
+    return Block(first_row, stop, floor, mean, row_power, found, n_nonfinite)
 
 
 def _piece(
@@ -102,3 +108,40 @@ def _piece(
     core_low, core_high = extent(excess, under, rows)
     energy = excess.astype(np.float64) * rows
     return Piece(first_row + start, first_row + stop, low, high, low + core_low, low + core_high, energy, under, cells)
+
+
+def _rejoined(pieces: list[Piece], start: int, stop: int) -> list[Piece]:
+    """Pieces side by side that begin or end together, and not with the block, are one: tones of a burst, its lobes."""
+    joined: list[Piece] = []
+    for piece in sorted(pieces, key=lambda piece: piece.raw_low):
+        for i, other in enumerate(joined):
+            if _belong(piece, other, start, stop):
+                joined[i] = _union(other, piece)
+                break
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _belong(a: Piece, b: Piece, start: int, stop: int) -> bool:
+    gap = max(a.raw_low, b.raw_low) - min(a.raw_high, b.raw_high)
+    if gap < 0 or gap > max(GAP_BINS, GAP_WIDTHS * max(a.width, b.width)):
+        return False
+    if not 1 / UNEQUAL < a.total / max(b.total, 1e-300) < UNEQUAL:
+        return False
+    starts, stops = abs(a.start - b.start) <= NEAR_ROWS, abs(a.stop - b.stop) <= NEAR_ROWS
+    own = min(a.start, b.start) > start or max(a.stop, b.stop) < stop
+    return starts and stops and own
+
+
+def _union(a: Piece, b: Piece) -> Piece:
+    low, high = min(a.raw_low, b.raw_low), max(a.raw_high, b.raw_high)
+    energy = np.zeros(high - low)
+    floor = np.interp(np.arange(low, high), [a.raw_low, b.raw_low], [a.floor[0], b.floor[0]]).astype(np.float32)
+    for piece in (a, b):
+        at = slice(piece.raw_low - low, piece.raw_high - low)
+        energy[at] += piece.energy
+        floor[at] = piece.floor
+    first, last = min(a.start, b.start), max(a.stop, b.stop)
+    core = extent((energy / (last - first)).astype(np.float32), floor, last - first)
+    return Piece(first, last, low, high, low + core[0], low + core[1], energy, floor, a.cells + b.cells)

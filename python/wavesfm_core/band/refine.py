@@ -15,8 +15,9 @@ from .views import Zoomed
 BINS = 256
 FRAMES = 4096  # at most, spread over the view
 ON_AIR = 0.2  # of the power of the strongest tenth of the frames
-LINE_SHARE = 0.97  # of the power in the five bins around the strongest
+LINE_REST = 0.003  # of a line's power that may lie beside it
 LINE_VARIATION = 0.3  # standard deviation of a line's power over its mean
+NARROW_HZ = 60e3  # up to which a carrier is not taken for all of a signal
 OUTSIDE = 0.02  # of the power, on either side of the edges
 
 
@@ -59,7 +60,7 @@ def refine(view: Zoomed, low_hz: float, high_hz: float, noise: float) -> Edges |
         return None
     low, high = _hull(excess, least)
     span = _around_peak(excess, least, low, high)
-    a, b = _occupied(excess, *span)
+    a, b = _occupied(_without_line(excess) if high_hz - low_hz < NARROW_HZ else excess, *span)
     low, high = min(low, a), max(high, b)
     return Edges((first + low - offset - 0.5) * step, (first + high - offset - 0.5) * step, _is_line(power, noise))
 
@@ -97,11 +98,27 @@ def _occupied(excess: NDArray[np.float32], low: int, high: int) -> tuple[int, in
     return low + int(np.searchsorted(share, OUTSIDE)), low + int(np.searchsorted(share, 1 - OUTSIDE)) + 1
 
 
-def _is_line(power: NDArray[np.float32], noise: float) -> bool:
-    excess = np.maximum(power.mean(0) - noise, 0)
+def _without_line(excess: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The five bins around the strongest brought down to the rest: the sidebands of a carrier then count."""
     top = int(np.argmax(excess))
     near = slice(max(0, top - 2), top + 3)
-    if len(power) < 8 or excess[near].sum() < LINE_SHARE * excess.sum():
+    rest = np.delete(excess, near)
+    clipped = excess.copy()
+    clipped[near] = np.minimum(clipped[near], rest.max(initial=0.0) if rest.any() else np.inf)
+    return clipped
+
+
+def _is_line(power: NDArray[np.float32], noise: float) -> bool:
+    """Whether one bin and its neighbours hold all that is more than noise, and hold it evenly over time."""
+    mean = power.mean(0)
+    top = int(np.argmax(mean))
+    near = slice(max(0, top - 3), top + 4)
+    rest = np.delete(mean, near)
+    if len(power) < 8 or rest.size < 8:
         return False
+    level = min(noise, float(np.median(rest)))
+    spread = 4 * level * np.sqrt(rest.size / len(power))
     line = power[:, near].sum(1)
+    if float(rest.sum()) - rest.size * level > max(LINE_REST * float(line.mean()), spread):
+        return False
     return bool(line.std() < LINE_VARIATION * line.mean())

@@ -9,8 +9,9 @@ import numpy as np
 
 from .track import Track
 
-FAINT = 0.005  # of a stronger neighbour's energy: its skirts, whenever they show
-BESIDE = 0.05  # and its side lobes, which come and go with it
+FAINT = 0.005, 0.01  # of a stronger neighbour's energy and density: its skirts, whenever they show
+BESIDE = 0.05, 0.1  # and its side lobes, which come and go with it
+REACH = 3.0  # of side lobes, in widths of their emitter
 SHARED = 0.8  # of the rows on which a side lobe is seen with its emitter
 LEAST_CELLS = 8
 LEAST_SNR = 10**0.3  # 3 dB within the edges
@@ -18,11 +19,6 @@ FEW_CELLS = 40  # of which more is asked
 FEW_SNR = 10**0.6
 CLICK_ROWS = 2  # on the air once and for no longer, over most of the band: a step of the receiver's gain
 CLICK_SHARE = 0.5
-
-
-def energy(track: Track) -> float:
-    """Over the floor, of all bins and rows."""
-    return float(track.total.energy.sum())
 
 
 def is_faint(track: Track) -> bool:
@@ -39,20 +35,20 @@ def is_click(track: Track, fft_size: int) -> bool:
 
 def is_shadow(track: Track, tracks: Sequence[Track]) -> bool:
     """Whether a stronger one beside it accounts for it."""
-    own = energy(track)
-    return any(other is not track and _shades(other, track, own) for other in tracks)
+    energy, density = track.energy, track.density
+    return any(other is not track and _shades(other, track, energy, density) for other in tracks)
 
 
-def _shades(strong: Track, weak: Track, own: float) -> bool:
-    total = energy(strong)
-    if own >= BESIDE * total:
+def _shades(strong: Track, weak: Track, energy: float, density: float) -> bool:
+    share, depth = energy / strong.energy, density / strong.density
+    if share >= BESIDE[0] or depth >= BESIDE[1]:
         return False
-    reach = strong.raw_high - strong.raw_low
-    if weak.low < strong.raw_low - reach or weak.high > strong.raw_high + reach:
-        return False
-    if own < FAINT * total and strong.first_row <= weak.last_row and weak.first_row <= strong.last_row:
+    width = strong.raw_high - strong.raw_low
+    away = max(weak.low - strong.raw_high, strong.raw_low - weak.high)
+    together = strong.first_row <= weak.last_row and weak.first_row <= strong.last_row
+    if share < FAINT[0] and depth < FAINT[1] and away < width and together:
         return True
-    return strong.n_bursts > 1 and _shared(weak, strong) >= SHARED
+    return strong.n_bursts > 1 and away < REACH * width and _shared(weak, strong) >= SHARED
 
 
 def _shared(weak: Track, strong: Track) -> float:

@@ -15,7 +15,7 @@ from .pieces import Piece
 
 BURSTS_KEPT = 256
 PAUSES_KEPT = 16
-JOIN_ROWS = 2  # pieces no further apart are one burst
+JOIN_ROWS = 6  # pieces no further apart are one burst
 
 
 @dataclass(eq=False)
@@ -133,6 +133,31 @@ class Track:
         excess = self.total.energy[a:b].sum() / max(self.rows_on, 1)
         noise = float(self.total.floor[a:b].sum())
         return float(excess / max(noise, 1e-30)), float(excess)
+
+    @property
+    def energy(self) -> float:
+        """Over the floor, of all bins and rows."""
+        return float(self.total.energy.sum())
+
+    @property
+    def density(self) -> float:
+        """Of its strongest bin, over the floor and relative to full scale, while on the air."""
+        return float(self.total.energy.max(initial=0.0)) / max(self.rows_on, 1)
+
+    @property
+    def power(self) -> float:
+        """Over the floor, of all its bins, while on the air."""
+        return self.energy / max(self.rows_on, 1)
+
+    @property
+    def burst_rows(self) -> float:
+        """Mean length of a burst."""
+        return self.rows_on / max(self.n_bursts, 1)
+
+    @property
+    def is_bursty(self) -> bool:
+        """Whether it is off the air most of the time between its first burst and its last."""
+        return self.n_bursts > 1 and self.rows_on < 0.5 * (self.last_row - self.first_row)
 
     def active(self, start: int, stop: int, within: int) -> bool:
         """Whether it is on the air, or was within so many rows, at these rows."""

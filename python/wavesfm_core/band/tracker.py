@@ -11,7 +11,8 @@ from .track import Track
 SAME_IOU = 0.4  # of two spans of bins that are one emitter's
 PART_SHARE = 0.7  # of a piece within an emitter's skirts
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
-LEAST_CELLS = 8  # of what is told of
+STRONGER = 2.0  # times the power of the whole that a part may have
+FAINTER_WIDTH = 8  # times narrower that a weaker burst of one emitter may look
 HOLD_PAUSES = 3.0  # pauses of usual length until silence is an end
 
 
@@ -32,8 +33,8 @@ class Tracker:
         self._most = most
         self._next = 1
 
-    def take(self, block: Block) -> None:
-        """The pieces of the next block."""
+    def take(self, block: Block) -> list[Track]:
+        """The pieces of the next block; returns those that have become a part of another."""
         touched: set[Track] = set()
         for piece in block.pieces:
             track = self._home(piece)
@@ -47,7 +48,7 @@ class Tracker:
             touched.add(track)
         for track in touched:
             track.settle()
-        self._merge(touched)
+        return self._merge(touched)
 
     def expired(self, row: int) -> list[Track]:
         """Those whose silence up to this row is an end, marked as ended; what is long gone is forgotten."""
@@ -85,15 +86,18 @@ class Tracker:
                 best = score, track
         return None if best is None else best[1]
 
-    def _merge(self, touched: Iterable[Track]) -> None:
-        """What has grown over another that is on the air with it takes it in."""
-        for track in sorted(touched, key=lambda t: t.total.energy.sum(), reverse=True):
-            if track not in self.tracks:
+    def _merge(self, touched: Iterable[Track]) -> list[Track]:
+        """What has grown over another takes it in."""
+        gone: list[Track] = []
+        for track in sorted(touched, key=lambda t: t.energy, reverse=True):
+            if track in gone:
                 continue
             for other in [o for o in self.tracks if o is not track and _covers(track, o)]:
                 track.absorb(other)
                 self.tracks.remove(other)
+                gone.append(other)
                 track.settle()
+        return gone
 
 
 def overlap(low_a: float, high_a: float, low_b: float, high_b: float) -> float:
@@ -107,17 +111,24 @@ def _fit(piece: Piece, track: Track) -> float:
     iou = shared / (piece.width + track.width - shared)
     if iou >= SAME_IOU:
         return 1.0 + iou
-    if track.ended or not track.active(piece.start, piece.stop, NEAR_ROWS):
-        return 0.0
     inside = overlap(piece.low, piece.high, track.raw_low, track.raw_high) / piece.width
-    return inside if inside >= PART_SHARE else 0.0
+    if track.ended or inside < PART_SHARE:
+        return 0.0
+    if track.active(piece.start, piece.stop, NEAR_ROWS):
+        return inside
+    alike = piece.rows <= 2 * track.burst_rows + NEAR_ROWS and piece.width * FAINTER_WIDTH >= track.width
+    weaker = piece.total / piece.rows <= STRONGER * track.power
+    return inside / 2 if track.is_bursty and alike and weaker else 0.0
 
 
 def _covers(track: Track, other: Track) -> bool:
-    """Whether another is within this one's skirts and never on the air without it, but for its edges."""
-    if other.ended or other.told:
+    """Whether another is a part of this one: within its skirts, and seen only with it or as a weaker burst of it."""
+    if other.ended:
         return False
     inside = overlap(other.low, other.high, track.raw_low, track.raw_high) / other.width
-    if inside < PART_SHARE:
+    if inside < PART_SHARE or other.power > STRONGER * track.power:
         return False
-    return all(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts)
+    if all(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts):
+        return True
+    alike = other.burst_rows <= 2 * track.burst_rows + NEAR_ROWS and other.width * FAINTER_WIDTH >= track.width
+    return alike and track.is_bursty
