@@ -69,12 +69,18 @@ private:
     struct Scale {
         std::size_t rows, bins;
     };
+    struct Span {
+        std::size_t low, stop;
+    };
     void frame(const float* samples);
     void finish_row();
     BandBlock finish_block();
     std::vector<float> floor(std::size_t rows);
     void mark(const Scale& scale, std::size_t rows);
-    void mark_mean(const Scale& scale, std::size_t first, std::size_t count, float* mean);
+    void mark_steady(std::size_t rows);
+    void take(std::size_t rows);
+    void sum_untaken(std::size_t first, std::size_t count, float* sum);
+    std::vector<Span> spans(std::size_t bins, float outside, double freedom, double expected);
     void separate(std::size_t rows, const std::vector<float>& floor);
     std::vector<BandPiece> pieces(std::size_t rows, const std::vector<float>& floor);
     float* row(std::size_t t) { return powers_.data() + t * settings_.fft_size; }
@@ -91,6 +97,8 @@ private:
     std::size_t n_rows_ = 0;
     std::uint64_t rows_before_ = 0, bad_ = 0;
 };
+
+constexpr std::size_t group_rows = 8; //!< of the floor and of what is steady
 
 //! Chi-square degrees of freedom of the mean of the noise in rows x bins cells, whose neighbours are
 //! correlated.

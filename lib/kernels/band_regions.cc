@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 namespace wavesfm {
@@ -12,7 +13,7 @@ namespace wavesfm {
 namespace {
 
 constexpr std::size_t near_rows = 3, near_bins = 2; // that a region may pause for
-constexpr double margin = 1.06; // 0.25 dB, for the floor's own error
+constexpr double margin = 1.06;                     // 0.25 dB, for the floor's own error
 
 // How deep a valley in the mean of so many rows must be: 10 dB, and what chance may do (three sigma of either
 // side).
@@ -59,7 +60,8 @@ std::size_t next_clear(const std::uint8_t* bytes, std::size_t at, std::size_t n)
 // The runs of all rows, joined with those up to near_rows before and near_bins beside them.
 std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t n) {
     std::vector<Run> runs;
-    std::size_t starts[near_rows + 1] = {}; // of the runs of the rows before, the nearest first; then their end
+    std::size_t starts[near_rows + 1] =
+        {}; // of the runs of the rows before, the nearest first; then their end
     for (std::size_t t = 0; t < rows; t++) {
         const std::size_t first = runs.size();
         const std::uint8_t* bytes = mask + t * n;
@@ -129,51 +131,105 @@ void find_valleys(const float* x, const float* rows, std::size_t low, std::size_
 
 } // namespace
 
-void BandDetector::mark_mean(const Scale& scale, std::size_t first, std::size_t count, float* mean) {
+std::vector<BandDetector::Span> BandDetector::spans(std::size_t bins, float outside, double freedom,
+                                                    double expected) {
     const std::size_t n = settings_.fft_size;
-    const double freedom = noise_freedom(count, scale.bins);
-    const double cells = static_cast<double>(scale.bins * count) * margin;
+    float* values = padded_.data() + box_margin;
     const auto threshold = [&](double rate) {
-        return static_cast<float>(noise_quantile(freedom, -normal_quantile(rate)) * cells);
+        return static_cast<float>(noise_quantile(freedom, -normal_quantile(rate)) * expected * margin);
     };
-    std::fill(mean - box_margin, mean, static_cast<float>(count));
-    std::fill(mean + n, mean + n + box_margin, static_cast<float>(count));
-    cells_.box(mean, scratch_.data(), scale.bins, boxed_.data(), n);
-    if (!cells_.compare(boxed_.data(), threshold(settings_.grow_rate), threshold(settings_.false_rate),
+    std::vector<Span> found;
+    const float* compared = values;
+    if (bins > 1) {
+        std::fill(values - box_margin, values, outside);
+        std::fill(values + n, values + n + box_margin, outside);
+        cells_.box(values, scratch_.data(), bins, boxed_.data(), n);
+        compared = boxed_.data();
+    }
+    if (!cells_.compare(compared, threshold(settings_.grow_rate), threshold(settings_.false_rate),
                         codes_.data(), n)) {
-        return;
+        return found;
     }
     for (std::size_t low = next_set(codes_.data(), 0, n); low < n;) {
         const std::size_t stop = next_clear(codes_.data(), low, n);
-        if (std::find(codes_.begin() + static_cast<std::ptrdiff_t>(low),
-                      codes_.begin() + static_cast<std::ptrdiff_t>(stop),
-                      3) != codes_.begin() + static_cast<std::ptrdiff_t>(stop)) {
-            for (std::size_t t = first; t < first + count; t++) {
-                std::memset(mask_.data() + t * n + low, 1, stop - low);
-            }
+        const auto *first = codes_.data() + low, *last = codes_.data() + stop;
+        if (std::find(first, last, 3) != last) {
+            found.push_back({low, stop});
         }
         low = next_set(codes_.data(), stop, n);
     }
+    return found;
 }
 
-void BandDetector::mark(const Scale& scale, std::size_t rows) {
-    const std::size_t n = settings_.fft_size, each = std::min(scale.rows, rows);
-    // what is taken is taken from the mask as it was before this scale
+void BandDetector::take(std::size_t rows) {
+    const std::size_t n = settings_.fft_size;
     std::fill(taken_.begin(), taken_.begin() + static_cast<std::ptrdiff_t>(rows * n), std::uint8_t{0});
     for (std::size_t t = 0; t < rows; t++) {
         for (std::size_t by = t > 0 ? t - 1 : 0; by < std::min(rows, t + 2); by++) {
             cells_.spread(mask_.data() + t * n, taken_.data() + by * n, n);
         }
     }
-    float* mean = padded_.data() + box_margin;
-    AlignedFloats rest(each > 1 ? n : 0);
+}
+
+void BandDetector::sum_untaken(std::size_t first, std::size_t count, float* sum) {
+    const std::size_t n = settings_.fft_size;
+    cells_.untaken(row(first), taken_.data() + first * n, sum, n);
+    for (std::size_t t = first + 1; t < first + count; t++) {
+        cells_.untaken(row(t), taken_.data() + t * n, boxed_.data(), n);
+        cells_.add(boxed_.data(), sum, n);
+    }
+}
+
+void BandDetector::mark(const Scale& scale, std::size_t rows) {
+    const std::size_t n = settings_.fft_size, each = std::min(scale.rows, rows);
+    const double freedom = noise_freedom(each, scale.bins);
+    const auto cells = static_cast<double>(scale.bins * each);
+    take(rows);
     for (std::size_t first = 0; first + each <= rows; first += each) {
-        cells_.untaken(row(first), taken_.data() + first * n, mean, n);
-        for (std::size_t t = first + 1; t < first + each; t++) {
-            cells_.untaken(row(t), taken_.data() + t * n, rest.data(), n);
-            cells_.add(rest.data(), mean, n);
+        sum_untaken(first, each, padded_.data() + box_margin);
+        for (const Span& span : spans(scale.bins, static_cast<float>(each), freedom, cells)) {
+            for (std::size_t t = first; t < first + each; t++) {
+                std::memset(mask_.data() + t * n + span.low, 1, span.stop - span.low);
+            }
         }
-        mark_mean(scale, first, each, mean);
+    }
+}
+
+void BandDetector::mark_steady(std::size_t rows) {
+    const std::size_t n = settings_.fft_size, each = std::min<std::size_t>(group_rows, rows),
+                      count = rows / each, rank = (count + 1) / 2;
+    take(rows);
+    AlignedFloats sums(count * n), lowest(rank * n, std::numeric_limits<float>::infinity());
+    for (std::size_t g = 0; g < count; g++) {
+        float* sum = padded_.data() + box_margin;
+        sum_untaken(g * each, each, sum);
+        std::fill(sum - box_margin, sum, static_cast<float>(each));
+        std::fill(sum + n, sum + n + box_margin, static_cast<float>(each));
+        cells_.box(sum, scratch_.data(), 3, sums.data() + g * n, n);
+        cells_.keep_lowest(sums.data() + g * n, lowest.data(), rank, n);
+    }
+    const double one = noise_freedom(each, 3);
+    const double blom = (static_cast<double>(rank) - 0.375) / (static_cast<double>(count) + 0.25);
+    const double median = noise_quantile(one, normal_quantile(blom)) * static_cast<double>(3 * each);
+    const double freedom = one * (count > 1 ? 2.0 * static_cast<double>(count) / M_PI : 1.0);
+    std::copy(lowest.end() - static_cast<std::ptrdiff_t>(n), lowest.end(), padded_.begin() + box_margin);
+    const auto present = static_cast<float>(median * (1.0 + std::sqrt(2.0 / one)));
+    for (const Span& span : spans(1, static_cast<float>(median), freedom, median)) {
+        std::size_t begin = count, end = 0; // groups in which most of it stands out
+        for (std::size_t g = 0; g < count; g++) {
+            const float* sum = sums.data() + g * n;
+            std::size_t over = 0;
+            for (std::size_t i = span.low; i < span.stop; i++) {
+                over += sum[i] > present;
+            }
+            if (2 * over > span.stop - span.low) {
+                begin = std::min(begin, g);
+                end = g + 1;
+            }
+        }
+        for (std::size_t t = begin * each; t < std::min(rows, end == count ? rows : end * each); t++) {
+            std::memset(mask_.data() + t * n + span.low, 1, span.stop - span.low);
+        }
     }
 }
 
@@ -239,7 +295,8 @@ void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
     }
     for (const std::size_t i : valleys) {
         for (std::size_t t = 0; t < rows; t++) {
-            std::memset(mask_.data() + t * n + i - 1, 0, 3); // more than near_bins; a valley is never at a span's end
+            std::memset(mask_.data() + t * n + i - 1, 0,
+                        3); // more than near_bins; a valley is never at a span's end
         }
     }
 }
@@ -261,9 +318,10 @@ BandBlock BandDetector::finish_block() {
         block.mean[i] = sum[i] / static_cast<float>(rows) * block.floor[i];
     }
     std::fill(mask_.begin(), mask_.begin() + static_cast<std::ptrdiff_t>(rows * n), std::uint8_t{0});
-    for (const Scale& scale : {Scale{1, 5}, Scale{1, 32}, Scale{8, 3}, Scale{rows, 3}}) {
+    for (const Scale& scale : {Scale{1, 5}, Scale{1, 32}, Scale{4, 3}}) {
         mark(scale, rows);
     }
+    mark_steady(rows);
     separate(rows, block.floor);
     block.pieces = pieces(rows, block.floor);
     rows_before_ += rows;

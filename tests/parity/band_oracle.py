@@ -150,7 +150,7 @@ def floor_of(rows: Array, s: Settings) -> Array:
     return np.maximum(floor, 10 ** (s.floor_db / 10))
 
 
-SCALES = ((1, 5), (1, 32), (8, 3))  # rows x bins of the statistics; and all rows x 3
+SCALES = ((1, 5), (1, 32), (4, 3))  # rows x bins of the means
 
 
 def hysteresis(values: Array, low: float, high: float) -> NDArray[np.bool_]:
@@ -183,14 +183,36 @@ def mask_of(rows: Array, floor: Array, s: Settings) -> NDArray[np.bool_]:
     high, low = NormalDist().inv_cdf(1 - s.false_rate), NormalDist().inv_cdf(1 - s.grow_rate)
     ratio = rows / floor
     mask = np.zeros(ratio.shape, bool)
-    for height, width in (*SCALES, (len(rows), 3)):
+    for height, width in SCALES:
         height = min(height, len(rows))
         count = max(1, len(rows) // height)
         rest = np.where(spread(mask), 1.0, ratio)
         mean = rest[: count * height].reshape(count, height, -1).mean(1)
         freedom = degrees(height, width)
-        found = hysteresis(box_of_ratio(mean, width), quantile(freedom, low) * MARGIN, quantile(freedom, high) * MARGIN)
+        found = hysteresis(
+            box_of_ratio(mean, width), quantile(freedom, low) * MARGIN, quantile(freedom, high) * MARGIN
+        )
         mask[: count * height] |= np.repeat(found, height, axis=0)
+    return mask | steady(np.where(spread(mask), 1.0, ratio), low, high)
+
+
+def steady(rest: Array, low: float, high: float) -> NDArray[np.bool_]:
+    """What stands out in half of the block's groups of rows: from the first group to the last in which most of it does."""
+    means = box_of_ratio(groups_of(rest), 3)
+    count, each = len(means), min(GROUP, len(rest))
+    rank, one = (count + 1) // 2, degrees(each, 3)
+    median = order_bias(rank, count, one)
+    freedom = one * (2 * count / np.pi if count > 1 else 1)
+    values = np.sort(means, axis=0)[rank - 1][None] / median
+    found = hysteresis(values, quantile(freedom, low) * MARGIN, quantile(freedom, high) * MARGIN)[0]
+    mask = np.zeros(rest.shape, bool)
+    turns = np.diff(np.pad(found, 1).astype(np.int8))
+    for start, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)):
+        over = means[:, start:stop] > median * (1 + np.sqrt(2 / one))
+        present = np.flatnonzero(over.sum(1) * 2 > stop - start)
+        if present.size:
+            last = len(rest) if present[-1] + 1 == count else (present[-1] + 1) * each
+            mask[present[0] * each : last, start:stop] = True
     return mask
 
 

@@ -18,6 +18,7 @@ ON_AIR = 0.2  # of the power of the strongest tenth of the frames
 LINE_REST = 0.003  # of a line's power that may lie beside it
 LINE_VARIATION = 0.3  # standard deviation of a line's power over its mean
 NARROW_HZ = 60e3  # up to which a carrier is not taken for all of a signal
+CLIP = 2.0  # times the strongest beside it
 OUTSIDE = 0.02  # of the power, on either side of the edges
 
 
@@ -58,9 +59,10 @@ def refine(view: Zoomed, low_hz: float, high_hz: float, noise: float) -> Edges |
     least = noise * max(0.5, 4 / np.sqrt(len(power)))
     if not (excess > least).any():
         return None
+    if high_hz - low_hz < NARROW_HZ:
+        excess = _without_line(excess)
     low, high = _hull(excess, least)
-    span = _around_peak(excess, least, low, high)
-    a, b = _occupied(_without_line(excess) if high_hz - low_hz < NARROW_HZ else excess, *span)
+    a, b = _occupied(excess, *_around_peak(excess, least, low, high))
     low, high = min(low, a), max(high, b)
     return Edges((first + low - offset - 0.5) * step, (first + high - offset - 0.5) * step, _is_line(power, noise))
 
@@ -99,12 +101,12 @@ def _occupied(excess: NDArray[np.float32], low: int, high: int) -> tuple[int, in
 
 
 def _without_line(excess: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The five bins around the strongest brought down to the rest: the sidebands of a carrier then count."""
+    """The five bins around the strongest brought down towards the rest: the sidebands of a carrier then count."""
     top = int(np.argmax(excess))
     near = slice(max(0, top - 2), top + 3)
     rest = np.delete(excess, near)
     clipped = excess.copy()
-    clipped[near] = np.minimum(clipped[near], rest.max(initial=0.0) if rest.any() else np.inf)
+    clipped[near] = np.minimum(clipped[near], CLIP * rest.max(initial=0.0) if rest.any() else np.inf)
     return clipped
 
 

@@ -118,7 +118,7 @@ def _fit(piece: Piece, track: Track) -> float:
         return inside
     alike = piece.rows <= 2 * track.burst_rows + NEAR_ROWS and piece.width * FAINTER_WIDTH >= track.width
     weaker = piece.total / piece.rows <= STRONGER * track.power
-    return inside / 2 if track.is_bursty and alike and weaker else 0.0
+    return inside / 2 if alike and weaker else 0.0
 
 
 def _covers(track: Track, other: Track) -> bool:
@@ -131,4 +131,4 @@ def _covers(track: Track, other: Track) -> bool:
     if all(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts):
         return True
     alike = other.burst_rows <= 2 * track.burst_rows + NEAR_ROWS and other.width * FAINTER_WIDTH >= track.width
-    return alike and track.is_bursty
+    return alike
