@@ -13,13 +13,13 @@ namespace wavesfm {
 namespace {
 
 constexpr std::size_t near_rows = 3, near_bins = 2; // that a region may pause for
+constexpr std::uint32_t most_bins = 64, most_ratio = 8; // of the widths of two rows of one region
 constexpr double margin = 1.06;                     // 0.25 dB, for the floor's own error
 
-// How deep a valley in the mean of so many rows must be: 10 dB, and what chance may do (three sigma of either
+// How deep a valley in the median of so many rows must be: 10 dB, and what chance may do (three sigma of either
 // side).
-float valley_depth(float rows) {
-    const double sigma =
-        std::sqrt(2.0 / noise_freedom(std::max<std::size_t>(1, static_cast<std::size_t>(rows)), 3));
+float valley_depth(std::size_t rows) {
+    const double sigma = std::sqrt(M_PI / noise_freedom(rows, 3)); // the median's
     return static_cast<float>(10.0 * (1.0 + 3.0 * sigma) / std::max(0.1, 1.0 - 3.0 * sigma));
 }
 
@@ -57,6 +57,12 @@ std::size_t next_clear(const std::uint8_t* bytes, std::size_t at, std::size_t n)
     return at;
 }
 
+// A burst over much of the band is not one with what it crosses.
+bool alike(const Run& a, const Run& b) {
+    const std::uint32_t x = a.stop - a.low, y = b.stop - b.low;
+    return std::max(x, y) <= std::max(most_bins, most_ratio * std::min(x, y));
+}
+
 // The runs of all rows, joined with those up to near_rows before and near_bins beside them.
 std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t n) {
     std::vector<Run> runs;
@@ -79,6 +85,9 @@ std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t
                     j++;
                 }
                 for (std::size_t k = j; k < end && runs[k].low <= stop + near_bins; k++) {
+                    if (!alike(runs[k], runs[self])) {
+                        continue;
+                    }
                     const std::uint32_t x = root(runs, static_cast<std::uint32_t>(k)), y = root(runs, self);
                     runs[std::max(x, y)].parent = std::min(x, y);
                 }
@@ -95,11 +104,8 @@ std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t
     return runs;
 }
 
-// Where a spectrum falls between two signals: 20 dB under the stronger and 10 dB under the weaker, and more
-// where few rows hold the weaker one's energy, so that its spectrum is rough; the deepest first. x: energy of
-// each bin; rows: as many equal rows as would hold it.
-void find_valleys(const float* x, const float* rows, std::size_t low, std::size_t stop,
-                  std::vector<std::size_t>& valleys) {
+// Where a spectrum falls between two signals: 20 dB under the stronger and `depth` under the weaker; the deepest first.
+void find_valleys(const float* x, float depth, std::size_t low, std::size_t stop, std::vector<std::size_t>& valleys) {
     std::vector<std::pair<std::size_t, std::size_t>> spans{{low, stop}};
     std::vector<std::size_t> after; // where the highest after each bin lies
     while (!spans.empty()) {
@@ -116,7 +122,7 @@ void find_valleys(const float* x, const float* rows, std::size_t low, std::size_
             const std::size_t next = after[i - a];
             const std::size_t weak = x[before] < x[next] ? before : next,
                               strong = weak == next ? before : next;
-            if (x[i] * 100.0f < x[strong] && x[i] * valley_depth(rows[weak]) < x[weak] &&
+            if (x[i] * 100.0f < x[strong] && x[i] * depth < x[weak] &&
                 (deepest == b || x[i] < x[deepest])) {
                 deepest = i;
             }
@@ -267,36 +273,39 @@ std::vector<BandPiece> BandDetector::pieces(std::size_t rows, const std::vector<
 }
 
 void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
-    const std::size_t n = settings_.fft_size;
-    AlignedFloats sum(n + 2 * box_margin, 0.0f), smooth(n), squares(n, 0.0f);
-    float* energy = sum.data() + box_margin;
-    std::vector<std::uint8_t> any(n, 0);
-    for (std::size_t t = 0; t < rows; t++) {
-        const std::uint8_t* bytes = mask_.data() + t * n;
-        const float* powers = row(t);
-        for (std::size_t i = next_set(bytes, 0, n); i < n; i = next_set(bytes, i, n)) {
-            for (; i < n && bytes[i]; i++) {
-                any[i] = 1;
-                const float excess = std::max(powers[i] - 1.0f, 0.0f) * floor[i];
-                energy[i] += excess;
-                squares[i] += excess * excess;
+    const std::size_t n = settings_.fft_size, each = std::min<std::size_t>(group_rows, rows), count = rows / each,
+                      rank = (count + 1) / 2;
+    AlignedFloats lowest(rank * n, std::numeric_limits<float>::infinity()), group(n), sum(n + 2 * box_margin, 0.0f),
+        smooth(n);
+    for (std::size_t g = 0; g < count; g++) {
+        std::fill(group.begin(), group.end(), 0.0f);
+        for (std::size_t t = g * each; t < (g + 1) * each; t++) {
+            const std::uint8_t* bytes = mask_.data() + t * n;
+            const float* powers = row(t);
+            for (std::size_t i = next_set(bytes, 0, n); i < n; i = next_set(bytes, i, n)) {
+                for (; i < n && bytes[i]; i++) {
+                    group[i] += std::max(powers[i] - 1.0f, 0.0f) * floor[i];
+                }
             }
         }
+        cells_.keep_lowest(group.data(), lowest.data(), rank, n);
     }
-    cells_.box(energy, scratch_.data(), 3, smooth.data(), n);
+    std::copy(lowest.end() - static_cast<std::ptrdiff_t>(n), lowest.end(), sum.begin() + box_margin);
+    cells_.box(sum.data() + box_margin, scratch_.data(), 3, smooth.data(), n);
+    std::vector<std::uint8_t> any(n);
     for (std::size_t i = 0; i < n; i++) {
-        squares[i] = squares[i] > 0.0f ? energy[i] * energy[i] / squares[i] : 1.0f;
+        any[i] = sum[box_margin + i] > 0.0f;
     }
     std::vector<std::size_t> valleys;
+    const float depth = valley_depth(rows);
     for (std::size_t low = next_set(any.data(), 0, n); low < n;) {
         const std::size_t stop = next_clear(any.data(), low, n);
-        find_valleys(smooth.data(), squares.data(), low, stop, valleys);
+        find_valleys(smooth.data(), depth, low, stop, valleys);
         low = next_set(any.data(), stop, n);
     }
     for (const std::size_t i : valleys) {
         for (std::size_t t = 0; t < rows; t++) {
-            std::memset(mask_.data() + t * n + i - 1, 0,
-                        3); // more than near_bins; a valley is never at a span's end
+            std::memset(mask_.data() + t * n + i - 1, 0, 3); // more than near_bins; a valley is never at a span's end
         }
     }
 }

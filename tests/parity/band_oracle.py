@@ -219,37 +219,34 @@ def steady(rest: Array, low: float, high: float) -> NDArray[np.bool_]:
 MARGIN = 1.06  # 0.25 dB for the floor's own error
 
 
-def valley_depth(rows: float) -> float:
-    """How deep a valley in the mean of so many rows must be: 10 dB, and what chance may do."""
-    sigma = np.sqrt(2 / degrees(max(1, int(rows)), 3))
+def valley_depth(rows: int) -> float:
+    """How deep a valley in the median of so many rows must be: 10 dB, and what chance may do."""
+    sigma = np.sqrt(np.pi / degrees(rows, 3))
     return 10 * (1 + 3 * sigma) / max(0.1, 1 - 3 * sigma)
 
 
-def valleys(spectrum: Array, rows: Array, low: int, stop: int) -> list[int]:
-    """Bins of [low, stop) that lie 20 dB under the highest on one side and valley_depth under that on the other."""
+def valleys(spectrum: Array, depth: float, low: int, stop: int) -> list[int]:
+    """Bins of [low, stop) that lie 20 dB under the highest on one side and `depth` under that on the other."""
     found = []
     for i in range(low + 1, stop - 1):
-        before = low + int(np.argmax(spectrum[low:i]))
-        after = stop - 1 - int(np.argmax(spectrum[i + 1 : stop][::-1]))
-        weak, strong = sorted((before, after), key=lambda k: spectrum[k])
-        if spectrum[i] * 100 < spectrum[strong] and spectrum[i] * valley_depth(rows[weak]) < spectrum[weak]:
+        weak, strong = sorted((spectrum[low:i].max(), spectrum[i + 1 : stop].max()))
+        if spectrum[i] * 100 < strong and spectrum[i] * depth < weak:
             found.append(i)
     if not found:
         return []
     deepest = min(found, key=lambda i: spectrum[i])
-    return [deepest, *valleys(spectrum, rows, low, deepest), *valleys(spectrum, rows, deepest + 1, stop)]
+    return [deepest, *valleys(spectrum, depth, low, deepest), *valleys(spectrum, depth, deepest + 1, stop)]
 
 
 def separated(rows: Array, floor: Array, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask, cut where the block's spectrum has a valley between two signals."""
-    excess = np.maximum(rows - floor, 0) * mask
-    energy, squares = excess.sum(0), (excess**2).sum(0)
-    equal_rows = np.where(squares > 0, energy**2 / np.maximum(squares, 1e-300), 1.0)
-    smooth = np.convolve(energy, np.ones(3), "same")
-    turns = np.diff(np.pad(mask.any(0), 1).astype(np.int8))
+    """The mask, cut where the spectrum of what is steady has a valley between two signals."""
+    groups = groups_of(np.maximum(rows - floor, 0) * mask)
+    usual = np.sort(groups, axis=0)[(len(groups) + 1) // 2 - 1]
+    smooth = np.convolve(usual, np.ones(3), "same")
+    turns = np.diff(np.pad(usual > 0, 1).astype(np.int8))
     cut = mask.copy()
     for low, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)):
-        for i in valleys(smooth, equal_rows, low, stop):
+        for i in valleys(smooth, valley_depth(len(rows)), low, stop):
             cut[:, i - 1 : i + 2] = False
     return cut
 
@@ -269,21 +266,30 @@ def pieces_of(rows: Array, mask: NDArray[np.bool_]) -> list[Piece]:
 
 
 def _linked(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """Runs of cells joined in their row with up to 2 bins between; over up to 3 rows if not too unlike in width."""
+    runs = []
+    for t, row in enumerate(mask):
+        turns = np.diff(np.pad(row, 1).astype(np.int8))
+        runs += [(t, low, stop) for low, stop in zip(np.flatnonzero(turns == 1), np.flatnonzero(turns == -1))]
+    parent = list(range(len(runs)))
 
-    number = np.where(mask, np.cumsum(mask.ravel()).reshape(mask.shape), 0)
-    count = int(mask.sum())
-    one, other = [], []
-    for down in range(4):
-        for across in range(-3, 4):
-            a = number[: len(mask) - down, max(0, -across) : mask.shape[1] - max(0, across)]
-            b = number[down:, max(0, across) : mask.shape[1] - max(0, -across)]
-            both = (a > 0) & (b > 0)
-            one.append(a[both] - 1)
-            other.append(b[both] - 1)
-    pairs = np.concatenate(one), np.concatenate(other)
-    total, of = connected_components(coo_array((np.ones(len(pairs[0])), pairs), shape=(count, count)), directed=False)
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for i, (t, low, stop) in enumerate(runs):
+        for j in range(i - 1, -1, -1):
+            before, other_low, other_stop = runs[j]
+            if t - before > 3:
+                break
+            near = other_low <= stop + 2 and low <= other_stop + 2
+            narrow, wide = sorted((stop - low, other_stop - other_low))
+            if near and (t == before or wide <= max(64, 8 * narrow)):
+                a, b = sorted((root(i), root(j)))
+                parent[b] = a
     label = np.zeros(mask.shape, np.int64)
-    label[mask] = of + 1
-    return label, total
+    numbers: dict[int, int] = {}
+    for i, (t, low, stop) in enumerate(runs):
+        label[t, low:stop] = numbers.setdefault(root(i), len(numbers) + 1)
+    return label, len(numbers)

@@ -15,7 +15,7 @@ from .signals.base import IQ, Emission, SilentWindow
 
 LABELS = (
     "ads-b", "cellular", "gsm", "bluetooth", "zigbee", "lora", "ook-ism", "fsk-ism", "wbfm", "nfm-voice", "am-voice",
-    "dab", "ais", "dmr", "pocsag", "ax25", "radiosonde",
+    "dab", "ais", "dmr", "pocsag", "ax25-packet", "radiosonde",
 )  # fmt: skip
 DRAWS = 40
 GUARD = 0.15  # of both widths together, at least 15 kHz

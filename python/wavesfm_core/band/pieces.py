@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .extent import Spectrum, extent
 
-NEAR_ROWS = 1  # within which two pieces begin or end together
+NEAR_ROWS = 1  # within which two pieces begin and end together
 GAP_BINS = 8  # between them, at most, or
 GAP_WIDTHS = 2.0  # as many of the wider one's width
 UNEQUAL = 100.0  # times the energy of one that the other may have
@@ -111,7 +111,7 @@ def _piece(
 
 
 def _rejoined(pieces: list[Piece], start: int, stop: int) -> list[Piece]:
-    """Pieces side by side that begin or end together, and not with the block, are one: tones of a burst, its lobes."""
+    """Pieces side by side that begin and end together, and not with the block, are one: tones of a burst, its lobes."""
     joined: list[Piece] = []
     for piece in sorted(pieces, key=lambda piece: piece.raw_low):
         for i, other in enumerate(joined):
@@ -125,13 +125,13 @@ def _rejoined(pieces: list[Piece], start: int, stop: int) -> list[Piece]:
 
 def _belong(a: Piece, b: Piece, start: int, stop: int) -> bool:
     gap = max(a.raw_low, b.raw_low) - min(a.raw_high, b.raw_high)
-    if gap < 0 or gap > max(GAP_BINS, GAP_WIDTHS * max(a.width, b.width)):
+    if gap < 0 or not 1 / UNEQUAL < a.total / max(b.total, 1e-300) < UNEQUAL:
         return False
-    if not 1 / UNEQUAL < a.total / max(b.total, 1e-300) < UNEQUAL:
+    if abs(a.start - b.start) > NEAR_ROWS or abs(a.stop - b.stop) > NEAR_ROWS:
         return False
-    starts, stops = abs(a.start - b.start) <= NEAR_ROWS, abs(a.stop - b.stop) <= NEAR_ROWS
-    own = min(a.start, b.start) > start or max(a.stop, b.stop) < stop
-    return starts and stops and own
+    free = (min(a.start, b.start) > start) + (max(a.stop, b.stop) < stop)
+    reach = (0.0, GAP_BINS, max(GAP_BINS, GAP_WIDTHS * max(a.width, b.width)))[free]
+    return gap <= reach and free > 0
 
 
 def _union(a: Piece, b: Piece) -> Piece:

@@ -60,7 +60,8 @@ def refine(view: Zoomed, low_hz: float, high_hz: float, noise: float) -> Edges |
     if not (excess > least).any():
         return None
     if high_hz - low_hz < NARROW_HZ:
-        excess = _without_line(excess)
+        clipped = _without_line(excess)
+        excess = clipped if (clipped > least).any() else excess
     low, high = _hull(excess, least)
     a, b = _occupied(excess, *_around_peak(excess, least, low, high))
     low, high = min(low, a), max(high, b)

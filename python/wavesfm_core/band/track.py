@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .extent import ExcessSum
+from .extent import ExcessSum, extent
 from .pieces import Piece
 
 BURSTS_KEPT = 256
 PAUSES_KEPT = 16
+PIECES_KEPT = 16
+FRAGMENT = 0.03  # of the energy of the strongest piece, under which a piece says nothing of the edges
 JOIN_ROWS = 6  # pieces no further apart are one burst
 
 
@@ -50,6 +52,7 @@ class Track:
     raw_low: int
     raw_high: int
     bursts: deque[list[int]] = field(default_factory=lambda: deque(maxlen=BURSTS_KEPT))
+    recent: deque[Piece] = field(default_factory=lambda: deque(maxlen=PIECES_KEPT))
     pauses: deque[int] = field(default_factory=lambda: deque(maxlen=PAUSES_KEPT))
     n_bursts: int = 0
     rows_on: int = 0
@@ -81,6 +84,7 @@ class Track:
     def add(self, piece: Piece) -> None:
         """One more piece: time on the air, spectrum."""
         self._air(piece.start, piece.stop)
+        self.recent.append(piece)
         self.cells += piece.cells
         self.raw_low, self.raw_high = min(self.raw_low, piece.raw_low), max(self.raw_high, piece.raw_high)
         self.total.add(piece.raw_low, piece.energy, piece.floor, 0.0)
@@ -123,9 +127,20 @@ class Track:
         self.n_bursts -= joined - 1
 
     def settle(self) -> None:
-        """Edges anew, of all that was added."""
+        """Edges anew: of what a quarter of the last pieces reach, so that one passing burst does not count."""
         self.total.rows = float(max(self.rows_on, 1))
-        self.low, self.high = self.total.extent()
+        longest, most = max(piece.rows for piece in self.recent), max(piece.total for piece in self.recent)
+        pieces = [p for p in self.recent if 2 * p.rows >= longest and p.total >= FRAGMENT * most] or [
+            max(self.recent, key=lambda piece: piece.total)
+        ]
+        low, high = min(p.raw_low for p in pieces), max(p.raw_high for p in pieces)
+        spectra = np.zeros((len(pieces), high - low), np.float32)
+        for spectrum, piece in zip(spectra, pieces, strict=True):
+            spectrum[piece.raw_low - low : piece.raw_high - low] = piece.energy / piece.rows
+        usual = spectra.mean(0) if len(pieces) < 4 else np.partition(spectra, -(len(pieces) // 4) - 1, 0)[-(len(pieces) // 4) - 1]
+        floor = self.total.floor[low - self.total.low : high - self.total.low]
+        a, b = extent(usual, floor, longest * max(1, len(pieces) // 4))
+        self.low, self.high = low + a, low + b
 
     def levels(self) -> tuple[float, float]:
         """(power over noise, power relative to full scale) within the edges while on the air, as ratios."""

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from .pieces import Block, Piece
-from .track import Track
+from .track import FRAGMENT, Track
 
 SAME_IOU = 0.4  # of two spans of bins that are one emitter's
+SAME_RAW_IOU = 0.75  # of all that stood over the floor with them
 PART_SHARE = 0.7  # of a piece within an emitter's skirts
+NEAR_SHARE = 0.7  # of its bursts
+BESIDE_BINS = 8  # and within which a part lies beside
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
-STRONGER = 2.0  # times the power of the whole that a part may have
-FAINTER_WIDTH = 8  # times narrower that a weaker burst of one emitter may look
+STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
+SKIRT = 0.1  # of the density of the whole that what lies beside its edges has
 HOLD_PAUSES = 3.0  # pauses of usual length until silence is an end
 
 
@@ -111,24 +115,38 @@ def _fit(piece: Piece, track: Track) -> float:
     iou = shared / (piece.width + track.width - shared)
     if iou >= SAME_IOU:
         return 1.0 + iou
-    inside = overlap(piece.low, piece.high, track.raw_low, track.raw_high) / piece.width
-    if track.ended or inside < PART_SHARE:
+    both = overlap(piece.raw_low, piece.raw_high, track.raw_low, track.raw_high)
+    iou = both / (piece.raw_high - piece.raw_low + track.raw_high - track.raw_low - both)
+    if iou >= SAME_RAW_IOU:
+        return iou
+    if track.ended:
         return 0.0
-    if track.active(piece.start, piece.stop, NEAR_ROWS):
+    density, power = float(piece.energy.max()) / piece.rows, piece.total / piece.rows
+    active = track.active(piece.start, piece.stop, NEAR_ROWS)
+    inside = _share_inside(piece.low, piece.high, density if active else math.inf, power, track)
+    if active:
         return inside
-    alike = piece.rows <= 2 * track.burst_rows + NEAR_ROWS and piece.width * FAINTER_WIDTH >= track.width
-    weaker = piece.total / piece.rows <= STRONGER * track.power
-    return inside / 2 if alike and weaker else 0.0
+    alike = piece.rows <= 2 * track.burst_rows + NEAR_ROWS and density <= STRONGER * track.density
+    counts = piece.total >= FRAGMENT * track.energy / track.n_bursts
+    return inside / 2 if alike and counts else 0.0
+
+
+def _share_inside(low: float, high: float, density: float, power: float, track: Track) -> float:
+    """Share of a span within an emitter, if it may be a part of it: within its edges, or weaker in its skirts; or 0."""
+    if power > STRONGER * track.power:
+        return 0.0
+    core = overlap(low, high, track.low, track.high) / (high - low)
+    raw = overlap(low, high, track.raw_low - BESIDE_BINS, track.raw_high + BESIDE_BINS) / (high - low)
+    share = max(core, raw if density < SKIRT * track.density else 0.0)
+    return share if share >= PART_SHARE else 0.0
 
 
 def _covers(track: Track, other: Track) -> bool:
-    """Whether another is a part of this one: within its skirts, and seen only with it or as a weaker burst of it."""
+    """Whether another is a part of this one, seen only with it or as a weaker burst of it."""
     if other.ended:
         return False
-    inside = overlap(other.low, other.high, track.raw_low, track.raw_high) / other.width
-    if inside < PART_SHARE or other.power > STRONGER * track.power:
+    near = sum(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts) >= NEAR_SHARE * len(other.bursts)
+    density = other.density if near else math.inf
+    if _share_inside(other.low, other.high, density, other.power, track) == 0.0:
         return False
-    if all(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts):
-        return True
-    alike = other.burst_rows <= 2 * track.burst_rows + NEAR_ROWS and other.width * FAINTER_WIDTH >= track.width
-    return alike
+    return near or (other.burst_rows <= 2 * track.burst_rows + NEAR_ROWS and other.density <= STRONGER * track.density)
