@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::size_t near_rows = 3, near_bins = 2; // that a region may pause for
 constexpr std::uint32_t most_bins = 64, most_ratio = 8; // of the widths of two rows of one region
+constexpr float stronger_depth = 20.0f; // 13 dB: of a valley, under the stronger signal beside it
+constexpr double gap_share = 0.015;    // of a signal's width, that a valley between signals has
 constexpr double margin = 1.06;                     // 0.25 dB, for the floor's own error
 
 // How deep a valley in the median of so many rows must be: 10 dB, and what chance may do (three sigma of either
@@ -104,7 +106,20 @@ std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t
     return runs;
 }
 
-// Where a spectrum falls between two signals: 20 dB under the stronger and `depth` under the weaker; the deepest first.
+// Whether what is under `level` around bin i is wider than a gap in a signal (an OFDM signal's missing carrier).
+bool is_wide(const float* x, float level, std::size_t low, std::size_t i, std::size_t stop) {
+    std::size_t first = i, last = i + 1;
+    while (first > low && x[first - 1] < level) {
+        first--;
+    }
+    while (last < stop && x[last] < level) {
+        last++;
+    }
+    const auto narrower = static_cast<double>(std::min(i - low, stop - i));
+    return static_cast<double>(last - first) >= std::max(2.0, gap_share * narrower);
+}
+
+// Where a spectrum falls between two signals: 13 dB under the stronger and `depth` under the weaker; the deepest first.
 void find_valleys(const float* x, float depth, std::size_t low, std::size_t stop, std::vector<std::size_t>& valleys) {
     std::vector<std::pair<std::size_t, std::size_t>> spans{{low, stop}};
     std::vector<std::size_t> after; // where the highest after each bin lies
@@ -120,10 +135,9 @@ void find_valleys(const float* x, float depth, std::size_t low, std::size_t stop
         for (std::size_t i = a + 1; i + 1 < b; i++) {
             before = x[i - 1] > x[before] ? i - 1 : before;
             const std::size_t next = after[i - a];
-            const std::size_t weak = x[before] < x[next] ? before : next,
-                              strong = weak == next ? before : next;
-            if (x[i] * 100.0f < x[strong] && x[i] * depth < x[weak] &&
-                (deepest == b || x[i] < x[deepest])) {
+            const float weak = std::min(x[before], x[next]), strong = std::max(x[before], x[next]);
+            const bool low_enough = x[i] * stronger_depth < strong && x[i] * depth < weak;
+            if (low_enough && (deepest == b || x[i] < x[deepest]) && is_wide(x, weak / depth * 2.0f, a, i, b)) {
                 deepest = i;
             }
         }

@@ -226,16 +226,23 @@ def valley_depth(rows: int) -> float:
 
 
 def valleys(spectrum: Array, depth: float, low: int, stop: int) -> list[int]:
-    """Bins of [low, stop) that lie 20 dB under the highest on one side and `depth` under that on the other."""
+    """Bins of [low, stop) that lie 13 dB under the highest on one side and `depth` under that on the other."""
     found = []
     for i in range(low + 1, stop - 1):
         weak, strong = sorted((spectrum[low:i].max(), spectrum[i + 1 : stop].max()))
-        if spectrum[i] * 100 < strong and spectrum[i] * depth < weak:
+        if spectrum[i] * 20 < strong and spectrum[i] * depth < weak and _is_wide(spectrum, weak / depth * 2, low, i, stop):
             found.append(i)
     if not found:
         return []
     deepest = min(found, key=lambda i: spectrum[i])
     return [deepest, *valleys(spectrum, depth, low, deepest), *valleys(spectrum, depth, deepest + 1, stop)]
+
+
+def _is_wide(spectrum: Array, level: float, low: int, i: int, stop: int) -> bool:
+    """Whether what is under the level around bin i is wider than a gap in a signal."""
+    first = i - next((k for k, x in enumerate(spectrum[low:i][::-1]) if x >= level), i - low)
+    last = i + 1 + next((k for k, x in enumerate(spectrum[i + 1 : stop]) if x >= level), stop - i - 1)
+    return last - first >= max(2.0, 0.015 * min(i - low, stop - i))
 
 
 def separated(rows: Array, floor: Array, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
