@@ -112,7 +112,7 @@ class BandAnalyser:
         self._detector = self.options.make_detector(rate_hz)
         self._ring = SampleRing(self.options.ring_bytes, 2 * self._fft * self.options.block_rows)
         self._tracker = Tracker(
-            self._rows(self.options.hold_s), self._rows(self.options.memory_s), self.options.most_emitters
+            self._fft, self._rows(self.options.hold_s), self._rows(self.options.memory_s), self.options.most_emitters
         )
         self._looker = Looker(spec, self._rate, self._fft, self.options)
 

@@ -25,6 +25,7 @@ READY_SAMPLES = 16384  # of a view, from which on a first look need not wait
 LEAST_DUTY = 0.05  # of a view that spans several bursts
 SKIRT_VIEW = 1.45  # of the first view, in widths of all that stood over the floor
 LEAST_RATE_HZ = 20e3
+NARROW_BINS = 48
 MARGIN = 0.1  # before and after a burst, of its length
 
 
@@ -60,11 +61,15 @@ class Looker:
 
     def edges(self, track: Track) -> tuple[float, float]:
         """Hz from the middle of the band: as refined, or as the detector has them."""
-        return track.refined or (self.hertz(track.low), self.hertz(track.high))
+        return track.refined if track.refined and self._is_narrow(track) else (self.hertz(track.low), self.hertz(track.high))
 
     def is_whole(self, track: Track) -> bool:
         """Whether it is wide enough to be seen as the whole band."""
         return track.width >= self._options.whole_share * self._fft
+
+    def _is_narrow(self, track: Track) -> bool:
+        """Whether its edges are refined: of wider ones the detector's bins say enough."""
+        return track.strong_width < NARROW_BINS
 
     def view_rate(self, track: Track) -> float:
         """Sample rate at which this emitter is looked at."""
@@ -101,7 +106,7 @@ class Looker:
         if end - start < least:  # the stream is too short: see more of the band
             rate = min(self._rate, rate * least / max(1, end - start))
         low, high = self.edges(track)
-        if not self.is_whole(track):
+        if self._is_narrow(track):
             raw = self.hertz(track.raw_high) - self.hertz(track.raw_low)
             rate = min(self._rate, max(rate, SKIRT_VIEW * raw))
             low, high = self.hertz(track.raw_low), self.hertz(track.raw_high)
@@ -126,7 +131,7 @@ class Looker:
         """The view as it is to be named: around the refined edges."""
         if self.is_whole(track) or view.samples.size == 0:
             return view
-        edges = self._refined(track, view)
+        edges = self._refined(track, view) if self._is_narrow(track) else None
         if edges is not None:
             track.refined = edges.low_hz, edges.high_hz
             track.kind = "line" if edges.is_line and track.n_bursts == 1 else "signal"

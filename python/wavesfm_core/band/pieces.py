@@ -94,7 +94,7 @@ def block_of(made: tuple[Any, ...]) -> Block:
     """What `_kernels.BandDetector` returns, as a Block."""
     first_row, floor, mean, row_power, pieces, n_nonfinite = made
     stop = first_row + row_power.size
-    found = _rejoined([_piece(first_row, floor, *piece) for piece in pieces], first_row, stop)
+    found = _rejoined([_piece(first_row, floor, *piece) for piece in pieces], first_row, stop, floor.size // 2)
     found.sort(key=lambda piece: piece.total, reverse=True)
     return Block(first_row, stop, floor, mean, row_power, found, n_nonfinite)
 
@@ -105,18 +105,18 @@ def _piece(
     under = floor[low:high]
     excess = np.maximum(spectrum - under, 0)
     rows = stop - start
-    core_low, core_high = extent(excess, under, rows)
+    core_low, core_high = extent(excess, under, rows, floor.size // 2 - low)
     energy = excess.astype(np.float64) * rows
     return Piece(first_row + start, first_row + stop, low, high, low + core_low, low + core_high, energy, under, cells)
 
 
-def _rejoined(pieces: list[Piece], start: int, stop: int) -> list[Piece]:
+def _rejoined(pieces: list[Piece], start: int, stop: int, middle: int) -> list[Piece]:
     """Pieces side by side that begin and end together, and not with the block, are one: tones of a burst, its lobes."""
     joined: list[Piece] = []
     for piece in sorted(pieces, key=lambda piece: piece.raw_low):
         for i, other in enumerate(joined):
             if _belong(piece, other, start, stop):
-                joined[i] = _union(other, piece)
+                joined[i] = _union(other, piece, middle)
                 break
         else:
             joined.append(piece)
@@ -134,7 +134,7 @@ def _belong(a: Piece, b: Piece, start: int, stop: int) -> bool:
     return gap <= reach and free > 0
 
 
-def _union(a: Piece, b: Piece) -> Piece:
+def _union(a: Piece, b: Piece, middle: int) -> Piece:
     low, high = min(a.raw_low, b.raw_low), max(a.raw_high, b.raw_high)
     energy = np.zeros(high - low)
     floor = np.interp(np.arange(low, high), [a.raw_low, b.raw_low], [a.floor[0], b.floor[0]]).astype(np.float32)
@@ -143,5 +143,5 @@ def _union(a: Piece, b: Piece) -> Piece:
         energy[at] += piece.energy
         floor[at] = piece.floor
     first, last = min(a.start, b.start), max(a.stop, b.stop)
-    core = extent((energy / (last - first)).astype(np.float32), floor, last - first)
+    core = extent((energy / (last - first)).astype(np.float32), floor, last - first, middle - low)
     return Piece(first, last, low, high, low + core[0], low + core[1], energy, floor, a.cells + b.cells)

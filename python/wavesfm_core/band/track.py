@@ -62,6 +62,7 @@ class Track:
     ended: bool = False
     kind: str = "signal"
     log_sum: NDArray[np.float64] | None = None
+    strong_width: float = 0.0
     n_looks: int = 0
     looked_row: int = -1
     told_label: str = ""
@@ -87,7 +88,7 @@ class Track:
         self.recent.append(piece)
         self.cells += piece.cells
         self.raw_low, self.raw_high = min(self.raw_low, piece.raw_low), max(self.raw_high, piece.raw_high)
-        self.total.add(piece.raw_low, piece.energy, piece.floor, 0.0)
+        self.total.add(piece.raw_low, piece.energy, piece.floor)
 
     def absorb(self, other: Track) -> None:
         """All of another one, which was a part of this."""
@@ -95,7 +96,7 @@ class Track:
             self._air(start, stop)
         self.cells += other.cells
         self.raw_low, self.raw_high = min(self.raw_low, other.raw_low), max(self.raw_high, other.raw_high)
-        self.total.add(other.total.low, other.total.energy, other.total.floor, 0.0)
+        self.total.add(other.total.low, other.total.energy, other.total.floor)
 
     def _air(self, start: int, stop: int) -> None:
         """Time on the air; what overlaps or nearly touches the last burst makes that longer."""
@@ -126,9 +127,11 @@ class Track:
         self.rows_on += merged[1] - merged[0] - rows
         self.n_bursts -= joined - 1
 
-    def settle(self) -> None:
-        """Edges anew: of what a quarter of the last pieces reach, so that one passing burst does not count."""
-        self.total.rows = float(max(self.rows_on, 1))
+    def settle(self, middle: int) -> None:
+        """Edges anew: of what a quarter of the last pieces reach, so that one passing burst does not count.
+
+        middle: bin of the band's middle.
+        """
         longest, most = max(piece.rows for piece in self.recent), max(piece.total for piece in self.recent)
         pieces = [p for p in self.recent if 2 * p.rows >= longest and p.total >= FRAGMENT * most] or [
             max(self.recent, key=lambda piece: piece.total)
@@ -139,8 +142,11 @@ class Track:
             spectrum[piece.raw_low - low : piece.raw_high - low] = piece.energy / piece.rows
         usual = spectra.mean(0) if len(pieces) < 4 else np.partition(spectra, -(len(pieces) // 4) - 1, 0)[-(len(pieces) // 4) - 1]
         floor = self.total.floor[low - self.total.low : high - self.total.low]
-        a, b = extent(usual, floor, longest * max(1, len(pieces) // 4))
+        a, b = extent(usual, floor, longest * max(1, len(pieces) // 4), middle - low)
         self.low, self.high = low + a, low + b
+        mean = (self.total.energy / max(self.rows_on, 1)).astype(np.float32)
+        c, d = extent(mean, self.total.floor, self.rows_on, middle - self.total.low)
+        self.strong_width = d - c
 
     def levels(self) -> tuple[float, float]:
         """(power over noise, power relative to full scale) within the edges while on the air, as ratios."""

@@ -17,6 +17,7 @@ BESIDE_BINS = 8  # and within which a part lies beside
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
 STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
 SKIRT = 0.1  # of the density of the whole that what lies beside its edges has
+DC_WIDTH = 10  # bins that the receiver's DC line may take
 HOLD_PAUSES = 3.0  # pauses of usual length until silence is an end
 
 
@@ -29,9 +30,10 @@ class Tracker:
         All that are known: on the air, or remembered.
     """
 
-    def __init__(self, hold_rows: int, memory_rows: int, most: int) -> None:
-        """hold_rows: silence that is an end; memory_rows: until an emitter is forgotten; most: emitters kept."""
+    def __init__(self, fft_size: int, hold_rows: int, memory_rows: int, most: int) -> None:
+        """fft_size: bins of the band; hold_rows: silence that is an end; memory_rows: until an emitter is forgotten; most: emitters kept."""
         self.tracks: list[Track] = []
+        self._middle = fft_size // 2
         self._hold = hold_rows
         self._memory = memory_rows
         self._most = most
@@ -51,7 +53,7 @@ class Tracker:
                 track.add(piece)
             touched.add(track)
         for track in touched:
-            track.settle()
+            track.settle(self._middle)
         return self._merge(touched)
 
     def expired(self, row: int) -> list[Track]:
@@ -82,10 +84,14 @@ class Tracker:
         track.n_bursts = track.rows_on = 0
         track.total.energy[:] = 0
 
+    def _is_dc(self, piece: Piece) -> bool:
+        """Whether it is nothing but the receiver's DC line, which is no part of a signal around it."""
+        return piece.raw_low >= self._middle - DC_WIDTH / 2 and piece.raw_high <= self._middle + DC_WIDTH / 2 + 1
+
     def _home(self, piece: Piece) -> Track | None:
         best: tuple[float, Track] | None = None
         for track in self.tracks:
-            score = _fit(piece, track)
+            score = 0.0 if self._is_dc(piece) and track.width > DC_WIDTH else _fit(piece, track)
             if score > 0 and (best is None or score > best[0]):
                 best = score, track
         return None if best is None else best[1]
@@ -100,7 +106,7 @@ class Tracker:
                 track.absorb(other)
                 self.tracks.remove(other)
                 gone.append(other)
-                track.settle()
+                track.settle(self._middle)
         return gone
 
 
