@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import ConfigurationError, InputError
-from ..spec import SpectrogramSpec
 from ..types import Samples, StreamTime
 from .looks import READY_SAMPLES, Look, Looker, Namer
 from .naming import Budget, add_look, probabilities_of

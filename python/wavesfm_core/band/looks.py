@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess import TileStream
-from ..spec import SpectrogramSpec
+from ..bundle.spectrogram_spec import SpectrogramSpec
+from ..preprocess.tile_stream import TileStream
 from ..types import Tile
 from .options import BandOptions
 from .refine import BINS, Edges, refine
