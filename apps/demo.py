@@ -1,27 +1,25 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names the signals of an IQ recording in a real flowgraph: of a scene that it makes itself, or of yours.
+"""Name the signals of an IQ recording in a flowgraph: of a generated scene, or of your recording.
 
-    scripts/demo                                   a made scene, against what is in it
-    scripts/demo FILE [--rate HZ] [--format F]     SigMF, .cu8, .cs8, .cs16 or .cf32
+    scripts/demo                                   a generated scene, judged by what was sent
+    scripts/demo FILE [--rate HZ] [--format F]     as for `wavesfm classify`
 
 The flowgraph is recording_source -> classifier -> prediction_sink. Into ./demo go NAME.predictions.jsonl (one line for
-each tile), NAME.png (a labelled waterfall) and NAME.sigmf-meta (SigMF annotations). Beside a FILE of yours nothing is
-written: its metadata in ./demo is a copy with the annotations added, and since SigMF wants samples and metadata in one
-directory, a link to the samples lies beside it.
+each tile), NAME.png (a labelled waterfall) and NAME.sigmf-meta (SigMF annotations), with a link to the samples. Nothing
+is written beside FILE.
 
-Exit code 0 when every tile was classified, 1 when the engine failed, 2 for what can be mended, said in one sentence.
+Exit status 0: every tile was classified. 1: the engine failed. 2: an error that the user can correct, in one line.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,28 +31,29 @@ from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from waterfall import Found, draw
+from waterfall import draw
+from wavesfm_core.analysis import Analysis, prediction_notes
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.cli.parsing import hertz
-from wavesfm_core.cli.summary import Summary
+from wavesfm_core.cli.tables import show_analysis
 from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
-from wavesfm_core.recordings.iqfile import Recording, open_recording
+from wavesfm_core.recordings.findings import Finding, find_runs
+from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_core.recordings.sigmf_annotations import annotate
 from wavesfm_core.recordings.sigmf_meta import META, validate_meta
-from wavesfm_core.types import UNKNOWN, Prediction, StreamTime
+from wavesfm_core.types import NOISE, UNKNOWN, Prediction, StreamTime
 from wavesfm_trainer.signals.scene import Scene, Span, labels_at, make_scene
 
 MODEL = Path(__file__).parents[1] / "models" / "rf20-nano"
 SCENE_RATE_HZ = 2.048e6
-# Any seed will do; with some, a fully loaded cell fills the whole view and is as flat as noise to the power gate.
+# any seed will do
 SCENE_SEED = 13
-LEAST_TILE_SAMPLES = 65_536  # of the made scene, for models with very short tiles
-ROWS_SHOWN = 40
+LEAST_TILE_SAMPLES = 65_536  # of the generated scene, for models with very short tiles
 
 
 @dataclass(frozen=True)
 class Played:
-    """One run of the flowgraph: the classifier's final accounts, which engine it had, how long it took."""
+    """Results of one run of the flowgraph."""
 
     predictions: list[Prediction]
     status: dict[str, Any]
@@ -64,7 +63,7 @@ class Played:
 
 
 def write_scene(directory: Path, scene: Scene, seed: int) -> Path:
-    """The scene as SigMF cf32_le with one capture for each stop; returns the path of the metadata."""
+    """Write the scene as SigMF cf32_le with one capture for each stop. Returns the path of the metadata."""
     stops = ", ".join(f"{span.centre_hz / 1e6:g} MHz {span.label}" for span in scene.spans)
     meta = {
         "global": {
@@ -83,7 +82,7 @@ def write_scene(directory: Path, scene: Scene, seed: int) -> Path:
     validate_meta(meta, path)
     try:
         for each in (data, path):
-            each.unlink(missing_ok=True)  # it may be a link to a recording of the user's
+            each.unlink(missing_ok=True)  # it may be a link to a user's recording
         scene.iq.astype("<c8", copy=False).tofile(data)
         path.write_text(json.dumps(meta, indent=4) + "\n", encoding="utf-8")
     except OSError as error:
@@ -119,71 +118,77 @@ def play(source: Any, model: Path, device: str, path: Path, console: Console) ->
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """What the prediction sink wrote."""
+    """Read the lines of the prediction sink."""
     predictions = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        time = record.pop("time")
+        time, _, _ = (record.pop(key) for key in ("time", "run", "sequence"))
         known = None if time is None else StreamTime(time["full_s"], time["frac_s"])
         predictions.append(Prediction(**record, time=known))
     return predictions
 
 
-def at_stops(spans: Sequence[Span], predictions: Sequence[Prediction]) -> list[Found]:
-    """What was found at each stop: the label of `Summary`."""
-    found = []
+@dataclass(frozen=True)
+class Stop:
+    """Result at one stop of a scene."""
+
+    span: Span
+    label: str
+    """The label with the most tiles, noise only where nothing else was found; "unknown" without a tile."""
+    confidence: float | None
+    """Mean over the tiles of that label, None where the model was asked about none."""
+    tiles: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the label is that of the scene."""
+        return self.label == self.span.label
+
+
+def at_stops(spans: Sequence[Span], findings: Sequence[Finding]) -> list[Stop]:
+    """The findings summed up for each stop."""
+    stops = []
     for span in spans:
-        stop = span.start_sample + span.n_samples
-        mine = [p for p in predictions if span.start_sample <= p.start_sample < stop]
-        summary = Summary().add(mine)
-        confidence = summary.probabilities.get(summary.label)  # None when all were gated
-        gated = summary.tiles - summary.inferred
-        label = summary.label if mine else UNKNOWN  # not one of its tiles was classified
-        place = (span.start_sample, span.n_samples, span.centre_hz)
-        found.append(Found(label, confidence, *place, len(mine), gated, span.label))
-    return found
+        mine = [
+            each for each in findings if span.start_sample <= each.start_sample < span.start_sample + span.n_samples
+        ]
+        tiles: Counter[str] = Counter()
+        for each in mine:
+            tiles[each.label] += each.tiles
+        label = max(tiles, key=lambda name: (name != NOISE, tiles[name]), default=UNKNOWN)
+        parts = [(each.confidence, each.tiles) for each in mine if each.label == label and each.confidence is not None]
+        count = sum(weight for _, weight in parts)
+        confidence = sum(value * weight for value, weight in parts) / count if count else None
+        stops.append(Stop(span, label, confidence, sum(tiles.values())))
+    return stops
 
 
-def in_runs(predictions: Sequence[Prediction]) -> list[Found]:
-    """Tiles of one label and one centre frequency that follow each other, with their mean confidence."""
-    found = []
-    for (label, centre_hz), group in itertools.groupby(predictions, lambda p: (p.label, p.centre_hz)):
-        run = list(group)
-        known = [p.confidence for p in run if p.confidence is not None]
-        confidence = sum(known) / len(known) if known else None
-        start, end = run[0].start_sample, run[-1].start_sample + run[-1].n_samples
-        found.append(Found(label, confidence, start, end - start, centre_hz, len(run), sum(p.gated for p in run)))
-    return found
-
-
-def show_found(console: Console, found: Sequence[Found], rate_hz: float, title: str) -> None:
-    """A table of stops, with truth, or of runs."""
-    judged = any(each.truth for each in found)
+def show_stops(console: Console, stops: Sequence[Stop], rate_hz: float, title: str) -> None:
+    """A table of stops against the scene."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    numbers = ("start s", "for s") if rate_hz else ("start", "samples")
-    for heading in (*numbers, "MHz", *(["there is"] if judged else []), "found", "conf.", "tiles", "gated"):
-        table.add_column(heading, justify="left" if heading in ("there is", "found") else "right", no_wrap=True)
-    if judged:
-        table.add_column("", no_wrap=True)
-    for each in found[:ROWS_SHOWN]:
-        place = (each.start_sample, each.n_samples)
-        row = [f"{samples / rate_hz:.3f}" if rate_hz else str(samples) for samples in place]
-        row.append("" if each.centre_hz is None else f"{each.centre_hz / 1e6:.6g}")
-        row += ([each.truth] if judged else []) + [each.label]
-        row.append("" if each.confidence is None else f"{each.confidence:.2f}")
-        row += [str(each.tiles), str(each.gated or "")]
-        if judged:
-            row.append("[bold red]wrong[/]" if each.wrong else "[green]right[/]")
-        table.add_row(*row)
+    for heading in ("start s", "for s", "MHz", "sent", "found", "conf.", "tiles", ""):
+        table.add_column(heading, justify="left" if heading in ("sent", "found") else "right", no_wrap=True)
+    for stop in stops:
+        span = stop.span
+        seconds = [f"{samples / rate_hz:.3f}" for samples in (span.start_sample, span.n_samples)]
+        confidence = "" if stop.confidence is None else f"{stop.confidence:.2f}"
+        verdict = "[green]right[/]" if stop.right else "[bold red]wrong[/]"
+        centre = f"{span.centre_hz / 1e6:.6g}"
+        table.add_row(*seconds, centre, span.label, stop.label, confidence, str(stop.tiles), verdict)
     console.print(table)
-    if len(found) > ROWS_SHOWN:
-        console.print(f"these are the first {ROWS_SHOWN} of {len(found)} runs", highlight=False)
-    if judged:
-        console.print(f"right: {sum(not each.wrong for each in found)} of {len(found)} stops", highlight=False)
+    console.print(f"right: {sum(stop.right for stop in stops)} of {len(stops)} stops", highlight=False)
+
+
+def truths_of(spans: Sequence[Span], findings: Sequence[Finding]) -> list[str]:
+    """The sent label at the start of each finding."""
+    return [
+        next((span.label for span in reversed(spans) if span.start_sample <= each.start_sample), "")
+        for each in findings
+    ]
 
 
 def show_accounts(console: Console, played: Played) -> None:
-    """Where every tile went, how fast, and by what."""
+    """Print model, tiles by outcome, samples and speed."""
     status = played.status
     parts = ", ".join(f"{status[name]} {name}" for name in ("inferred", "gated", "dropped", "failed"))
     rate = status["samples_in"] / played.wall_s / 1e6
@@ -196,23 +201,8 @@ def show_accounts(console: Console, played: Played) -> None:
     )
 
 
-def link_samples(recording: Recording, directory: Path) -> None:
-    """A link to the samples in `directory`, where the metadata goes, unless they lie there."""
-    link = directory / recording.path.name
-    if link.exists() and not link.is_symlink():
-        if link.samefile(recording.path):
-            return
-        raise ConfigurationError(link, "file", "another recording", "another --output, or that one moved away")
-    try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(recording.path.resolve(), directory.resolve()))
-    except OSError as error:
-        expected = "an --output in which links can be made"
-        raise ConfigurationError(link, "link", error.strerror or error, expected) from None
-
-
 def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
-    """Everything; returns the exit code."""
+    """Run the demo and return the exit status."""
     bundle = Bundle.open(arguments.model)
     spec = bundle.spec.preprocess
     rate_hz, centre_hz = hertz("--rate", arguments.rate), hertz("--centre", arguments.centre, allow_negative=True)
@@ -231,20 +221,31 @@ def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
         source = wavesfm.recording_source(str(file), arguments.format or "", rate_hz or 0.0, centre_hz or 0.0)
         path = recording.meta_path or recording.path
         base = arguments.output / (path.name.removesuffix(META) if recording.meta_path else path.stem)
-        link_samples(recording, arguments.output)
         lines = base.with_name(base.name + ".predictions.jsonl")
         played = play(source, arguments.model, arguments.device, lines, console)
         if not played.status["tiles_in"]:
             expected = f"at least {spec.min_samples}, this model's shortest tile"
             raise InputError(recording.path, "length", f"{recording.n_samples} samples", expected)
-        found = at_stops(spans, played.predictions) if spans else in_runs(played.predictions)
-        show_found(console, found, recording.rate_hz, recording.path.name)
-        if not spans and played.predictions:
-            Summary().add(played.predictions).show(console, "all tiles")
+        findings = find_runs(played.predictions)
+        analysis = Analysis(
+            recording.path.name,
+            recording.rate_hz,
+            recording.centre_hz,
+            played.bundle_id,
+            played.engine,
+            recording.n_samples,
+            played.predictions,
+            findings,
+            [*recording.notes, *prediction_notes(played.predictions)],
+        )
+        if spans:
+            show_stops(console, at_stops(spans, findings), recording.rate_hz, analysis.name)
+        else:
+            show_analysis(console, analysis)
         show_accounts(console, played)
-        meta = annotate(recording, played.predictions, base.with_name(base.name + META))
+        meta = annotate(recording, findings, base.with_name(base.name + META))
         picture = base.with_name(base.name + ".png")
-        draw(picture, recording, spec, found, f"{recording.path.name}  by {played.bundle_id}")
+        draw(picture, recording, spec, findings, f"{analysis.name}  by {played.bundle_id}", truths_of(spans, findings))
     console.print(f"written: {lines}, {meta}, {picture}", highlight=False, soft_wrap=True)
     if played.status["fault"] or played.status["failed"]:
         sys.stderr.write(f"demo: not all was classified: {played.status['fault'] or played.status['last_error']}\n")
@@ -253,19 +254,19 @@ def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def main() -> int:
-    """See the module."""
+    """Parse the command line and run the demo."""
     parser = argparse.ArgumentParser(
         prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording; none: a made scene")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording; none: a generated scene")
     parser.add_argument("--rate", metavar="HZ", help="sample rate, such as 2.4M, where the file does not tell")
-    parser.add_argument("--format", metavar="F", help="cu8, cs8, cs16 or cf32, where the name does not tell")
+    parser.add_argument("--format", metavar="F", help="such as cu8, cs16 or cf32; goes before name and bytes")
     parser.add_argument("--centre", metavar="HZ", help="centre frequency, such as 433.92M")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="BUNDLE", help="directory of a model bundle")
     parser.add_argument("--device", default="auto", help="auto, cpu, onnxruntime or openvino")
     parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="where the files go")
-    parser.add_argument("--seed", type=int, default=SCENE_SEED, help="of the made scene")
-    parser.add_argument("--stops", type=int, metavar="N", help="of the made scene; all classes when not given")
+    parser.add_argument("--seed", type=int, default=SCENE_SEED, help="of the generated scene")
+    parser.add_argument("--stops", type=int, metavar="N", help="of the generated scene; default: all classes")
     arguments = parser.parse_args()
     if (arguments.stops is not None and arguments.stops < 1) or arguments.seed < 0:
         parser.error("--stops: expected 1 or more; --seed: 0 or more")

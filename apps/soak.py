@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays samples through a real flowgraph for a time and prints, as JSON, what was classified, dropped, late and used.
+"""Play samples through a flowgraph and print as JSON: rates, accounts, latency, memory and processor time.
 
     apps/soak.py models/rf20-nano --rate 20e6 --seconds 600
 
@@ -92,7 +92,12 @@ def soak(arguments: argparse.Namespace, scene: Path) -> dict[str, Any]:
     """Run the flowgraph and return the report."""
     top = gr.top_block()
     classifier = wavesfm.classifier(
-        str(arguments.bundle), device=arguments.device, sample_rate=arguments.rate, policy=arguments.policy
+        str(arguments.bundle),
+        device=arguments.device,
+        sample_rate=arguments.rate,
+        policy=arguments.policy,
+        threads=arguments.threads,
+        max_age_s=arguments.max_age,
     )
     sink = LatencySink()
     source = blocks.file_source(gr.sizeof_gr_complex, str(scene), True)
@@ -141,7 +146,9 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=30.0, help="seconds between readings of the memory")
     parser.add_argument("--policy", default="drop_newest", help="block, drop_oldest or drop_newest")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--recording", type=Path, help="complex float samples to repeat instead of a made scene")
+    parser.add_argument("--threads", type=int, default=0, help="of an engine on the CPU, 0: the runtime's choice")
+    parser.add_argument("--max-age", type=float, default=0.0, help="seconds after which a tile is dropped, 0: never")
+    parser.add_argument("--recording", type=Path, help="complex float samples to repeat instead of a synthetic scene")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as directory:

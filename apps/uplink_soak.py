@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays a simulated OFDM uplink through samples, grids and channels, and prints rates, latency and EVM as JSON.
+"""Play a simulated OFDM uplink through samples, grids and channels, and print rates, latency and EVM as JSON.
 
     apps/uplink_soak.py models/chanest-nano --channels examples/uplink_umi_3mps.npz --rate 500 --seconds 60
 
@@ -52,7 +52,7 @@ def slot_tags(slot_samples: int) -> list[Any]:
 
 
 def soak(arguments: argparse.Namespace, uplink: UplinkSource) -> dict[str, Any]:
-    """Run the flowgraph and return what it did."""
+    """Run the flowgraph and return the report."""
     spec, bundle = uplink.spec, str(arguments.bundle)
     top, sink = gr.top_block(), LatencySink()
     grid = wavesfm.ofdm_pilot_grid(bundle, sync=arguments.sync)
@@ -101,7 +101,7 @@ def soak(arguments: argparse.Namespace, uplink: UplinkSource) -> dict[str, Any]:
 
 
 def error_vectors(arguments: argparse.Namespace, uplink: UplinkSource) -> dict[str, dict[str, float]]:
-    """EVM by SNR and by whose channel the antennas were combined with, over the symbols that are no pilots."""
+    """Return the EVM by SNR and by the channel used for combining, over the symbols without pilots."""
     spec = uplink.spec
     bundle = str(arguments.bundle)
     pipelines = {

@@ -7,17 +7,18 @@
 
 namespace wavesfm {
 
-//! What decides whether a slot's grid can be used: n_bad elements are NaN or infinite, pilot_power is the
-//! mean |x|^2 of the elements at the pilots, summed in double, and n_silent pilot symbols are all zero at the
-//! pilots of all antennas.
+//! Facts that decide whether the grid of a slot can be used.
 struct GridFacts {
-    std::size_t n_bad;
-    double pilot_power;
-    std::size_t n_silent;
+    std::size_t n_bad;    //!< elements that are NaN or infinite
+    double pilot_power;   //!< mean |x|^2 of the pilots, summed in double
+    std::size_t n_silent; //!< pilot symbols that are zero at the pilots of all antennas
 };
 
-//! grid: antennas x symbols x subcarriers, in C order; the pilots are at each pilot symbol's pilot
-//! subcarriers, at least one, all within the grid.
+//! Examines a grid.
+//!
+//! \param grid               [antennas, symbols, subcarriers] in C order
+//! \param pilot_symbols      indices of the pilot symbols, at least one, all below symbols
+//! \param pilot_subcarriers  indices of the pilots in each, at least one, all below subcarriers
 GridFacts check_grid(const std::complex<float>* grid, std::size_t antennas, std::size_t symbols,
                      std::size_t subcarriers, const std::vector<std::size_t>& pilot_symbols,
                      const std::vector<std::size_t>& pilot_subcarriers);

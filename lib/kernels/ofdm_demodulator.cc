@@ -47,8 +47,7 @@ void OFDMDemodulator::demodulate(const std::complex<float>* samples, std::comple
     const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(fft_size_)));
     for (std::size_t antenna = 0; antenna < antennas_; antenna++) {
         for (const auto prefix : prefix_samples_) {
-            // copied, because the plan is for aligned arrays and the result must not hang on where the
-            // samples lie
+            // copied, because the plan needs aligned arrays and the result must not depend on the alignment
             std::memcpy(frame.data(), samples + prefix, fft_size_ * sizeof *samples);
             samples += prefix + fft_size_;
             fftwf_execute_dft(plan_, reinterpret_cast<fftwf_complex*>(frame.data()),

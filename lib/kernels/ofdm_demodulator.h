@@ -9,13 +9,17 @@
 
 namespace wavesfm {
 
-//! Takes the grid [antennas, symbols, subcarriers] out of one slot: prefixes off, FFT, the subcarriers' bins,
-//! all divided by the root of fft_size, so that power on a subcarrier is power in the samples. The same bits
-//! for the same slot wherever it lies in memory; thread safe.
+//! Demodulates one slot to its grid [antennas, symbols, subcarriers]: removes the prefixes, transforms each
+//! symbol, selects the bins of the subcarriers and divides by the root of fft_size, so that power on a
+//! subcarrier is power in the samples. The result does not depend on the alignment of the samples. Thread
+//! safe.
 class OFDMDemodulator {
 public:
-    //! prefix_samples: of each symbol; bins: of each subcarrier, 0 to fft_size - 1. Throws
-    //! std::invalid_argument naming what is out of range.
+    //! \param fft_size        FFT size of each symbol
+    //! \param prefix_samples  cyclic prefix of each symbol
+    //! \param bins            FFT bin of each subcarrier, 0 to fft_size - 1
+    //! \param antennas        number of antennas
+    //! \throws std::invalid_argument naming the parameter that is out of range
     OFDMDemodulator(std::size_t fft_size, std::vector<std::size_t> prefix_samples,
                     std::vector<std::size_t> bins, std::size_t antennas);
 

@@ -7,12 +7,15 @@
 
 namespace wavesfm {
 
-//! The pilots of a grid beside those sent, as the paper's channel estimator sees them: image [2, 1 +
-//! antennas, P * Fp] of the real and the imaginary parts, row 0 what was sent, row 1 + a what antenna a
-//! received; pilot symbol after pilot symbol.
+//! Writes the input of the paper's channel estimator: image [2, 1 + antennas, P * Fp] of real and imaginary
+//! parts; row 0 holds the transmitted pilots, row 1 + a those received by antenna a, pilot symbol after pilot
+//! symbol.
 //!
-//! grid: [antennas, symbols, subcarriers]; pilots: [P, Fp]; pilot_symbols: P indices below symbols;
-//! pilot_subcarriers: Fp indices below subcarriers (the caller has checked both).
+//! \param grid               received grid [antennas, symbols, subcarriers]
+//! \param pilots             transmitted pilots [P, Fp]
+//! \param pilot_symbols      P indices below symbols, checked by the caller
+//! \param pilot_subcarriers  Fp indices below subcarriers, checked by the caller
+//! \param image              output
 void pilot_image(const std::complex<float>* grid, std::size_t antennas, std::size_t symbols,
                  std::size_t subcarriers, const std::complex<float>* pilots,
                  const std::vector<std::size_t>& pilot_symbols,

@@ -8,7 +8,7 @@ namespace wavesfm {
 
 double projected_power(const std::complex<float>* rows, std::size_t n_rows, std::size_t k,
                        const std::complex<float>* modes, std::size_t n_modes) {
-    // real and imaginary parts apart, so that the inner loop is one over neighbours
+    // real and imaginary parts apart, so that the inner loop runs over neighbours
     std::vector<float> parts(2 * k * n_modes), sums(2 * n_modes);
     float *real = parts.data(), *imag = real + k * n_modes;
     for (std::size_t i = 0; i < k * n_modes; i++) {

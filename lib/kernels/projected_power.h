@@ -6,10 +6,11 @@
 
 namespace wavesfm {
 
-//! The mean of |row . mode|^2 over rows and modes, without a conjugate.
+//! Returns the mean of |row . mode|^2 (no conjugate) over rows and modes. Products are computed in single
+//! precision, their powers are summed in double.
 //!
-//! rows: n_rows of k samples each; modes: k x n_modes, in C order; all at least 1. Each product is taken in
-//! single precision, their powers are summed in double.
+//! \param rows   [n_rows, k], both at least 1
+//! \param modes  [k, n_modes] in C order, n_modes at least 1
 double projected_power(const std::complex<float>* rows, std::size_t n_rows, std::size_t k,
                        const std::complex<float>* modes, std::size_t n_modes);
 

@@ -253,7 +253,7 @@ Image correlate(const Samples& samples, const Samples& waveform) {
     return out;
 }
 
-// The GIL is kept, as in lay_streams.
+// The GIL is kept, as in copy_streams.
 py::tuple facts_of_grid(const Samples& grid, const std::vector<std::size_t>& pilot_symbols,
                         const std::vector<std::size_t>& pilot_subcarriers) {
     if (grid.ndim() != 3 || pilot_symbols.empty() || pilot_subcarriers.empty()) {
@@ -294,7 +294,7 @@ py::array_t<double> power_in_modes(const Samples& values, const Samples& modes) 
 }
 
 // The GIL is kept: this takes microseconds, and a release of it lets another of the flowgraph's threads in.
-void lay_streams(const py::sequence& streams, std::size_t first, std::size_t count,
+void copy_streams(const py::sequence& streams, std::size_t first, std::size_t count,
                  py::array_t<std::complex<float>> out, std::size_t at) {
     if (out.ndim() != 2 || !(out.flags() & py::array::c_style) ||
         static_cast<std::size_t>(out.shape(0)) != streams.size()) {
@@ -401,7 +401,7 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("projected_power", &power_in_modes, py::arg("values").noconvert(), py::arg("modes").noconvert(),
           "Mean |row . mode|^2 of the rows of each slot, values [slots, ..., k], in modes [k, n]: float64 "
           "[slots].");
-    m.def("lay_streams", &lay_streams, py::arg("streams"), py::arg("first"), py::arg("count"),
+    m.def("copy_streams", &copy_streams, py::arg("streams"), py::arg("first"), py::arg("count"),
           py::arg("out").noconvert(), py::arg("at"),
           "Copies samples first to first + count of each stream, complex64 [n], into its row of out, "
           "complex64 [A, m], "

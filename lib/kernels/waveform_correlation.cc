@@ -23,8 +23,8 @@ void transform(fftwf_plan plan, AlignedFloats& from, AlignedFloats& to) {
                       reinterpret_cast<fftwf_complex*>(to.data()));
 }
 
-// sums[m] = the power of x[m .. m + k - 1], from the ends and the starts of blocks of k: with no subtraction,
-// which would leave a strong sample's rounding behind in the windows after it.
+// sums[m] = power of x[m .. m + k - 1], from partial sums of blocks of k without subtraction, which would
+// carry the rounding of a strong sample into later windows.
 void window_powers(const std::complex<float>* x, std::size_t n, std::size_t k, std::vector<double>& sums) {
     const std::size_t windows = n - k + 1;
     for (std::size_t start = 0; start < windows; start += k) {
@@ -85,7 +85,7 @@ void waveform_correlation(const std::complex<float>* samples, std::size_t antenn
             if (around == 0.0) {
                 continue;
             }
-            const double scale = 1.0 / std::sqrt(around); // so that nothing overflows
+            const double scale = 1.0 / std::sqrt(around); // prevents overflow
             std::fill(frame.begin(), frame.end(), 0.0f);
             for (std::size_t i = 0; i < there; i++) {
                 frame[2 * i] = static_cast<float>(x[start + i].real() * scale);

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How predictions, status, commands and tags travel as PMT; the keys of the dictionaries are a contract with users.
+"""Predictions, status messages and tags as PMT; the keys of the dictionaries are a contract with users.
 
-Grids of OFDM slots travel as PDUs, see `pdus`.
+Grids of OFDM slots are PDUs, see `pdus`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pmt
@@ -18,20 +18,22 @@ STATUS = pmt.intern("status")
 LABEL = pmt.intern("label")
 COMMAND = pmt.intern("command")
 SYSTEM = pmt.intern("system")
-COMMANDS = ("threshold", "gate_db", "policy")  # of the classifier
+OVERFLOWS = pmt.intern("overflows")
 TIME_LIMIT_S = 1 << 63
 
 
 def time_to_pmt(time: StreamTime | None) -> Any:
-    """A tuple (uint64 seconds, double fraction) as in rx_time, or PMT_NIL when the time is unknown."""
+    """Return a tuple (uint64 seconds, double fraction) as in rx_time, or PMT_NIL for None."""
     if time is None:
         return pmt.PMT_NIL
     return pmt.make_tuple(pmt.from_uint64(time.full_s), pmt.from_double(time.frac_s))
 
 
 def time_from_pmt(value: Any) -> StreamTime:
-    """The reverse of `time_to_pmt` for a known time; ValueError when it is no (uint64, double) tuple or not finite, and
-    when it lies before the epoch or 2^63 s behind it: a later time of its stream must fit a uint64 too.
+    """Return the time of a tuple (seconds, fraction) as in rx_time.
+
+    Raises ValueError for another value, a number that is not finite, and a time before 1970 or from 2^63 s on: a later
+    time of its stream must fit a uint64, too.
     """
     if not pmt.is_tuple(value) or pmt.length(value) < 2:
         raise ValueError("not a tuple (seconds, fraction)")
@@ -44,7 +46,7 @@ def time_from_pmt(value: Any) -> StreamTime:
 
 
 def number_from_pmt(value: Any) -> float:
-    """A finite real or integer; ValueError for anything else."""
+    """Return a finite real number or integer; ValueError for anything else."""
     if pmt.is_uint64(value):
         return int(pmt.to_uint64(value))
     if not pmt.is_number(value) or pmt.is_complex(value):
@@ -55,33 +57,43 @@ def number_from_pmt(value: Any) -> float:
     return number
 
 
-def prediction_to_pmt(prediction: Prediction) -> Any:
-    """A dict with the keys of `Prediction.as_dict`.
+def prediction_to_pmt(prediction: Prediction, run: int = 0, sequence: int = 0) -> Any:
+    """Return a dict with the keys of `Prediction.as_dict`, and `run` and `sequence`.
 
     label, bundle_id: symbol; rate_hz: double, 0 when unknown; confidence, centre_hz, latency_s: double or PMT_NIL;
     probabilities: dict of doubles by label; start_sample, n_samples, n_nonfinite: uint64; partial: bool;
-    time: tuple (uint64, double) of the first sample as in rx_time, or PMT_NIL.
+    time: tuple (uint64, double) of the first sample as in rx_time, or PMT_NIL; run: uint64, how often the block was
+    started; sequence: uint64, number of the prediction over the block's life. A text of the time is left to
+    `record_from_pmt`, because PMT keeps every symbol for ever.
     """
-    return dict_to_pmt({**prediction.as_dict(), "time": prediction.time})
+    return dict_to_pmt({**prediction.as_dict(), "time": prediction.time, "run": run, "sequence": sequence})
 
 
-def command_from_pmt(message: Any, known: Collection[str] = COMMANDS) -> dict[str, Any]:
-    """The commands of a dict, or of one pair (name . value); ValueError for anything else or a name not in `known`."""
-    if pmt.is_pair(message) and pmt.is_symbol(pmt.car(message)):
-        commands = {pmt.symbol_to_string(pmt.car(message)): pmt.to_python(pmt.cdr(message))}
-    elif pmt.is_dict(message) and not pmt.is_null(message):
-        commands = pmt.to_python(message)
-    else:
-        raise ValueError(f"found {message}, expected a dictionary or a pair (name . value)")
-    for name in commands:
-        if name not in known:
-            raise ValueError(f"found {name}, expected one of {', '.join(known)}")
-    return commands
+def overflows_from_pmt(message: Any) -> int:
+    """Return how many overflows of the receiver a message reports.
+
+    A dict with, or a pair of, the key "overflows" or "overflow" and a number reports that many; UHD's asynchronous
+    messages of a transmitter report none; any other message reports one.
+    """
+    if pmt.is_pair(message) and pmt.eqv(pmt.car(message), pmt.intern("uhd_async_msg")):
+        return 0
+    for name in ("overflows", "overflow"):
+        key = pmt.intern(name)
+        value = pmt.PMT_NIL
+        if pmt.is_pair(message) and pmt.eqv(pmt.car(message), key):
+            value = pmt.cdr(message)
+        elif pmt.is_dict(message):
+            value = pmt.dict_ref(message, key, pmt.PMT_NIL)
+        if pmt.is_integer(value) or pmt.is_uint64(value):
+            return max(0, int(number_from_pmt(value)))
+    return 1
 
 
 def retune_from_tags(tags: Iterable[Any]) -> Iterator[tuple[int, dict[str, Any], list[str]]]:
-    """For each offset with rx_time, rx_freq or rx_rate tags, in order: the offset, the arguments for `Session.retune`,
-    and a sentence for each tag that cannot be read.
+    """Read the tags rx_time, rx_freq and rx_rate.
+
+    Yields, for each offset with such tags in order, the offset, the arguments for `Session.retune`, and a sentence for
+    each tag that cannot be read.
     """
     by_offset: dict[int, list[Any]] = {}
     for tag in tags:
@@ -96,7 +108,7 @@ def retune_from_tags(tags: Iterable[Any]) -> Iterator[tuple[int, dict[str, Any],
             try:
                 change[name] = read(tag.value)
             except ValueError as error:
-                unread.append(f"tag {key} at sample {offset}: found {tag.value}: {error}; it is passed over")
+                unread.append(f"tag {key} at sample {offset}: found {tag.value}: {error}; it is ignored")
         yield offset, change, unread
 
 
@@ -115,7 +127,7 @@ TAGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def dict_to_pmt(values: Mapping[str, Any]) -> Any:
-    """A PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, nested dicts and PMT_NIL (None)."""
+    """Return a PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, dicts and PMT_NIL (None)."""
     message = pmt.make_dict()
     for key, value in reversed(values.items()):  # a PMT dict grows at its front
         message = pmt.dict_add(message, pmt.intern(key), _value_to_pmt(value))
@@ -123,7 +135,10 @@ def dict_to_pmt(values: Mapping[str, Any]) -> Any:
 
 
 def record_from_pmt(message: Any) -> dict[str, Any]:
-    """The JSON record of a prediction message, equal to `Prediction.as_dict`; ValueError when it is no prediction."""
+    """Return the JSON record of a prediction message: `Prediction.as_dict` with `run` and `sequence`.
+
+    Raises ValueError for a message that is no prediction.
+    """
     if not pmt.is_dict(message) or not pmt.dict_has_key(message, pmt.intern("label")):
         raise ValueError("not a dictionary with the key 'label'")
     record = pmt.to_python(message)

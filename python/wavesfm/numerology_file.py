@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a block takes its numerology from: a model bundle, or a JSON file."""
+"""The numerology of a block: from a model bundle, or from a JSON file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BYTES_LIMIT = 1 << 24
 
 
 def read_numerology(path: str | Path) -> OFDMSpec:
-    """The numerology of a JSON file with the fields of `OFDMSpec`.
+    """Return the numerology of a JSON file with the fields of `OFDMSpec`.
 
-    Raises ConfigurationError for no file and no JSON, and BundleError naming the file and the field that is wrong.
+    Raises ConfigurationError for a file that cannot be read or is no JSON, and BundleError for a wrong field.
     """
     if not str(path):
         raise ConfigurationError("numerology", "file", "nothing", "a JSON file, or a bundle in its place")
@@ -34,13 +34,13 @@ def read_numerology(path: str | Path) -> OFDMSpec:
 
 
 def numerology_of(bundle: str | Path, numerology: str | Path) -> OFDMSpec:
-    """The numerology of a bundle's directory or, where that is "", of a JSON file. Raises WavesfmError."""
+    """Return the numerology of a bundle's directory or, where that is "", of a JSON file. Raises WavesfmError."""
     if not str(bundle):
         return read_numerology(numerology)
     return Bundle.open(bundle).preprocess_as(PilotGridSpec, "a numerology is asked for").numerology
 
 
-def require_size(block: str, field: str, given: int, needed: int) -> None:
+def require_size(block: str, field: str, size: int, needed: int) -> None:
     """Raise ConfigurationError unless a size that a flowgraph was drawn for is the numerology's, or 0 for any."""
-    if given not in (0, needed):
-        raise ConfigurationError(block, field, given, f"{needed}, as the numerology has")
+    if size not in (0, needed):
+        raise ConfigurationError(block, field, size, f"{needed}, as the numerology has")

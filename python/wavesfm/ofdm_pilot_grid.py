@@ -11,32 +11,56 @@ import pmt
 from gnuradio import gr
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.types import Slot
+from wavesfm_core.worker import check_policy
 
+from .keep_alive import KeptAlive
 from .messages import STATUS, retune_from_tags
+from .monitor import Monitor
 from .numerology_file import numerology_of, require_size
 from .pdus import GRIDS, slot_to_pmt
 from .slot_session import SlotSession
-from .stream_end import ACCOUNTS_EVERY_S, END, MessageSide, StreamSide, chunk_samples
+from .stream_end import END, MessageSide, StreamSide, chunk_samples
+
+IN_QUEUE = 32  # most grids that wait for a slow reader, besides those in the reader's queue
 
 
-class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
-    """Find the slots in the complex64 streams of a numerology's antennas, remove prefixes, transform, publish grids.
+class ofdm_pilot_grid(KeptAlive, gr.hier_block2):  # type: ignore[misc]
+    """Find the slots in the complex64 streams of several antennas, remove prefixes, transform, and publish grids.
 
-    bundle: directory of a model bundle for pilot grids; "": none, and then numerology is a JSON file with the fields
-    of `OFDMSpec`, which is not read where there is a bundle.
-    sync: "tag": a slot starts at each tag slot_tag of the first stream, whatever its value. "pilots": it is looked for
-    by correlation with the known pilots and followed from slot to slot, see `SlotStream`.
-    sample_rate: in Hz, within 0.1 % of the numerology's, 0 where it need not be told.
-    correct_cfo: take the carrier frequency offset out of each slot, see `SlotStream`; for radios that do not share an
-    oscillator with the transmitter.
-    antennas: how many streams, 0: as the numerology has; another number is refused, so that a flowgraph can be sure.
+    Parameters
+    ----------
+    bundle : str
+        Directory of a model bundle for pilot grids, for its numerology; "": none.
+    numerology : str
+        JSON file with the fields of `OFDMSpec`; read only without a bundle.
+    sync : {"tag", "pilots"}
+        "tag": a slot starts at each tag `slot_tag` of the first stream, whatever its value. "pilots": the start is
+        found by correlation with the known pilots and followed from slot to slot, see `SlotStream`.
+    slot_tag : str
+        Name of the tag at which a slot starts.
+    sample_rate : float
+        In Hz, within 0.1 % of the numerology's; 0: as the numerology has.
+    antennas : int
+        Number of streams, which must be the numerology's; 0: as the numerology has.
+    correct_cfo : bool
+        Remove the carrier frequency offset of each slot, see `SlotStream`; for radios that share no oscillator with the
+        transmitter.
+    policy : {"block", "drop_oldest"}
+        With a slow reader of the grids: hold the streams back, or drop and count.
 
+    Raises
+    ------
+    WavesfmError
+        If a parameter is wrong. While running no error ends the flowgraph.
+
+    Notes
+    -----
     Tags: rx_rate of any stream; at another rate than the numerology's no grids come. rx_time of the first stream gives
-    the grids their time, and one that does not follow from the one before (a gap) cuts the slot that is open; one of
-    another stream that differs is said, and until it agrees no grids come. Messages out: `grids`: see
-    `pdus.slot_to_pmt`. `status`: dict with `kind`: "started", "sync" (found or lost), "accounts" (at most once a
-    second), "warning" and "error" (with `text`), "finished". Streams of unequal length end with the shortest. Raises
-    WavesfmError when a parameter is wrong; while running no error ends the flowgraph.
+    the grids their time, and a gap in it cuts the open slot; while another stream's differs, no grids come.
+
+    Messages out: `grids`: see `pdus.slot_to_pmt`. `status`: dict with `kind`: "started", "sync" (found or lost),
+    "accounts" (once a second), "warning" and "error" (with `text`), "finished". Streams of unequal length end with the
+    shortest.
     """
 
     def __init__(
@@ -48,29 +72,46 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
         sample_rate: float = 0.0,
         antennas: int = 0,
         correct_cfo: bool = False,
+        policy: str = "block",
     ) -> None:
         self._spec = spec = numerology_of(bundle, numerology)
         require_size("pilot grid", "antennas", antennas, spec.antennas)
         if not slot_tag:
             raise ConfigurationError("pilot grid", "slot_tag", "nothing", "the name of a tag")
+        check_policy(policy)
         n = spec.antennas
         gr.hier_block2.__init__(
             self, "wavesfm_ofdm_pilot_grid", gr.io_signature(n, n, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
         )
         self._sync, self._rate_hz, self._correct_cfo = sync, float(sample_rate), bool(correct_cfo)
+        self._policy, self._run = policy, 0
         self._session = self._make_session(0)
         self._input = _SampleInput(self, n, slot_tag if sync == "tag" else "", chunk_samples(spec.rate_hz))
-        self._output = MessageSide("wavesfm_grids", self, self._input, (GRIDS,))
+        self._output = MessageSide("wavesfm_grids", self, self._input, (GRIDS,), lambda: self._policy, limit=IN_QUEUE)
+        self._monitor = Monitor(self._output, self)  # replaced at each start
         for port in (GRIDS, STATUS):
             self.message_port_register_hier_out(pmt.symbol_to_string(port))
             self.msg_connect(self._output, port, self, port)
         self.msg_connect(self._input, END, self._output, END)
         for antenna in range(n):
             self.connect((self, antenna), (self._input, antenna))
+        self.note_references()
 
     def status(self) -> dict[str, Any]:
-        """The accounts of this run or, after it, of the last one: see `SlotSession.status`."""
-        return self._session.status()
+        """Return the accounts of this run or, after it, of the last one.
+
+        See `SlotSession.status`; messages_dropped: grids that a slow reader did not get; run: how often the block was
+        started.
+        """
+        return {"run": self._run, **self._session.status(), "messages_dropped": self._output.messages_dropped}
+
+    def silence(self, now_s: float) -> str:
+        """Return ""; `SlotSession` itself says why no slots come."""
+        return ""
+
+    def batch_s(self) -> float:
+        """Return 0.0: no engine runs."""
+        return 0.0
 
     def _make_session(self, start_sample: int) -> SlotSession:
         options = self._publish, self._say, self._correct_cfo
@@ -78,14 +119,19 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
 
     def _publish(self, slots: list[Slot]) -> None:
         for slot in slots:
-            self._output.message_port_pub(GRIDS, slot_to_pmt(slot, self._spec))
+            self._output.publish(GRIDS, slot_to_pmt(slot, self._spec))
 
     def _say(self, kind: str, **values: Any) -> None:
         self._output.say(kind, **values)
 
     def _open_session(self, start_sample: int) -> None:
+        self._run += 1
         self._session = self._make_session(start_sample)
-        self._say("started", sync=self._sync, numerology=self._spec.id, slot_samples=self._spec.slot_samples)
+        self._output.open()
+        facts = {"numerology": self._spec.id, "slot_samples": self._spec.slot_samples}
+        self._say("started", run=self._run, sync=self._sync, **facts)
+        self._monitor = Monitor(self._output, self)
+        self._monitor.start()
 
     def _fail_session(self, error: Exception, next_sample: int) -> None:
         if not self._session.fault:
@@ -94,28 +140,26 @@ class ofdm_pilot_grid(gr.hier_block2):  # type: ignore[misc]
 
     def _finish_session(self) -> None:
         self._session.finish(self._input.ahead)
-        self._say("finished", **self._session.status())
+        self._output.drain()
+        self._monitor.stop()
+        self._say("finished", **self.status())
 
     def _close_session(self) -> None:
-        pass  # it holds no thread
+        self._monitor.stop()
+        self._output.close()
 
 
 class _SampleInput(StreamSide, gr.basic_block):  # type: ignore[misc]
-    """The streams' side of a pilot grid: hands samples, marks and tags to the session, in order.
-
-    ahead: how many samples of each stream waited beyond those of the shortest in the last call, which is 0 for all
-    when streams of equal length end.
-    """
+    """The streams' side of a pilot grid: hands samples, marks and tags to the session, in order."""
 
     def __init__(self, owner: ofdm_pilot_grid, antennas: int, slot_tag: str, chunk: int) -> None:
         gr.basic_block.__init__(self, "wavesfm_samples", [np.complex64] * antennas, [])
         self.join(owner, chunk)
         self._slot_tag = slot_tag
-        self._accounts_s = 0.0
         self.ahead = [0] * antennas
+        """Samples of each stream beyond those of the shortest in the last call; all 0 when equal streams end."""
 
     def start(self) -> bool:
-        self._accounts_s = clock.monotonic()
         self.ahead = [0] * len(self.ahead)
         return super().start()
 
@@ -145,12 +189,9 @@ class _SampleInput(StreamSide, gr.basic_block):  # type: ignore[misc]
             if self._slot_tag and any(change.get("slot") for _, change in changes):
                 session.mark()
         session.push([stream[done:] for stream in streams], arrived_s)
-        if arrived_s - self._accounts_s >= ACCOUNTS_EVERY_S:
-            self._accounts_s = arrived_s
-            self._owner._say("accounts", **session.status())
 
     def _changes(self, count: int) -> dict[int, list[tuple[int, dict[str, Any]]]]:
-        """By offset: each antenna that has tags there, with what they say."""
+        """Return the changes by offset: (antenna, change) for each antenna with tags there."""
         changes: dict[int, list[tuple[int, dict[str, Any]]]] = {}
         for antenna in range(len(self.ahead)):
             tags = self.get_tags_in_window(antenna, 0, count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Grids of OFDM slots, [antennas, symbols, subcarriers], as PDUs: a dict of facts and a c32vector."""
+"""Grids of OFDM slots, [antennas, symbols, subcarriers], as PDUs: a dict and a c32vector."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .messages import dict_to_pmt, number_from_pmt, time_from_pmt
 
 GRIDS = pmt.intern("grids")
 CHANNEL = pmt.intern("channel")
-C32VECTOR = b"\x0a\x0a"  # how a c32vector begins when serialised: a uniform vector of complex floats, then the count,
-PADDING = b"\x01\x00"  # and one byte of padding
-MOST = (1 << 64) - 1  # what a uint64 holds
+C32VECTOR = b"\x0a\x0a"  # start of a serialised c32vector: uniform vector, complex float; the count follows,
+PADDING = b"\x01\x00"  # then one byte of padding
+UINT64_MAX = (1 << 64) - 1
 
 _ARRIVED, _METRIC = pmt.intern("arrived_s"), pmt.intern("sync_metric")
 _NUMEROLOGY, _SHAPE = pmt.intern("numerology"), pmt.intern("shape")
@@ -29,10 +29,10 @@ _START, _SAMPLES, _NONFINITE = pmt.intern("start_sample"), pmt.intern("n_samples
 
 
 def complex_to_pmt(values: NDArray[np.complex64]) -> Any:
-    """A c32vector of an array's elements in C order.
+    """Return a c32vector of an array's elements in C order.
 
-    It is made from its serialised form, which is big-endian: element by element, as pmt.init_c32vector takes them, the
-    10,752 elements of 16 antennas, 14 symbols and 48 subcarriers would take 2 ms instead of 0.1.
+    It is built from its serialised form, which is big-endian: pmt.init_c32vector, which takes element after element,
+    needs 2 ms in place of 0.1 for 16 antennas, 14 symbols and 48 subcarriers.
     """
     words = np.ascontiguousarray(values, np.complex64).reshape(-1).view(np.uint32)
     data = words.astype(">u4").tobytes()  # twice as fast as by ">c8"
@@ -40,33 +40,33 @@ def complex_to_pmt(values: NDArray[np.complex64]) -> Any:
 
 
 def complex_from_pmt(vector: Any) -> NDArray[np.complex64]:
-    """The complex64 [n] of a c32vector; ValueError for anything else."""
+    """Return the complex64 [n] of a c32vector; ValueError for anything else."""
     if not pmt.is_c32vector(vector):
         raise ValueError("found no c32vector, expected one")
     return np.frombuffer(pmt.serialize_str(vector), ">u4", offset=8).astype(np.uint32).view(np.complex64)
 
 
 def grid_to_pmt(grid: NDArray[np.complex64], numerology: str, facts: dict[str, Any]) -> Any:
-    """A PDU: pair of a dict (`facts`, `shape` as a tuple of uint64, `numerology` as a symbol) and a c32vector."""
+    """Return a PDU: a dict (`facts`, `shape` as a tuple of uint64, `numerology` as a symbol) and a c32vector."""
     return pmt.cons(dict_to_pmt({**facts, "shape": grid.shape, "numerology": numerology}), complex_to_pmt(grid))
 
 
 def grid_from_pmt(message: Any) -> tuple[dict[str, Any], NDArray[np.complex64]]:
-    """The facts of a PDU as Python types and its complex64 array, in the shape that they tell.
+    """Return the dict of a PDU as Python types, and its complex64 array in the shape of the dict.
 
-    ValueError for what is no such PDU, or one whose shape and length differ.
+    Raises ValueError for another message, and where shape and length differ.
     """
     facts = _facts(message)
     values = complex_from_pmt(pmt.cdr(message))
-    told = pmt.to_python(pmt.dict_ref(facts, _SHAPE, pmt.PMT_NIL))
-    shape = told if isinstance(told, tuple) else (len(values),)
+    declared = pmt.to_python(pmt.dict_ref(facts, _SHAPE, pmt.PMT_NIL))
+    shape = declared if isinstance(declared, tuple) else (len(values),)
     if any(not isinstance(side, int) or side < 0 for side in shape) or math.prod(shape) != len(values):
         raise ValueError(f"found {len(values)} values of shape {shape}, expected as many as the shape has")
     return pmt.to_python(facts), values.reshape(shape)
 
 
 def slot_to_pmt(slot: Slot, spec: OFDMSpec) -> Any:
-    """The PDU of a slot: its grid, antenna after antenna, symbol after symbol, and these facts.
+    """Return the PDU of a slot: its grid, antenna after antenna, symbol after symbol, and a dict.
 
     start_sample, n_samples, n_nonfinite: uint64; rate_hz: double, 0 when unknown; time: tuple (uint64, double) of the
     first sample as in rx_time, or PMT_NIL; sync_metric: double, PMT_NIL where a tag found the slot; arrived_s: double,
@@ -86,15 +86,16 @@ def slot_to_pmt(slot: Slot, spec: OFDMSpec) -> Any:
 
 
 def slot_from_pmt(message: Any, spec: OFDMSpec) -> Slot:
-    """The slot of a PDU; ValueError, naming what differs, when it is none or is of another numerology.
+    """Return the slot of a PDU.
 
-    Of the facts only those that are there are read; a PDU with no numerology must have the right count of values.
+    All keys of the dict are optional; a PDU without a numerology must have the right number of values. Raises
+    ValueError, naming the difference, for another message or numerology.
     """
     facts = _facts(message)
     for key, expected in ((_NUMEROLOGY, spec.id), (_SHAPE, spec.grid_shape)):
-        told = pmt.to_python(pmt.dict_ref(facts, key, pmt.PMT_NIL))
-        if told is not None and (type(told) is not type(expected) or told != expected):
-            raise ValueError(f"{pmt.symbol_to_string(key)}: found {told}, expected {expected}")
+        declared = pmt.to_python(pmt.dict_ref(facts, key, pmt.PMT_NIL))
+        if declared is not None and (type(declared) is not type(expected) or declared != expected):
+            raise ValueError(f"{pmt.symbol_to_string(key)}: found {declared}, expected {expected}")
     values = complex_from_pmt(pmt.cdr(message))
     if values.size != np.prod(spec.grid_shape):
         raise ValueError(f"grid: found {values.size} values, expected {spec.grid_shape}, {np.prod(spec.grid_shape)}")
@@ -110,14 +111,15 @@ def slot_from_pmt(message: Any, spec: OFDMSpec) -> Slot:
     )
 
 
-def estimate_to_pmt(estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec) -> Any:
-    """The PDU of an estimate: h as the slot's PDU has the grid, and these facts.
+def estimate_to_pmt(estimate: ChannelEstimate, slot: Slot, spec: OFDMSpec, run: int = 0, sequence: int = 0) -> Any:
+    """Return the PDU of an estimate: h, laid out as the grid of `slot_to_pmt`, and a dict.
 
     method, bundle_id: symbol; noise_power, snr_db, residual, nmse_db, latency_s: double or PMT_NIL; backed_off: bool,
     see `ChannelEstimate`; start_sample, n_samples, n_nonfinite, time, rate_hz, shape and numerology as in
-    `slot_to_pmt`.
+    `slot_to_pmt`; run: uint64, how often the block was started; sequence: uint64, number of the estimate over the
+    block's life.
     """
-    facts = {**estimate.facts(), "time": estimate.time, "rate_hz": slot.rate_hz}
+    facts = {**estimate.facts(), "time": estimate.time, "rate_hz": slot.rate_hz, "run": run, "sequence": sequence}
     return grid_to_pmt(estimate.channel, spec.id, facts)
 
 
@@ -139,6 +141,6 @@ def _read(facts: Any, key: Any, default: Any, read: Callable[[Any], Any] = numbe
 
 def _count(facts: Any, key: Any, default: int) -> int:
     number = _read(facts, key, default)
-    if not 0 <= number <= MOST or number != int(number):
+    if not 0 <= number <= UINT64_MAX or number != int(number):
         raise ValueError(f"{pmt.symbol_to_string(key)}: found {number}, expected a count below 2^64")
     return int(number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Predictions as JSON lines in a file or on standard output."""
+"""Write predictions as JSON lines to a file or to standard output."""
 
 from __future__ import annotations
 
@@ -12,17 +12,31 @@ import pmt
 from gnuradio import gr
 from wavesfm_core.errors import ConfigurationError
 
-from .messages import PREDICTIONS, STATUS, record_from_pmt
+from .keep_alive import KeptAlive
+from .messages import PREDICTIONS, STATUS, SYSTEM, record_from_pmt
+from .publisher import publishes_to
 
 
-class prediction_sink(gr.basic_block):  # type: ignore[misc]
+class prediction_sink(KeptAlive, gr.basic_block):  # type: ignore[misc]
     """Write every message of the port `predictions` as one line of JSON with the keys of `wavesfm classify --json`.
 
-    filename: the file, "" or "-" for standard output; append: keep what the file holds, else it is emptied. It is
-    opened here (ConfigurationError when that fails) and every line is on disk as soon as its message was handled, so
-    that the file is complete after `tb.wait()`. Messages of the port `status` go to the logger. A line that cannot be
-    written (disk full) or a message that is no prediction is logged and counted in `errors`, and the flowgraph goes on.
-    GNU Radio ends a message block when the first block connected to it ends: connect one classifier to one sink.
+    Parameters
+    ----------
+    filename : str
+        The file; "" or "-" is standard output. Every line is on disk as soon as its message was handled.
+    append : bool
+        Keep what the file holds; else it is emptied.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be opened.
+
+    Notes
+    -----
+    Messages of the port `status` go to the logger. A line that cannot be written (disk full) or a message that is no
+    prediction is logged and counted in `errors`, and the flowgraph goes on. Several classifiers may be connected to one
+    sink: it ends when all of them have ended.
     """
 
     def __init__(self, filename: str = "", append: bool = False) -> None:
@@ -35,6 +49,7 @@ class prediction_sink(gr.basic_block):  # type: ignore[misc]
         for port, handler in ((PREDICTIONS, self.handle_prediction), (STATUS, self.handle_status)):
             self.message_port_register_in(port)
             self.set_msg_handler(port, handler)
+        self.set_msg_handler(SYSTEM, self.handle_system)
 
     @property
     def count(self) -> int:
@@ -43,7 +58,7 @@ class prediction_sink(gr.basic_block):  # type: ignore[misc]
 
     @property
     def errors(self) -> int:
-        """Messages of which no line was written."""
+        """Messages that were not written."""
         return self._errors
 
     def handle_prediction(self, message: Any) -> None:
@@ -63,6 +78,14 @@ class prediction_sink(gr.basic_block):  # type: ignore[misc]
             self.logger.info(str(pmt.to_python(message)))
         except Exception as error:
             self.logger.warn(f"a status message cannot be read: {error}")
+
+    def handle_system(self, message: Any) -> None:
+        """End when the last sender has ended; GNU Radio by itself ends a block with the first."""
+        if publishes_to(self):
+            return
+        while (prediction := self.gateway.delete_head_nowait(PREDICTIONS)) is not None:
+            self.handle_prediction(prediction)
+        self.gateway.system_handler(message)
 
     def _write(self, line: str) -> None:
         if self._file is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays a recording of any format that `wavesfm_core.recordings.iqfile` reads."""
+"""Play a recording of any format that `wavesfm_core.recordings.iqfile` reads."""
 
 from __future__ import annotations
 
@@ -11,24 +11,39 @@ from gnuradio import gr
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.recordings.iqfile import Segment, open_recording
 
+from .keep_alive import KeptAlive
 from .messages import time_to_pmt
-from .stream_end import chunk_samples
-
-END_OF_STREAM = -1  # gr.WORK_DONE is an enum, with which a Python block hangs
+from .stream_end import END_OF_STREAM, chunk_samples
 
 
-class recording_source(gr.sync_block):  # type: ignore[misc]
-    """A recording as a complex64 stream with full scale 1, as fast as it is asked for, with tags from its metadata.
+class recording_source(KeptAlive, gr.sync_block):  # type: ignore[misc]
+    """Play a recording as a complex64 stream with full scale 1, as fast as it is asked for, with tags.
 
-    filename: SigMF (.sigmf-meta, .sigmf-data or the name without either; complex, one channel, any number of captures),
-    or raw .cu8, .cs8, .cs16, .cf32. sample_format: one of the latter where the name does not tell, "" otherwise.
-    sample_rate, center_freq: in Hz, go before what the file says; 0: as it says.
-    repeat: begin again at the end; otherwise the stream ends there. A flowgraph that is started again after the end
-    plays it again, one that was stopped before goes on.
+    Parameters
+    ----------
+    filename : str
+        Anything that `wavesfm_core.recordings.iqfile.open_recording` opens: SigMF with any number of captures, or raw
+        samples.
+    sample_format : str
+        Format of raw samples where the name does not tell; "" otherwise.
+    sample_rate : float
+        In Hz, replaces the file's; 0: as the file says.
+    center_freq : float
+        In Hz, replaces the file's; 0: as the file says.
+    repeat : bool
+        Begin again at the end; otherwise the stream ends there.
 
-    Tags, at sample 0, at the first sample of each capture, and after each repetition: rx_rate (double), rx_freq
-    (double) and rx_time (uint64, double), each only where it is known; there is no tag that says "unknown from here".
-    Raises InputError when the recording or a parameter is wrong. A fault while playing is logged and ends the stream.
+    Raises
+    ------
+    InputError, ConfigurationError
+        If the recording or a parameter is wrong. A fault while playing is logged and ends the stream.
+
+    Notes
+    -----
+    A flowgraph that is started again after the end plays the recording again, one that was stopped before goes on.
+
+    Tags, at the first sample of each start and repetition and of each capture: rx_rate (double), rx_freq (double) and
+    rx_time (uint64, double), each only where it is known. A time before 1970 is not tagged, since a tag cannot hold it.
     """
 
     def __init__(
@@ -45,6 +60,8 @@ class recording_source(gr.sync_block):  # type: ignore[misc]
         self._recording = open_recording(
             filename, float(sample_rate) or None, sample_format or None, float(center_freq) or None
         )
+        for note in self._recording.notes:
+            self.logger.warn(f"{self._recording.path}: {note}")
         self._repeat = bool(repeat)
         self._next_sample = 0  # of the file
         self._upcoming = list(self._recording.segments)
@@ -54,22 +71,25 @@ class recording_source(gr.sync_block):  # type: ignore[misc]
 
     @property
     def rate_hz(self) -> float:
-        """Sample rate, 0.0 when unknown."""
+        """Sample rate in Hz, 0.0 when unknown."""
         return self._recording.rate_hz
 
     @property
     def centre_hz(self) -> float | None:
-        """Of the first capture, None when unknown."""
+        """Centre frequency of the first capture in Hz, None when unknown."""
         return self._recording.centre_hz
 
     @property
     def n_samples(self) -> int:
-        """Of the whole recording."""
+        """Samples of the whole recording."""
         return self._recording.n_samples
 
     def start(self) -> bool:
         if self._next_sample == self.n_samples:
             self._rewind()
+        passed = [s for s in self._recording.segments if s.start_sample < self._next_sample]
+        if passed:  # what was tagged before a stop is tagged again
+            self._upcoming.insert(0, self._resumed(passed[-1]))
         return True
 
     def work(self, input_items: list[Any], output_items: list[Any]) -> int:
@@ -94,6 +114,14 @@ class recording_source(gr.sync_block):  # type: ignore[misc]
         self._next_sample = stop
         return len(block)
 
+    def _resumed(self, segment: Segment) -> Segment:
+        """The rest of a capture as one of its own."""
+        time = segment.time
+        if time is not None:
+            known = self.rate_hz > 0
+            time = time.advanced((self._next_sample - segment.start_sample) / self.rate_hz) if known else None
+        return segment._replace(start_sample=self._next_sample, time=time)
+
     def _rewind(self) -> None:
         self._next_sample = 0
         self._upcoming = list(self._recording.segments)
@@ -103,5 +131,5 @@ class recording_source(gr.sync_block):  # type: ignore[misc]
             self.add_item_tag(0, offset, pmt.intern("rx_rate"), pmt.from_double(self.rate_hz))
         if segment.centre_hz is not None:
             self.add_item_tag(0, offset, pmt.intern("rx_freq"), pmt.from_double(float(segment.centre_hz)))
-        if segment.time is not None:
+        if segment.time is not None and segment.time.full_s >= 0:
             self.add_item_tag(0, offset, pmt.intern("rx_time"), time_to_pmt(segment.time))

@@ -1,25 +1,48 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run of several antennas' streams through a SlotStream; no GNU Radio."""
+"""One run of several antennas' streams through a SlotStream. No GNU Radio."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import SlotStream
 from wavesfm_core.errors import InputError
+from wavesfm_core.preprocess.sample_clock import SampleClock
 from wavesfm_core.types import Samples, Slot, StreamTime
 
-from .stream_clock import StreamClock
+RATE_TOLERANCE = 1e-6  # relative difference up to which two sample rates are the same
 
 
 class SlotSession:
-    """Samples, marks and what tags say, in order and on one thread. All sample indices are absolute.
+    """Samples, marks and tags of several streams, in order on one thread, cut into slots.
 
-    on_slots(list of Slot); on_status(kind, **values): "warning" with `text`, "sync" with `found`, `metric` and
-    `before_sample` when the start was found by pilots or lost, somewhere before that sample.
-    fault: why no more slots are cut, or "". Raises WavesfmError as SlotStream does.
+    All sample indices are absolute.
+
+    Parameters
+    ----------
+    spec : OFDMSpec
+        The numerology.
+    sync : {"tag", "pilots"}
+        See `SlotStream`.
+    rate_hz : float
+        Sample rate in Hz, 0 when unknown.
+    start_sample : int
+        Index of the first sample.
+    on_slots : callable
+        Called with a list of Slot.
+    on_status : callable
+        Called with (kind, **values): "warning" with `text`; "sync" with `found`, `metric` and `before_sample` when the
+        start was found by pilots, or lost, somewhere before that sample.
+    correct_cfo : bool
+        See `SlotStream`.
+
+    Raises
+    ------
+    WavesfmError
+        As `SlotStream` does.
     """
 
     def __init__(
@@ -33,64 +56,71 @@ class SlotSession:
         correct_cfo: bool = False,
     ) -> None:
         self._stream = SlotStream(spec, sync, rate_hz, start_sample=start_sample, correct_cfo=correct_cfo)
-        self._clocks = {0: StreamClock(rate_hz or spec.rate_hz)}  # of antennas that told their time
-        self._times_told = False  # since they were compared
-        self._wrong: dict[tuple[str, int], str] = {}  # field and antenna: what is wrong; meanwhile no slot is given out
+        self._clock = SampleClock(rate_hz or spec.rate_hz)  # antenna 0's, tracked: tells gaps
+        self._tagged = {0: SampleClock(rate_hz or spec.rate_hz)}  # each antenna's last time tag: tells alignment
+        self._compare_due = False
+        self._wrong: dict[tuple[str, int], str] = {}  # by field and antenna; meanwhile no slots are passed on
         self._next_sample = start_sample
         self._on_slots, self._on_status = on_slots, on_status
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._syncs = self._lost = 0
         self._synced = False
-        self._skipped = self._slots_refused = self._misaligned = self._unmatched = self._nonfinite = 0
+        self._skipped = self._slots_refused = self._misaligned = self._unmatched = 0
+        self._gaps = self._samples_lost = 0
         self.fault = ""
+        """Why slots are no longer cut, or ""."""
 
     def push(self, samples: Sequence[Samples], arrived_s: float | None = None) -> None:
-        """Take in as many samples of each antenna; after a fault skip them."""
+        """Take in the same number of samples of each antenna; after a fault skip them."""
         if self.fault:
             self._skip_to(self._next_sample + len(samples[0]))
             return
         if len(samples[0]):
-            if self._times_told:
+            if self._compare_due:
                 self._compare_times()
             slots = self._stream.push(samples, arrived_s)
             self._next_sample += len(samples[0])
-            self._give(slots)
+            self._pass_on(slots)
 
     def mark(self) -> None:
-        """A slot starts at the next sample."""
+        """Note that a slot starts at the next sample."""
         if not self.fault:
             self._stream.mark(self._next_sample)
 
     def tell_rate(self, antenna: int, rate_hz: float) -> None:
-        """The rate of an antenna from the next sample on: slots at another than the numerology's are not given out."""
+        """Set an antenna's rate from the next sample on; at another than the numerology's no slots are passed on."""
         wrong = ""
         try:
             SlotStream(self._stream.spec, rate_hz=rate_hz)
         except InputError as error:
             wrong = f"antenna {antenna}: rate_hz: found {error.found}, expected {error.expected}"
-        if antenna == 0 and not wrong and rate_hz != self._clocks[0].rate_hz:
-            self._give(self._stream.retune(rate_hz))
-            for clock in self._clocks.values():
+        if antenna == 0 and not wrong and not math.isclose(rate_hz, self._clock.rate_hz, rel_tol=RATE_TOLERANCE):
+            self._pass_on(self._stream.retune(rate_hz))
+            for clock in (self._clock, *self._tagged.values()):
                 clock.set_rate(rate_hz or self._stream.spec.rate_hz, self._next_sample)
         self._set_wrong("rate_hz", antenna, wrong)
 
     def tell_time(self, antenna: int, time: StreamTime) -> None:
-        """The time of an antenna's next sample; antenna 0's is the one that counts, and a gap cuts the open slot.
+        """Set the time of an antenna's next sample; a gap in antenna 0's cuts the open slot.
 
-        While another antenna's is not antenna 0's, no slots are given out: its samples are of another moment.
+        While another antenna's time differs from antenna 0's, its samples are of another moment and no slots are passed
+        on.
         """
-        clock = self._clocks.setdefault(antenna, StreamClock(self._clocks[0].rate_hz))
-        if clock.follows(time, self._next_sample):
-            return
         if antenna == 0:
-            self._give(self._stream.retune(time=time))
-        clock.set_time(time, self._next_sample)
-        self._times_told = True  # they are compared when all antennas have told theirs of this sample
+            jump_s = self._clock.jump_s(time, self._next_sample)
+            if jump_s != 0:
+                self._pass_on(self._stream.retune(time=time))
+                self._clock.set_time(time, self._next_sample)
+            if jump_s:
+                self._gaps += 1
+                self._samples_lost += max(0, round(jump_s * self._clock.rate_hz))
+        self._tagged.setdefault(antenna, SampleClock(self._clock.rate_hz)).set_time(time, self._next_sample)
+        self._compare_due = True  # once all antennas have had their tags of this sample
 
     def finish(self, ahead: Sequence[int] = ()) -> None:
-        """Cut no more; ahead: how many samples of each antenna are known to be left where another's ended."""
+        """End the stream; ahead: samples of each antenna that are left where another antenna's stream ended."""
         if not self.fault:
-            self._give(self._stream.finish())
+            self._pass_on(self._stream.finish())
         self._unmatched = max(ahead, default=0)
         if self._unmatched:
             longer = ", ".join(f"antenna {antenna} by {more}" for antenna, more in enumerate(ahead) if more)
@@ -98,16 +128,17 @@ class SlotSession:
             self._on_status("warning", text=text)
 
     def fail(self, error: BaseException, next_sample: int) -> None:
-        """Enter the faulted state: what comes is counted as skipped, also samples before `next_sample`."""
+        """Stop cutting after an exception: samples are counted as skipped, also those before `next_sample`."""
         self.fault = self.fault or f"{type(error).__name__}: {error}"
         self._skip_to(next_sample)
 
     def status(self) -> dict[str, Any]:
-        """The accounts: those of `SlotStream.status`, and
+        """Return the accounts: those of `SlotStream.status`, and these.
 
-        slots_refused: of `slots`, those while a rate or a time was wrong, not given out; misaligned: how often an
-        antenna's time began to differ from antenna 0's; samples_unmatched: at least so many had the longest stream
-        more than the shortest; samples_skipped, samples_in: with those after a fault; fault: what is wrong now, or "".
+        slots_refused : of `slots`, those not passed on because a rate or a time was wrong. misaligned : how often an
+        antenna's time began to differ from antenna 0's. samples_unmatched : samples that the longest stream had more
+        than the shortest, at least. gaps, samples_lost : of antenna 0's time tags. samples_skipped, samples_in : with
+        those after a fault. fault : what is wrong now, or "".
         """
         status = self._stream.status()
         status["samples_in"] += self._skipped
@@ -118,15 +149,19 @@ class SlotSession:
             "slots_refused": self._slots_refused,
             "misaligned": self._misaligned,
             "samples_unmatched": self._unmatched,
+            "gaps": self._gaps,
+            "samples_lost": self._samples_lost,
         }
 
     def _compare_times(self) -> None:
-        self._times_told = False
-        first, sample = self._clocks[0], self._next_sample
-        for antenna, clock in self._clocks.items():
-            if antenna and first.known:
+        self._compare_due = False
+        first, sample = self._tagged[0], self._next_sample
+        reference = first.time_of(sample)
+        for antenna, clock in self._tagged.items():
+            time = clock.time_of(sample)
+            if antenna and reference is not None and time is not None:
                 wrong = f"antenna {antenna}: the time of sample {sample} is not antenna 0's: streams not aligned"
-                apart = not first.follows(clock.time_of(sample), sample)
+                apart = abs(time.seconds_after(reference)) > 1 / first.rate_hz
                 self._misaligned += apart and ("time", antenna) not in self._wrong
                 self._set_wrong("time", antenna, wrong if apart else "")
 
@@ -135,27 +170,27 @@ class SlotSession:
         if wrong:
             after[field, antenna] = wrong
         if self._wrong and not after:
-            self._give(self._stream.retune())  # the open slot began while something was wrong
+            self._pass_on(self._stream.retune())  # the open slot began while something was wrong
         if wrong and (field, antenna) not in self._wrong:
-            self._on_status("warning", text=f"{wrong}; until that ends no slots are given out")
+            self._on_status("warning", text=f"{wrong}; until that ends no slots are passed on")
         self._wrong = after
 
-    def _give(self, slots: list[Slot]) -> None:
+    def _pass_on(self, slots: list[Slot]) -> None:
         if self._wrong:
             self._slots_refused += len(slots)
         elif slots:
             self._on_slots(slots)
         status = self._stream.status()
         if status["n_nonfinite"]:
-            self._warn_once("nonfinite", "NaN or infinite samples are in the streams and were taken as zero")
+            self._warn("nonfinite", "NaN or infinite samples are in the streams and were taken as zero")
         if status["slots_zero_pilots"]:
-            self._warn_once("zero", "slots whose pilots are all zero are in the streams and were not given out")
+            self._warn("zero", "slots whose pilots are all zero are in the streams and were dropped")
         elif status["slots_silent_antenna"]:
-            self._warn_once("silent", status["fault"])
+            self._warn("silent", status["fault"])
         elif status["fault"] and not status["slots"]:
-            self._warn_once("never", status["fault"])
+            self._warn("never", status["fault"])
         elif status["fault"].startswith("slots: carrier"):
-            self._warn_once("carrier", f"{status['fault']}; until then the estimates are wrong")
+            self._warn("carrier", f"{status['fault']}; until then the estimates are wrong")
         found, lost = status["syncs"] - self._syncs, status["lost_sync"] - self._lost
         self._syncs, self._lost = status["syncs"], status["lost_sync"]
         while found or lost:  # in turns, but after a gap it is found again without having been lost
@@ -168,7 +203,7 @@ class SlotSession:
         self._skipped += sample - self._next_sample
         self._next_sample = sample
 
-    def _warn_once(self, kind: str, text: str) -> None:
-        if kind not in self._said:
-            self._said.add(kind)
+    def _warn(self, kind: str, text: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
             self._on_status("warning", text=text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OFDM symbols that another thread hands over, as a stream of vectors with the tags of GNU Radio's equalisers."""
+"""OFDM symbols from another thread as a stream of vectors with the tags of GNU Radio's equalisers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,29 @@ from gnuradio import gr
 from numpy.typing import NDArray
 
 from .pdus import complex_to_pmt
+from .stream_end import END_OF_STREAM
 
-CHANNEL_TAPS = pmt.intern("ofdm_sync_chan_taps")  # which ofdm_frame_equalizer_vcvc takes, whatever its manual says
+CHANNEL_TAPS = pmt.intern("ofdm_sync_chan_taps")  # what ofdm_frame_equalizer_vcvc reads; its manual has another name
 SLOT_START = pmt.intern("slot_start")
 WAIT_S = 0.1  # how long a call of work waits for a slot, so that stopping the flowgraph takes no longer
-END_OF_STREAM = -1  # gr.WORK_DONE is an enum, with which a Python block hangs
 Vectors = NDArray[np.complex64]
 
 
 class SymbolSource(gr.sync_block):  # type: ignore[misc]
     """Vectors complex64 [fft_size], one for each symbol: output 0 received symbols, output 1 (optional) the channel.
 
-    Each symbol of output 0 has its own channel as the tag `ofdm_sync_chan_taps` (c32vector), so that frames of any
+    Parameters
+    ----------
+    fft_size : int
+        Length of a vector.
+    symbols : int
+        Symbols of a slot.
+    queue_slots : int
+        Most slots that wait.
+
+    Notes
+    -----
+    Each symbol of output 0 carries its channel as the tag `ofdm_sync_chan_taps` (c32vector), so that frames of any
     length may be equalised, and the first of each slot on both outputs the tag `slot_start` (uint64, the slot's first
     sample). A vector is a whole OFDM symbol and not a grid, because GNU Radio makes a buffer hold as many items as fill
     whole pages: 64 grids of 14 x 612, but one symbol of 512 points or more.
@@ -41,7 +52,7 @@ class SymbolSource(gr.sync_block):  # type: ignore[misc]
         self.set_output_multiple(symbols)  # a call has room for a slot or more
 
     def put(self, received: Vectors, channel: Vectors, start_sample: int) -> None:
-        """Queue one slot, [symbols, fft_size] each, waiting for room; nothing where nobody listens or all is over."""
+        """Queue one slot, complex64 [symbols, fft_size] each, waiting for room; ignored unless the block runs."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._queue) < self._queue_slots or not self._running)
             if self._running:
@@ -50,11 +61,11 @@ class SymbolSource(gr.sync_block):  # type: ignore[misc]
 
     @property
     def running(self) -> bool:
-        """Whether anything is connected and the flowgraph runs, so that slots are wanted."""
+        """Whether the block is connected and runs."""
         return self._running
 
     def end(self) -> None:
-        """No more slots come: the stream ends when those that wait are written."""
+        """End the stream when the waiting slots are written."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

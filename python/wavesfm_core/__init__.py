@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The contract between trainer and radio: specs, bundles, preprocessing, engines; numpy and the kernels, no more."""
+"""Common part of trainer and radio: bundles, preprocessing, engines, pipelines; depends on numpy alone."""
 
 from .bundle.image_spec import ImageSpec
 from .bundle.pilot_grid_spec import PilotGridSpec

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast this machine is: samples to spectrogram tiles, samples to grids of OFDM slots and to their channels."""
+"""Benchmarks of preprocessing and channel estimation on this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from .types import Samples, Slot
 
 RUNS = 5
 CHUNK_SAMPLES = 262_144
-SLOTS = 16  # that are pushed over and over
-BATCH_SLOTS = 8  # that are estimated together
+SLOTS = 16
+"""Slots that are pushed repeatedly."""
+BATCH_SLOTS = 8
+"""Slots that are estimated together."""
 
 
 def spectrogram_rate(spec: SpectrogramSpec, seconds: float = 2.0) -> float:
-    """Samples per second, in MS/s, that one thread turns into tiles of `spec`: the median of 5 runs within `seconds`.
+    """Throughput of the spectrogram kernel on one thread in MS/s, the median of 5 runs in `seconds`.
 
-    White noise in chunks of 262,144 samples, so that a chunk comes from the cache as it would from a live source.
+    The input is white noise in chunks of 262,144 samples, which stay in the cache as those of a live source do.
     """
     chunk = noise(CHUNK_SAMPLES)
     tiler = make_tiler(spec)
@@ -34,31 +36,31 @@ def spectrogram_rate(spec: SpectrogramSpec, seconds: float = 2.0) -> float:
 
 
 def demodulation_rate(spec: OFDMSpec, seconds: float = 2.0) -> float:
-    """Slots per second that the kernel turns into grids of `spec` on one thread: the median of 5 runs in `seconds`."""
+    """Throughput of the OFDM demodulator on one thread in slots/s, the median of 5 runs in `seconds`."""
     samples = noise(spec.antennas * spec.slot_samples).reshape(spec.antennas, -1)
     demodulator = make_demodulator(spec)
     return _rate(lambda: demodulator.demodulate(samples), seconds)
 
 
 def slot_rate(spec: OFDMSpec, seconds: float = 2.0, sync: str = "pilots") -> float:
-    """Slots per second that one thread takes out of streams of `spec`: the median of 5 runs within `seconds`.
+    """Throughput of SlotStream on one thread in slots/s, the median of 5 runs in `seconds`.
 
-    All that SlotStream does: with "pilots" the start is followed from slot to slot, with "tag" each slot is marked.
-    16 slots of QPSK at an SNR of 20 dB over a flat channel, pushed over and over, a slot at a time.
+    With "pilots" the start is tracked from slot to slot, with "tag" each slot is marked. The input is 16 slots of QPSK
+    at an SNR of 20 dB over a flat channel, pushed repeatedly, one slot at a time.
     """
     return _rate(_receiver(spec, sync), seconds) * SLOTS
 
 
 def estimation_rate(pipeline: ChannelPipeline, seconds: float = 2.0) -> float:
-    """Slots per second whose channels `pipeline` estimates, in batches of 8: the median of 5 runs within `seconds`."""
+    """Throughput of a pipeline from grids to channels in slots/s, in batches of 8, the median of 5 runs."""
     slots = _receiver(pipeline.spec, "tag")()
     return _rate(lambda: _estimate(pipeline, slots), seconds) * len(slots)
 
 
 def chain_rate(pipeline: ChannelPipeline, seconds: float = 2.0) -> float:
-    """Slots per second from samples to channels, one after the other on one thread: the median of 5 runs in `seconds`.
+    """Throughput from samples to channels in slots/s, the median of 5 runs in `seconds`.
 
-    The streams of `slot_rate` with each slot marked, and `estimation_rate`; an engine may have threads of its own.
+    One thread runs `slot_rate` with marked slots and `estimation_rate` in turn; an engine may use further threads.
     """
     receive = _receiver(pipeline.spec, "tag")
     return _rate(lambda: _estimate(pipeline, receive()), seconds) * SLOTS
@@ -70,7 +72,7 @@ def _estimate(pipeline: ChannelPipeline, slots: list[Slot]) -> None:
 
 
 def _receiver(spec: OFDMSpec, sync: str) -> Callable[[], list[Slot]]:
-    """Each call pushes SLOTS more slots of samples through a stream and returns the grids."""
+    """A function that pushes SLOTS more slots of samples through a stream and returns the grids."""
     flat = np.ones((1, *spec.grid_shape), np.complex64)
     source = UplinkSource(spec, flat)
     slots = [source.slot().samples for _ in range(SLOTS)]
@@ -92,7 +94,7 @@ def _receiver(spec: OFDMSpec, sync: str) -> Callable[[], list[Slot]]:
 
 def _rate(work: Callable[[], object], seconds: float) -> float:
     """Calls per second, the median of RUNS runs."""
-    work()  # plans, tables and pages are there before the clock starts
+    work()  # creates plans and tables, and touches memory, before the clock starts
     rates = []
     for _ in range(RUNS):
         start = time.perf_counter()

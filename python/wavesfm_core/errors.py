@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every refusal of the project: one sentence that names the file, the field, what was found and what was expected."""
+"""Errors of the project: one sentence that names the file, the field, what was found and what was expected."""
 
 from __future__ import annotations
 
 
 class WavesfmError(Exception):
-    """Base of all errors that a user can cause or mend.
+    """Base of all errors that a user can cause or correct.
 
-    where: file, block or object that is wrong; field: the part of it; found and expected: in plain words.
+    Parameters
+    ----------
+    where : object
+        File, block or object with the fault.
+    field : str
+        Part of it.
+    found : object
+        What is there, in plain words.
+    expected : str
+        What should be there, in plain words.
     """
 
     def __init__(self, where: object, field: str, found: object, expected: str) -> None:
@@ -19,11 +28,11 @@ class WavesfmError(Exception):
 
 
 class BundleError(WavesfmError):
-    """A bundle that is incomplete, altered, of an unknown schema, or does not reproduce its golden tiles."""
+    """A bundle that is incomplete, altered, unsafe, of an unknown schema, or does not reproduce its golden tiles."""
 
 
 class InputError(WavesfmError):
-    """A recording or stream that cannot be read as what it is said to be."""
+    """A recording or stream that cannot be read in its declared format."""
 
 
 class EngineError(WavesfmError):

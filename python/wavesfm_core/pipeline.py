@@ -12,13 +12,16 @@ from .bundle.bundle import Bundle, bundle_inputs
 from .bundle.image_spec import ImageSpec
 from .bundle.spectrogram_spec import SpectrogramSpec
 from .engines import Engine, EngineChange, open_engine
-from .engines.verify import proven
+from .engines.shared import EngineLease, acquire
+from .engines.verify import verify_engine
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
 from .preprocess.power_gate import DEFAULT_ASK_EVERY, DEFAULT_GATE_DB, PowerGate
 from .preprocess.tile import prepare
 from .preprocess.tile_stream import StreamAccounts, TileStream
-from .recordings.iqfile import Recording, check_rate
+from .recordings.iqstream import IQStream
+from .recordings.recording import Recording, check_rate
+from .recordings.tiles import cut_tiles, new_stream
 from .types import Estimate, Prediction, Samples, Tensor, Tile
 
 
@@ -56,11 +59,14 @@ class Pipeline:
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
         ask_every: int = DEFAULT_ASK_EVERY,
+        shared: bool = False,
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
 
         device, threads, precision, device_id, on_change: see `open_engine`; gate_db: None for no power gate, nothing to
-        a bundle of images; threshold: None for the bundle's. Raises BundleError, EngineError or ConfigurationError.
+        a bundle of images; threshold: None for the bundle's; shared: use one engine together with other pipelines of
+        this process that were opened alike, see `engines.shared`. Raises BundleError, EngineError or
+        ConfigurationError.
         """
         bundle = Bundle.open(path)
         head = make_head(bundle.spec.head, bundle.id, threshold, bundle.spec.rates_hz)
@@ -68,9 +74,15 @@ class Pipeline:
         geometry = preprocess if isinstance(preprocess, SpectrogramSpec) else None
         gate = PowerGate(gate_db, geometry, bundle.spec.head.labels, ask_every)
 
+        def opened(listener: Callable[[EngineChange], object] | None) -> Engine:
+            engine = open_engine(bundle, device, threads, precision, device_id, listener)
+            return verify_engine(bundle, engine) if replay else engine
+
         def opener() -> Engine:
-            engine = open_engine(bundle, device, threads, precision, device_id, on_change)
-            return proven(bundle, engine) if replay else engine
+            if not shared:
+                return opened(on_change)
+            options = (bundle.path.resolve(), bundle.id, device, threads, precision, device_id, replay)
+            return acquire((*options, on_change is None), opened, on_change)
 
         return cls(bundle, opener(), head, gate, opener)
 
@@ -78,6 +90,12 @@ class Pipeline:
         """Free the engine, while no call is under way; closing twice does no harm."""
         self._closed = True
         self.engine.close()
+
+    def abandon(self) -> None:
+        """Give up an engine that does not return: `reopen` opens another one."""
+        self._closed = True
+        if isinstance(self.engine, EngineLease):
+            self.engine.abandon()
 
     def reopen(self) -> None:
         """After `close`: the engine anew, as it was opened; otherwise nothing. Raises as `open` does."""
@@ -177,7 +195,7 @@ class Pipeline:
         self._refuse_none(len(tiles), "samples", samples.size)
         return list(self._in_batches(iter(tiles), batch_tiles))
 
-    def classify_recording(self, recording: Recording, batch_tiles: int = 8) -> Iterator[Prediction]:
+    def classify_recording(self, recording: Recording | IQStream, batch_tiles: int = 8) -> Iterator[Prediction]:
         """Predictions of a whole recording as they are made, in order.
 
         A segment (SigMF capture) starts a new tile where its frequency differs or its time jumps. `stream_accounts`
@@ -194,19 +212,11 @@ class Pipeline:
         for prediction in self._in_batches(self._tiles(recording), batch_tiles):
             count += 1
             yield prediction
-        self._refuse_none(count, recording.path, recording.n_samples)
+        self._refuse_none(count, recording.path, self.stream_accounts.samples_in)
 
-    def _tiles(self, recording: Recording) -> Iterator[Tile]:
-        segments = recording.segments
-        first, starts = segments[0], [segment.start_sample for segment in segments]
-        stream = self._stream = TileStream(
-            self.stream_spec, recording.rate_hz, first.centre_hz, first.time, first.start_sample
-        )
-        for segment, stop in zip(segments, [*starts[1:], recording.n_samples], strict=True):
-            yield from stream.retune(centre_hz=segment.centre_hz, time=segment.time)
-            for block in recording.blocks(start=segment.start_sample, stop=stop):
-                yield from stream.push(block)
-        yield from stream.finish()
+    def _tiles(self, recording: Recording | IQStream) -> Iterator[Tile]:
+        self._stream = new_stream(recording, self.stream_spec)
+        yield from cut_tiles(recording, self._stream)
 
     def _in_batches(self, tiles: Iterator[Tile], batch_tiles: int) -> Iterator[Prediction]:
         _check_batch(batch_tiles)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("python", "trainer", "apps", "examples", "tests", "scripts")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__))
+LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
 UNPICKLING = re.compile(
     r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|\bpickle\.(load|Unpickler)|\bjoblib\.load"
     r"|^\s*(import|from) (c?pickle|dill|joblib)\b",
@@ -50,12 +51,17 @@ def test_torch_load_says_weights_only() -> None:
 def test_libraries_do_not_print(folder: str) -> None:
     """The commands write through rich's console; everything else logs."""
     printing = re.compile(r"^\s*print\(", re.MULTILINE)
-    found = [
-        str(path.relative_to(ROOT))
-        for path in (ROOT / folder).rglob("*.py")
-        if path.name != "cli.py" and not path.name.startswith("qa_") and printing.search(path.read_text())
-    ]
+    found = [str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.py") if printing.search(p.read_text())]
     assert found == []
+
+
+def test_every_source_file_names_its_licence() -> None:
+    kinds = {".py", ".cc", ".h", ".yml", ".yaml", ".sh", ".cmake", ".txt"}
+    folders = (*FOLDERS, "lib", "grc", "cmake")
+    files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix in kinds and "__pycache__" not in p.parts]
+    sources = [p for p in files if p.suffix != ".txt" or p.name == "CMakeLists.txt"]
+    assert len(sources) > 200
+    assert [str(p.relative_to(ROOT)) for p in sources if LICENCE not in "".join(p.open().readlines()[:3])] == []
 
 
 def test_no_drawer_modules() -> None:

@@ -30,6 +30,8 @@ def folder(tmp_path: Path) -> Path:
     t = np.arange(20_000, 40_000)
     samples[t] += 60 * np.stack([np.cos(0.3 * t), np.sin(0.3 * t)], axis=1)
     np.clip(np.rint(samples), 0, 255).astype(np.uint8).tofile(tmp_path / NAME)
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / NAME).write_bytes((tmp_path / NAME).read_bytes())
     grids = rng.normal(size=(2, 3, 16, 14, 48))
     np.savez(tmp_path / GRIDS, y_rg=(grids[0] + 1j * grids[1]).astype(np.complex64))
     (tmp_path / "models").symlink_to(ROOT / "models")
@@ -42,12 +44,17 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_readme_has_the_commands_that_are_tested_here() -> None:
-    assert [command.split()[0] for command in WAVESFM] == ["classify", "annotate", "info", "check", "bench", "estimate"]
+    assert [command.split()[0] for command in WAVESFM] == [
+        "classify", "classify", "annotate", "info", "check", "bench", "estimate",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", WAVESFM)
 def test_a_command_of_the_readme_runs(command: str, folder: Path) -> None:
-    arguments = shlex.split(command.replace("RECORDING", NAME).replace("GRIDS", GRIDS))
+    words = {"RECORDING": NAME, "GRIDS": GRIDS, "FOLDER": "recordings"}
+    arguments = [words.get(word, word) for word in shlex.split(command)]
+    if "--start" in arguments:  # in seconds, of a recording whose name tells no rate
+        arguments += ["--rate", "2M"]
     if arguments[0] == "bench":
         arguments += ["--seconds", "0.05"]
     done = run(folder, *arguments)
@@ -55,6 +62,8 @@ def test_a_command_of_the_readme_runs(command: str, folder: Path) -> None:
     assert done.stdout
     if "--json" in arguments:
         assert (folder / arguments[arguments.index("--json") + 1]).read_text().count("\n") == 1
+    if "recordings" in arguments:
+        assert done.stdout.count("capture.cu8 ") == 2
     if arguments[0] == "annotate":
         assert (folder / "capture.sigmf-meta").is_file()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, EngineError, WavesfmError
 from wavesfm_core.heads import ClassificationHead
 from wavesfm_core.types import Prediction, Tile
-from wavesfm_core.worker import POLICIES, Worker
+from wavesfm_core.worker import POLICIES, Worker, WorkerOptions
 
 HEAD = ClassificationHead(HeadSpec("classification", ("a", "b")), "fake@1")
 DATA = np.zeros((1, 2, 2), np.float32)
@@ -63,8 +64,15 @@ class Caller:
 
 
 @contextmanager
-def running(pipeline: Pipeline, caller: Caller, **options: object) -> Iterator[Worker]:
-    worker = Worker(pipeline, caller.on_predictions, **{"on_error": caller.on_error, "batch_wait_s": 0.0, **options})
+def running(
+    pipeline: Pipeline,
+    caller: Caller,
+    policy: str = "block",
+    on_error: Callable[[WavesfmError, int], object] | None = None,
+    **options: float,
+) -> Iterator[Worker]:
+    limits = WorkerOptions(**{"batch_wait_s": 0.0, **options})  # type: ignore[arg-type]
+    worker = Worker(pipeline, caller.on_predictions, limits, policy, on_error or caller.on_error)
     try:
         yield worker
     finally:
@@ -307,13 +315,25 @@ def test_accounts_are_a_copy() -> None:
         assert (worker.accounts.tiles_in, worker.accounts.extra["callback_errors"]) == (0, 0)
 
 
-WRONG = [("queue_tiles", 0), ("batch_tiles", 0), ("batch_wait_s", -1), ("batch_wait_s", float("nan")), ("policy", "no")]
+WRONG = [
+    ("queue_tiles", 0),
+    ("batch_tiles", 0),
+    ("batch_wait_s", -1),
+    ("batch_wait_s", float("nan")),
+    ("max_age_s", -1),
+    ("max_age_s", float("nan")),
+]
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_wrong_parameter(name: str, value: object) -> None:
+def test_wrong_option(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=rf"worker: {name}: found"):
-        Worker(Pipeline(), lambda predictions: None, **{name: value})
+        WorkerOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_wrong_policy() -> None:
+    with pytest.raises(ConfigurationError, match=r"worker: policy: found"):
+        Worker(Pipeline(), lambda predictions: None, policy="sometimes")
 
 
 def test_a_wrong_policy_changes_nothing() -> None:
@@ -374,7 +394,7 @@ def test_a_bad_tile_fails_alone() -> None:
             return [bad if t.start_sample in (1, 2) else p for t, p in zip(tiles, super().predict(tiles))]
 
     pipeline, caller = Picky(held=True), Caller()
-    with Worker(pipeline, caller.on_predictions, batch_tiles=4, on_error=caller.on_error) as worker:
+    with Worker(pipeline, caller.on_predictions, WorkerOptions(batch_tiles=4), on_error=caller.on_error) as worker:
         for index in (1, 0, 1, 3, 2, 4, 5, 6):
             worker.submit(tile(index))
         pipeline.go.set()
@@ -384,3 +404,73 @@ def test_a_bad_tile_fails_alone() -> None:
     assert caller.errors == [("slot: grid: found NaN, expected numbers", 1)] * 3
     assert (accounts.tiles_in, accounts.inferred, accounts.gated, accounts.failed) == (8, 4, 1, 3)
     assert accounts.closes() and accounts.last_error == "slot: grid: found NaN, expected numbers"
+
+
+def aged(index: int, age_s: float) -> Tile:
+    return Tile(DATA, index, 1, arrived_s=time.monotonic() - age_s)
+
+
+def test_tiles_that_are_too_old_when_their_batch_begins_are_dropped_and_counted() -> None:
+    pipeline, caller = Pipeline(held=True), Caller()
+    with running(pipeline, caller, max_age_s=100.0, batch_tiles=4) as worker:
+        fill(worker, pipeline, 0)
+        for index, age_s in ((1, 200.0), (2, 101.0), (3, 0.0), (4, 300.0), (5, 1.0)):
+            worker.submit(aged(index, age_s))
+        pipeline.go.set()
+        assert worker.drain(LONG_S)
+        accounts = worker.accounts
+    assert caller.starts == [0, 3, 4, 5]  # 4 waits behind a younger one, which does not happen in a stream
+    assert (accounts.dropped, accounts.extra["too_old"]) == (2, 2)
+    assert accounts.closes()
+
+
+def test_when_all_tiles_are_too_old_the_thread_waits_for_the_next() -> None:
+    pipeline, caller = Pipeline(), Caller()
+    with running(pipeline, caller, max_age_s=50.0) as worker:
+        for index in range(3):
+            worker.submit(aged(index, 60.0))
+        assert worker.drain(LONG_S)
+        worker.submit(aged(3, 0.0))
+        assert worker.drain(LONG_S)
+        assert worker.accounts.extra["too_old"] == 3
+    assert pipeline.batches == [[3]]
+
+
+@pytest.mark.parametrize(("item_s", "most"), [(0.0, 8), (1e-6, 8), (0.2, 5), (0.7, 1), (30.0, 1)])
+def test_with_an_age_limit_a_batch_is_no_larger_than_can_be_inferred_in_that_time(item_s: float, most: int) -> None:
+    pipeline, caller = Pipeline(held=True), Caller()
+    with running(pipeline, caller, max_age_s=1.0, batch_tiles=8) as worker:
+        fill(worker, pipeline, 8)
+        worker._item_s = item_s
+        assert worker._batch_limit() == most
+
+
+def test_a_hanging_batch_shows_and_close_gives_its_thread_up() -> None:
+    pipeline, caller = Pipeline(held=True), Caller()
+    worker = Worker(pipeline, caller.on_predictions, WorkerOptions(queue_tiles=4, batch_tiles=1, batch_wait_s=0.0))
+    assert worker.batch_s == 0.0
+    fill(worker, pipeline, 3)
+    assert worker.batch_s > 0.0
+    assert not worker.close(timeout_s=0.01)
+    accounts = worker.accounts
+    assert (accounts.tiles_in, accounts.failed, accounts.dropped, accounts.waiting) == (4, 1, 3, 0)
+    assert accounts.closes() and "the engine has not returned" in accounts.last_error
+    pipeline.go.set()
+    worker._thread.join(LONG_S)
+    assert worker.accounts == accounts and caller.starts == []  # what comes too late is ignored
+    assert not worker.close()
+
+
+def test_a_cancelled_wait_drops_the_tile_and_leaves_drain() -> None:
+    pipeline, caller = Pipeline(held=True), Caller()
+    cancelled = threading.Event()
+    with running(pipeline, caller, queue_tiles=1) as worker:
+        fill(worker, pipeline, 1)
+        answer: list[bool] = []
+        thread = threading.Thread(target=lambda: answer.append(worker.submit(tile(2), cancelled.is_set)), daemon=True)
+        thread.start()
+        cancelled.set()
+        thread.join(LONG_S)
+        assert answer == [False]
+        assert not worker.drain(cancelled=cancelled.is_set)
+        assert worker.accounts.dropped == 1 and worker.accounts.closes()

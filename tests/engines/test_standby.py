@@ -72,7 +72,7 @@ def scene(bundle: Bundle) -> Iterator[Callable[..., Scene]]:
 def test_the_cpu_serves_until_the_fast_one_is_made_and_no_batch_is_lost(scene: Callable[..., Scene]) -> None:
     s = scene()
     assert (s.engine.state, s.engine.relative_tolerance) == ("compiling", 0.0)
-    assert s.engine.description == "cpu engine (the GPU's engine is being made)"
+    assert s.engine.description == "cpu engine (the GPU's engine is being compiled)"
     for mark in (1.0, 2.0):
         s.run(mark)
     s.made()

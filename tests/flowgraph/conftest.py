@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 pytest.importorskip("gnuradio", reason="GNU Radio belongs to the other environment")
+
+
+@pytest.fixture(autouse=True)
+def no_engine_of_another_test() -> Iterator[None]:
+    """Blocks share engines, and a block of an earlier test may still exist."""
+    yield
+    from wavesfm_core.engines.shared import close_all
+
+    close_all()
 
 
 @pytest.fixture()
@@ -24,7 +33,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             return opened[-1]
 
         monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
-        monkeypatch.setattr("wavesfm_core.pipeline.proven", lambda bundle, engine: engine)
+        monkeypatch.setattr("wavesfm_core.pipeline.verify_engine", lambda bundle, engine: engine)
         return opened
 
     return arrange
@@ -55,7 +64,7 @@ def standby(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
         for module in ("wavesfm_core.pipeline", "wavesfm_core.channel.pipeline"):
             monkeypatch.setattr(f"{module}.open_engine", open_engine)
-            monkeypatch.setattr(f"{module}.proven", lambda bundle, engine: engine)
+            monkeypatch.setattr(f"{module}.verify_engine", lambda bundle, engine: engine)
         return opened
 
     return arrange

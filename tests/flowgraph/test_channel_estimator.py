@@ -221,7 +221,7 @@ def test_a_start_that_no_uint64_holds_is_refused_and_the_rest_goes_on(spec_file)
 def test_nothing_is_lost_at_the_end_with_a_slow_estimator(attempt, spec_file, slow):
     slow(0.004)
     count = 20 + attempt
-    estimator = wavesfm.channel_estimator(numerology=spec_file, queue_slots=1 + attempt, batch_slots=2)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, policy="block", queue_slots=1 + attempt, batch_slots=2)
     graph = Estimated(pdus(slots(SPEC, count)), estimator, streams=attempt % 3).run()
     starts = [facts["start_sample"] for facts, _ in graph.grids("channel")]
     assert starts == [index * SPEC.slot_samples for index in range(count)]

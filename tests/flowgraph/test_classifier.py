@@ -11,8 +11,7 @@ import pmt
 import pytest
 from gnuradio import blocks, gr, gr_unittest, wavesfm
 from support.flowgraphs import ChunkSource, Collector, accounts_close, finish, rx_time, vector_source
-from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine
-from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError
+from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.tile_stream import TileStream
 
@@ -32,7 +31,8 @@ class Messages(gr_unittest.TestCase):
             "label": pmt.is_symbol, "confidence": pmt.is_real, "probabilities": pmt.is_dict, "start_sample":
             pmt.is_uint64, "n_samples": pmt.is_uint64, "rate_hz": pmt.is_real, "centre_hz": pmt.is_real, "time":
             pmt.is_tuple, "partial": pmt.is_bool, "latency_s": pmt.is_real, "n_nonfinite": pmt.is_uint64, "bundle_id":
-            pmt.is_symbol, "inferred": pmt.is_bool, "rate_note": pmt.is_symbol, "floor_db": pmt.is_real, "peak_db":
+            pmt.is_symbol, "run": pmt.is_uint64, "sequence": pmt.is_uint64,
+            "inferred": pmt.is_bool, "rate_note": pmt.is_symbol, "floor_db": pmt.is_real, "peak_db":
             pmt.is_real, "margin_db": pmt.is_real, "n_gap_samples": pmt.is_uint64,
         }  # fmt: skip
         self.assertEqual(set(pmt.to_python(message)), set(types))
@@ -66,7 +66,7 @@ class Messages(gr_unittest.TestCase):
         graph = Collector(vector_source(samples), wavesfm.classifier(self.bundle)).run()
         said = [pmt.to_python(message) for message in graph.messages("label")]
         self.assertEqual([pair[0] for pair in said], ["label"] * len(said))
-        self.assertEqual([pair[1].split()[0] for pair in said], ["left", "right"])
+        self.assertEqual([pair[1] for pair in said], ["left", "right"])
 
     def test_started_says_which_engine_and_bundle(self):
         graph = Collector(
@@ -103,6 +103,8 @@ def test_random_chunks_give_what_the_pipeline_gives(most, seed, fake_bundle, ton
     )
     found = graph.run().predictions
     assert len(found) == full + 1
+    assert [prediction.pop("sequence") for prediction in found] == list(range(full + 1))
+    assert {prediction.pop("run") for prediction in found} == {1}
     for prediction in (*found, *expected):
         del prediction["latency_s"]
     assert found == expected
@@ -288,7 +290,12 @@ def test_a_bundle_that_does_not_open(tmp_path, make_bundle):
         ({"batch_tiles": 0}, ConfigurationError),
         ({"batch_wait_ms": -1}, ConfigurationError),
         ({"threshold": 2}, ConfigurationError),
-        ({"sample_rate": -1}, InputError),
+        ({"sample_rate": -1}, ConfigurationError),
+        ({"sample_rate": "fast"}, ConfigurationError),
+        ({"center_freq": float("nan")}, ConfigurationError),
+        ({"max_age_s": -1}, ConfigurationError),
+        ({"time_tolerance_s": -1}, ConfigurationError),
+        ({"threads": -1}, ConfigurationError),
     ],
 )
 def test_wrong_parameters_are_refused_at_construction(parameters, error, fake_bundle):
@@ -298,12 +305,11 @@ def test_wrong_parameters_are_refused_at_construction(parameters, error, fake_bu
 
 
 @pytest.mark.parametrize("wrong", [{"queue_tiles": 0}, {"policy": "sometimes"}, {"sample_rate": "fast"}])
-def test_a_block_that_is_refused_leaves_no_engine_open(wrong, fake_bundle, monkeypatch):
-    closed = []
-    monkeypatch.setattr(OnnxRuntimeEngine, "close", lambda engine: closed.append(engine))
-    with pytest.raises((ConfigurationError, ValueError)):
-        wavesfm.classifier(str(fake_bundle), device="onnxruntime", **wrong)
-    assert len(closed) == 1
+def test_a_block_that_is_refused_leaves_no_engine_open(wrong, fake_bundle, fake_engine):
+    opened = fake_engine()
+    with pytest.raises(ConfigurationError):
+        wavesfm.classifier(str(fake_bundle), **wrong)
+    assert all(engine.closed for engine in opened)
 
 
 def test_an_engine_that_does_not_open_is_refused_at_construction(fake_bundle, monkeypatch):

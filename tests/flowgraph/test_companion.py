@@ -136,12 +136,17 @@ def test_every_parameter_of_a_block_is_in_its_yml(companion):
         ("wavesfm_classifier", ("queue_tiles", "0")),
         ("wavesfm_classifier", ("batch_tiles", "0")),
         ("wavesfm_classifier", ("batch_wait_ms", "-1")),
+        ("wavesfm_classifier", ("max_age_s", "-1")),
+        ("wavesfm_classifier", ("time_tolerance_s", "-1")),
+        ("wavesfm_classifier", ("threads", "-1")),
         ("wavesfm_channel_estimator", ("numerology", "")),
         ("wavesfm_channel_estimator", ("fft_size", "0")),
         ("wavesfm_channel_estimator", ("snr_leave_db", "100")),
         ("wavesfm_channel_estimator", ("residual_leave", "2")),
         ("wavesfm_channel_estimator", ("antenna", "-2")),
         ("wavesfm_channel_estimator", ("batch_slots", "0")),
+        ("wavesfm_channel_estimator", ("max_age_s", "-1")),
+        ("wavesfm_channel_estimator", ("threads", "-1")),
         ("wavesfm_ofdm_pilot_grid", ("numerology", "")),
         ("wavesfm_ofdm_pilot_grid", ("slot_tag", "")),
         ("wavesfm_ofdm_pilot_grid", ("sample_rate", "-1")),
@@ -168,6 +173,13 @@ def compiled(tmp_path_factory):
     done = run(command)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
+
+
+def test_the_example_of_a_source_without_tags_retunes_the_classifier(compiled):
+    code = (compiled / "classify_rtlsdr.py").read_text()
+    setter = code[code.index("def set_frequency(") :].split("\n    def ")[0]
+    assert "self.classifier.set_center_freq(self.frequency)" in setter
+    assert "sample_rate=rate" in code and "center_freq=frequency" in code and "max_age_s=0.5" in code
 
 
 @pytest.fixture()

@@ -9,12 +9,14 @@ import re
 import struct
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sigmf.validate
 from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.recordings.findings import Finding, find_runs
 from wavesfm_core.recordings.iqfile import open_recording
 
 APPS = Path(__file__).parents[2] / "apps"
@@ -67,7 +69,8 @@ def same_as_classify(lines, bundle, path, **options):
         expected = [p.as_dict() for p in Pipeline.open(bundle).classify_recording(recording)]
     assert len(found) == len(expected)
     for this, wanted in zip(found, expected):
-        for key in ("label", "start_sample", "n_samples", "rate_hz", "centre_hz", "partial", "bundle_id"):
+        assert (this["time"] or {}).get("utc") == (wanted["time"] or {}).get("utc")
+        for key in ("label", "start_sample", "n_samples", "rate_hz", "rate_note", "centre_hz", "partial", "bundle_id"):
             assert this[key] == wanted[key]
         assert this["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
     return found
@@ -88,18 +91,17 @@ def test_the_made_scene(demo, fake_bundle, tmp_path):
     assert {p["centre_hz"] for p in predictions} == set(stops)
     for centre_hz, label in ((806e6, "cellular"), (940e6, "gsm"), (1090e6, "ads-b")):
         mine = [p for p in predictions if p["centre_hz"] == centre_hz]
-        heard = [p["probabilities"] for p in mine if p["probabilities"]]
-        means = {name: np.mean([each[name] for each in heard]) for name in heard[0]} if heard else {"no signal": 0}
-        best = max(means, key=means.get)
-        gated = len(mine) - len(heard)
-        row = f"{centre_hz / 1e6:g} +{label} +{best} +{means[best]:.2f} +{len(mine)} +{gated or ''} +wrong"
+        counts = Counter(p["label"] for p in mine)
+        best = max(counts, key=lambda name: (name != "noise", counts[name]))
+        mean = np.mean([p["confidence"] for p in mine if p["label"] == best and p["confidence"] is not None])
+        row = f"{centre_hz / 1e6:g} +{label} +{best} +{mean:.2f} +{len(mine)} +wrong"
         assert re.search(row, done.stdout), (row, done.stdout)
     assert "right: 0 of 3 stops" in done.stdout
     gated = sum(not p["probabilities"] for p in predictions)
     said = f"{len(predictions)} in: {len(predictions) - gated} inferred, {gated} gated, 0 dropped, 0 failed"
     assert said in done.stdout
     covered = sum(a["core:sample_count"] for a in meta["annotations"])
-    assert covered == sum(p["n_samples"] for p in predictions if p["probabilities"])
+    assert covered == sum(p["n_samples"] for p in predictions if p["label"] != "noise")
     assert png_size(out / "scene.png")[0] == 1400
 
 
@@ -149,6 +151,23 @@ def test_a_sigmf_recording_stays_as_it_was(demo, fake_bundle, parts, tmp_path):
     assert (tmp_path / "out" / "r.sigmf-data").samefile(data)
 
 
+def test_captures_that_follow_on_are_one_stream_offline_and_live(demo, fake_bundle, parts, tmp_path):
+    """A capture every 1000 samples, as a recorder writes that starts one at each tag; then a jump in time."""
+    data = write(tmp_path / "mine" / "r.sigmf-data", parts, "cs16")
+    times = [i * 1e-3 + (5.0 if i >= 20 else 0.0) for i in range(33)]
+    captures = [
+        {"core:sample_start": 1000 * i, "core:frequency": 1e8, "core:datetime": f"2024-06-05T12:00:{t:09.6f}Z"}
+        for i, t in enumerate(times)
+    ]
+    fields = {"core:datatype": "ci16_le", "core:version": "1.2.0", "core:sample_rate": 1e6}
+    path = data.with_name("r.sigmf-meta")
+    path.write_text(json.dumps({"global": fields, "captures": captures, "annotations": []}))
+    assert demo(path).returncode == 0
+    found = same_as_classify(tmp_path / "out" / "r.predictions.jsonl", fake_bundle, path)
+    assert [p["start_sample"] for p in found] == [*range(0, 20_000, TILE), *range(20_000, len(parts), TILE)]
+    assert found[10]["time"]["utc"] == "2024-06-05T12:00:05.020000000Z"
+
+
 def test_a_made_scene_never_writes_through_a_link(demo, parts, tmp_path):
     data = write(tmp_path / "mine" / "scene.cf32", parts, "cf32")
     (tmp_path / "out").mkdir()
@@ -168,11 +187,11 @@ def test_what_is_wrong_is_one_sentence(demo, parts, tmp_path):
     write(tmp_path / "mine" / "short.cf32", parts[:100], "cf32")
     write(tmp_path / "mine" / "r.cf32", parts, "cf32")
     mine = tmp_path / "mine"
-    (mine / "odd.cs16").write_bytes(bytes(7))
+    (mine / "odd.cs16").write_bytes(bytes(3))
     (mine / "file").write_bytes(b"")
     refusals = {
         "found nothing, expected a recording": demo(mine / "missing.cu8"),
-        "found 7 bytes": demo(mine / "odd.cs16"),
+        "found 3 bytes": demo(mine / "odd.cs16"),
         "found 100 samples, expected at least": demo(mine / "short.cf32"),
         "--rate: found 'fast'": demo(mine / "r.cf32", "--rate", "fast"),
         "device": demo(mine / "r.cf32", "--device", "abacus"),
@@ -201,6 +220,22 @@ def test_a_failing_engine_is_said(made, fake_engine, fake_bundle, parts, tmp_pat
     assert "demo: not all was classified: " in said.err
     assert " 0 inferred" in said.out and "most probable" not in said.out
     assert ("right: 0 of 1 stops" in said.out) == made
+
+
+def test_picture_and_annotations_show_the_same_findings(waterfall, demo, fake_bundle, parts, tmp_path):
+    path = write(tmp_path / "mine" / "r_100M_1M.cf32", parts, "cf32")
+    assert demo(path).returncode == 0
+    with open_recording(path) as recording:
+        findings = find_runs(Pipeline.open(fake_bundle).classify_recording(recording))
+    annotations = valid_meta(tmp_path / "out" / "r_100M_1M.sigmf-meta")["annotations"]
+    assert len(findings) == len(annotations) == 2
+    for finding, annotation in zip(findings, annotations):
+        assert (annotation["core:sample_start"], annotation["core:label"]) == (finding.start_sample, finding.label)
+        shares = re.search(r"confidence (0\.\d+|1\.000), mean of (\d+) tiles", annotation["core:comment"])
+        assert float(shares[1]) == pytest.approx(finding.confidence, abs=6e-4)
+        assert waterfall.Shown(finding).text(True) == f"100 MHz  {finding.label} {finding.confidence:.0%}"
+    wrong = waterfall.Shown(findings[0], "gsm")
+    assert (wrong.wrong, wrong.text(False)) == (True, f"left {findings[0].confidence:.0%}  (true: gsm)")
 
 
 @pytest.fixture()
@@ -252,7 +287,7 @@ def test_a_picture_of_very_many_runs(waterfall, fake_bundle, tone, tmp_path):
     from wavesfm_core.bundle.bundle import Bundle
 
     path = write(tmp_path / "r.cf32", tone(0.1, 300 * TILE), "cf32")
-    found = [waterfall.Found(f"label {i % 7}", 0.5, i * TILE, TILE, None, 1) for i in range(300)]
+    found = [Finding(f"label {i % 7}", 0.5, i * TILE, TILE, 0.0, None, None, 1, 0, "m") for i in range(300)]
     with open_recording(path) as recording:
         waterfall.draw(tmp_path / "p.png", recording, Bundle.open(fake_bundle).spec.preprocess, found, "many")
     width, height = png_size(tmp_path / "p.png")

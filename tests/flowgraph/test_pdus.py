@@ -40,10 +40,11 @@ def test_a_slot_returns(time, optional):
 
 def test_an_estimate_has_every_key_and_its_type():
     estimate = ChannelEstimate(SLOT.grid, "b", "ls", 0.1, 3.0, 1.0, True, 5, 6, StreamTime(1, 0.5), 0.25, 2, -9.0)
-    facts, array = pdus.grid_from_pmt(pdus.estimate_to_pmt(estimate, SLOT, SPEC))
+    facts, array = pdus.grid_from_pmt(pdus.estimate_to_pmt(estimate, SLOT, SPEC, 2, 9))
     assert facts == {
         "bundle_id": "b", "method": "ls", "noise_power": 0.1, "snr_db": 3.0, "residual": 1.0, "nmse_db": -9.0,
         "backed_off": True, "start_sample": 5, "n_samples": 6, "time": (1, 0.5), "latency_s": 0.25, "n_nonfinite": 2,
+        "run": 2, "sequence": 9,
         "rate_hz": SPEC.rate_hz, "shape": SPEC.grid_shape, "numerology": SPEC.id,
     }  # fmt: skip
     np.testing.assert_array_equal(array, SLOT.grid)

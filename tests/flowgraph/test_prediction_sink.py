@@ -31,6 +31,7 @@ def test_the_file_holds_what_classify_says(fake_bundle, tone, tmp_path):
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     expected = [p.as_dict() for p in Pipeline.open(fake_bundle).classify(samples, rate_hz=1e6, centre_hz=1e9)]
     assert all(record.pop("latency_s") > 0 for record in found)
+    assert [(record.pop("run"), record.pop("sequence")) for record in found] == [(1, index) for index in range(6)]
     assert [list(record) for record in found] == [[key for key in record if key != "latency_s"] for record in expected]
     for record in expected:
         del record["latency_s"]

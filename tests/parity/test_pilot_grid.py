@@ -15,7 +15,7 @@ from support import ofdm_oracle as oracle
 from wavesfm_core._kernels import (
     OFDMDemodulator,
     check_grid,
-    lay_streams,
+    copy_streams,
     pilot_image,
     projected_power,
     waveform_correlation,
@@ -80,7 +80,7 @@ def test_power_in_modes(slots: int, rows: int, k: int, modes: int) -> None:
 
 def test_streams_are_laid_beside_each_other() -> None:
     streams, out = [noise(9, seed=i) for i in range(3)], np.zeros((3, 12), np.complex64)
-    lay_streams(streams, 2, 5, out, 4)
+    copy_streams(streams, 2, 5, out, 4)
     np.testing.assert_array_equal(out[:, 4:9], [stream[2:7] for stream in streams])
     assert not out[:, :4].any() and not out[:, 9:].any()
 
@@ -100,7 +100,7 @@ def test_streams_that_do_not_fit_are_refused(
     streams: list[np.ndarray], first: int, count: int, columns: int, at: int, match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):
-        lay_streams(streams, first, count, np.zeros((2, columns), np.complex64), at)
+        copy_streams(streams, first, count, np.zeros((2, columns), np.complex64), at)
 
 
 def test_the_papers_image() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one artefact that passes from trainer to radio: model.onnx, bundle.json, golden.npz, README.md.
+"""Bundles, the directories that pass from trainer to radio: model.onnx, bundle.json, golden.npz, README.md.
 
-A bundle of pilot grids may have a fifth file, covariances.npz.
+A bundle of pilot grids may also have covariances.npz.
 """
 
 from __future__ import annotations
@@ -35,27 +35,40 @@ P = TypeVar("P", bound=PreprocessSpec)
 SCHEMA_VERSION = 1
 MODEL, SPEC, GOLDEN, README = "model.onnx", "bundle.json", "golden.npz", "README.md"
 LIMITS = {MODEL: 2 << 30, SPEC: 1 << 20, GOLDEN: GOLDEN_LIMIT, README: 1 << 20}
-COVARIANCES = "covariances.npz"  # which not every bundle has
+"""Most bytes of each file of a bundle."""
+COVARIANCES = "covariances.npz"
+"""Optional file."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was opened and found whole.
-
-    path: its directory; spec: all of bundle.json; id: "name@" and the first 12 digits of the model's sha256, which
-    every prediction carries; model_path: of the ONNX file.
-    """
+    """A bundle whose files were checked by `open`."""
 
     path: Path
+    """Its directory."""
     spec: BundleSpec
+    """Contents of bundle.json."""
     id: str
+    """Name, "@" and the first 12 digits of the model's sha256; part of every prediction."""
     model_path: Path
+    """The ONNX file."""
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Read and check a bundle: files, sizes, schema version, every field, the model's hash, tensors against head.
+        """Read and check a bundle without running its model.
 
-        Raises BundleError naming the file and field. Does not run the model: `replay_golden` does.
+        Checked are the files and their sizes, the schema version, every field, the hashes, the tensors against the
+        head, and that the model is self-contained (see `model_file`). `engines.verify` runs the golden tiles.
+
+        Parameters
+        ----------
+        path : str or Path
+            Directory of the bundle.
+
+        Raises
+        ------
+        BundleError
+            Names the file and the field.
         """
         directory = Path(path)
         if not directory.is_dir():
@@ -72,7 +85,7 @@ class Bundle:
         return cls(directory, spec, f"{spec.name}@{spec.sha256[:12]}", directory / MODEL)
 
     def require_model(self) -> None:
-        """Raise BundleError where the model's file is no longer that of `open`: exported anew meanwhile, or damaged."""
+        """Raise BundleError if the model's file was changed after `open`."""
         _check_file(self.model_path, LIMITS[MODEL])
         _require_hash(self.model_path, self.spec.sha256)
 
@@ -98,13 +111,13 @@ class Bundle:
         raise ConfigurationError(self.path, "preprocess", f"a model for {found}", f"one for {expected}, since {reason}")
 
     def golden(self) -> Golden:
-        """The golden tiles, checked against the spec's tensors; raises BundleError."""
+        """Read the golden tiles and check them against the spec; raises BundleError."""
         golden = Golden.load(self.path / GOLDEN, self.spec.preprocess.input_name)
         golden.check(self.spec, self.path / GOLDEN)
         return golden
 
     def covariances(self) -> Covariances:
-        """Those of the channels that the model was trained on; raises BundleError where there are none, or bad ones."""
+        """Read the covariances of the training channels; raises BundleError where there are none or invalid ones."""
         path = self.path / COVARIANCES
         if not self.spec.covariances:
             raise BundleError(path, "covariances", "nothing", "a bundle of pilot grids that has them")
@@ -118,7 +131,7 @@ class Bundle:
 
 
 def read_spec(path: Path) -> BundleSpec:
-    """Read bundle.json strictly; raises BundleError for an unknown schema version and by the name of a wrong field."""
+    """Read bundle.json strictly; raises BundleError, naming the field, also for an unknown schema version."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -141,10 +154,32 @@ def write_bundle(
     readme: str,
     covariances: Covariances | None = None,
 ) -> Bundle:
-    """Write a bundle whole or not at all and open it again.
+    """Write a bundle atomically and open it.
 
-    spec: its hashes are replaced by those of `onnx` and `covariances` (None: none; only with pilot grids). A bundle
-    that is already at `directory` is replaced; anything else there is refused. Raises BundleError.
+    Parameters
+    ----------
+    directory : str or Path
+        A new or empty directory, or a bundle to replace.
+    spec : BundleSpec
+        Contents of bundle.json; its hashes are computed here.
+    onnx : bytes
+        The ONNX file.
+    golden : Golden
+        Golden inputs, tiles and outputs.
+    readme : str
+        The model card.
+    covariances : Covariances, optional
+        Of the training channels, for pilot grids only.
+
+    Returns
+    -------
+    Bundle
+        The bundle, opened.
+
+    Raises
+    ------
+    BundleError
+        Contradicting parts, other files in the directory, or a directory that cannot be written.
     """
     target = Path(directory)
     if target.exists() and not (target / SPEC).is_file() and (not target.is_dir() or any(target.iterdir())):
@@ -176,10 +211,28 @@ def write_bundle(
 
 
 def bundle_inputs(spec: BundleSpec, tiles: np.ndarray, rates_hz: Any, snr_db: Any = None) -> dict[str, np.ndarray]:
-    """The model's inputs by name: tiles float32 [B, C, H, W] and, where asked for, what describes them as [B, 1].
+    """Arrange a batch as the model's inputs.
 
-    rates_hz: [B], of which the log10 is taken (0 stays 0); snr_db: [B], as `observe` measures it, for pilot grids.
-    Raises ConfigurationError where the model asks for an SNR and there is none.
+    Parameters
+    ----------
+    spec : BundleSpec
+        Contract of the bundle.
+    tiles : ndarray
+        Prepared tiles, float32 [B, C, H, W].
+    rates_hz : array_like
+        Sample rates [B]; 0 for unknown.
+    snr_db : array_like, optional
+        Signal-to-noise ratios in dB [B], as `observe` measures them.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By the name of the input: the tiles, and log10 of the rates (0 for unknown) and the ratios as float32 [B, 1].
+
+    Raises
+    ------
+    ConfigurationError
+        The model has an input for the ratio and there is none.
     """
     rates = np.asarray(rates_hz, np.float64).reshape(-1, 1)
     log10_rate = np.log10(rates, out=np.zeros_like(rates), where=rates > 0).astype(np.float32)
@@ -207,7 +260,7 @@ _OUTPUTS = {
 
 
 def _check_consistency(spec: BundleSpec, path: Path) -> None:
-    """What no single field can say: inputs that can be fed, and a first output that the head can read."""
+    """Raise BundleError where fields contradict each other."""
     preprocess = spec.preprocess
     shapes: dict[str, tuple[int, ...]] = {"tile": (-1, *preprocess.tile_shape)}
     shapes |= dict.fromkeys(preprocess.side_inputs, (-1, 1))
@@ -246,7 +299,7 @@ def _require_hash(path: Path, expected: str) -> None:
 
 
 def _swap(fresh: Path, target: Path, old: Path) -> None:
-    """Put `fresh` where `target` is; if that fails, what was there is there again."""
+    """Replace `target` by `fresh`; on failure `target` is restored."""
     replaces = target.exists()
     if replaces:
         os.rename(target, old)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Covariances of a channel over antennas, symbols and subcarriers: learnt from channels, kept in a file."""
+"""Covariances of a channel over antennas, symbols and subcarriers, estimated from channels and kept in a file."""
 
 from __future__ import annotations
 
@@ -12,29 +12,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_file import write_atomically
 from ..errors import InputError
 from .npz import load_arrays
 from .ofdm_spec import OFDMSpec
 
-FILE_LIMIT = 256 << 20  # bytes, of the file and of its arrays together
-TOLERANCE = 1e-4  # of the mean eigenvalue: how far from Hermitian, or below zero an eigenvalue, rounding may lead
+FILE_LIMIT = 256 << 20
+"""Most bytes of the file, and of its arrays together."""
+TOLERANCE = 1e-4
+"""Allowed deviation from a Hermitian matrix, and of an eigenvalue below 0, as a share of the mean eigenvalue."""
 AXES = ("space", "time", "frequency")
 
 
 @dataclass(frozen=True, eq=False)
 class Covariances:
-    """E[h_i conj(h_j)] along each axis of a channel [A, S, F], whose covariance they are as a Kronecker product.
+    """Covariance E[h_i conj(h_j)] of a channel [A, S, F] as a Kronecker product of one matrix for each axis.
 
-    space [A, A], time [S, S], frequency [F, F]: kept as complex128, scaled to a mean diagonal of 1; source: what they
-    are called where something is wrong, their file. Raises InputError naming the matrix that is not square, finite,
-    Hermitian or positive definite; singular ones, as from few channels, pass (no eigenvalue below -1e-4 of
-    the mean one).
+    The matrices are scaled to a mean diagonal of 1. Singular ones, as from few channels, are valid.
+
+    Raises
+    ------
+    InputError
+        Names the matrix that is not square, finite, Hermitian or positive semidefinite within TOLERANCE.
     """
 
     space: NDArray[np.complex128]
+    """Over antennas, complex128 [A, A]."""
     time: NDArray[np.complex128]
+    """Over symbols, complex128 [S, S]."""
     frequency: NDArray[np.complex128]
+    """Over subcarriers, complex128 [F, F]."""
     source: str = field(default="covariances", kw_only=True)
+    """Name in errors: the file."""
 
     def __post_init__(self) -> None:
         for name in AXES:
@@ -42,9 +51,17 @@ class Covariances:
 
     @classmethod
     def learn(cls, channels: Iterable[NDArray[np.complex64]]) -> Covariances:
-        """The mean over batches of channels, complex [n, A, S, F] each, of any mean power.
+        """Estimate the covariances as means over channels.
 
-        Raises InputError for no channels, batches of other shapes, and values that are not finite.
+        Parameters
+        ----------
+        channels : iterable of ndarray
+            Batches of channels, complex [n, A, S, F], of any mean power.
+
+        Raises
+        ------
+        InputError
+            No channels, batches of different shapes, or values that are not finite.
         """
         sums: list[NDArray[np.complex128]] = []
         shape: tuple[int, ...] = ()
@@ -52,9 +69,9 @@ class Covariances:
             where = f"channels, batch {i}"
             if batch.ndim != 4 or batch.dtype.kind != "c" or not np.isfinite(batch).all():
                 expected = "finite complex numbers [n, A, S, F]"
-                raise InputError(where, "array", f"{batch.dtype} {batch.shape}, or NaN or infinity there", expected)
+                raise InputError(where, "array", f"{batch.dtype} {batch.shape}, or NaN or infinity in it", expected)
             if shape and batch.shape[1:] != shape:
-                raise InputError(where, "shape", batch.shape[1:], f"{shape}, as in the batches before")
+                raise InputError(where, "shape", batch.shape[1:], f"{shape}, as in earlier batches")
             shape = batch.shape[1:]
             grams = [_gram(batch, axis) for axis in (1, 2, 3)]
             sums = [a + b for a, b in zip(sums, grams)] if sums else grams
@@ -76,21 +93,21 @@ class Covariances:
                 )
 
     def to_bytes(self) -> bytes:
-        """The npz file: space, time and frequency as complex64."""
+        """Contents of the npz file: space, time and frequency as complex64."""
         file = io.BytesIO()
         np.savez_compressed(file, **{name: getattr(self, name).astype(np.complex64) for name in AXES})
         return file.getvalue()
 
     def save(self, path: str | Path) -> None:
-        """Write `to_bytes` to a file; raises InputError where that cannot be."""
+        """Write the npz file; raises InputError where that fails."""
         try:
-            Path(path).write_bytes(self.to_bytes())
+            write_atomically(path, self.to_bytes())
         except OSError as error:
             raise InputError(path, "file", error.strerror or error, "a file that can be written") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Covariances:
-        """Read such a file without pickle, sizes checked before anything is allocated; raises InputError by name."""
+        """Read an npz file without pickle, sizes checked before allocation; raises InputError, naming the matrix."""
         arrays = load_arrays(Path(path), FILE_LIMIT, InputError)
         for name in AXES:
             if name not in arrays:

@@ -124,9 +124,9 @@ def _load_array(
         shape, _, dtype = read_header(file)
     claimed = dtype.itemsize
     for size in shape:
-        claimed *= size  # Python's integers do not overflow
+        claimed *= size  # integers of Python do not overflow
     if dtype.hasobject or claimed > member.file_size:
         found = "Python objects" if dtype.hasobject else f"{claimed} bytes in a member of {member.file_size}"
-        raise error(path, name, found, "an array of numbers that is all there")
+        raise error(path, name, found, "a complete array of numbers")
     with archive.open(member) as file:
         return npy.read_array(file, allow_pickle=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The numerology of an OFDM slot with pilots, as data that travels in a bundle."""
+"""OFDM slot parameters (FFT size, cyclic prefixes, pilots, antennas), part of a bundle."""
 
 from __future__ import annotations
 
@@ -19,44 +19,60 @@ from ..hashing import json_sha256
 FFT_LIMIT = 65536
 ANTENNAS_LIMIT = 1024
 SYMBOLS_LIMIT = 1024
-GRID_LIMIT = 1 << 24  # elements of a grid
-SAMPLES_LIMIT = 1 << 26  # of a slot, all antennas together: 512 MiB
-POINT_TOLERANCE = 1e-3  # how far a pilot may lie from its QPSK point
-QPSK = np.exp(1j * np.pi * (1 + 2 * np.arange(4)) / 4)  # point of each digit
+GRID_LIMIT = 1 << 24
+"""Most elements of a grid."""
+SAMPLES_LIMIT = 1 << 26
+"""Most samples of a slot, all antennas together: 512 MiB."""
+POINT_TOLERANCE = 1e-3
+"""Largest distance of a pilot from its QPSK point."""
+QPSK = np.exp(1j * np.pi * (1 + 2 * np.arange(4)) / 4)
+"""QPSK point of each digit of `OFDMSpec.pilot_quadrants`."""
 
 
 @dataclass(frozen=True)
 class OFDMSpec:
-    """How samples of A antennas become a grid [A, S, F] of antennas, symbols and subcarriers, and where its pilots lie.
+    """OFDM slot parameters: samples of A antennas become a grid [A, S, F] with P x Fp pilots.
 
-    antennas, symbols, subcarriers: A, S and F; fft_size: of each symbol; spacing_hz: of the subcarriers.
-    prefix_samples: of each symbol, S numbers (3GPP TS 38.211, 5.3.1: the first of a half-subframe is longer).
-    pilot_symbols: the P symbols that carry pilots, ascending.
-    pilot_quadrants: the pilots, QPSK of unit power, a digit q for each: exp(j pi (1 + 2 q) / 4); pilot symbol after
-        pilot symbol, P * Fp digits.
-    pilot_step, pilot_offset: the comb: subcarriers pilot_offset, pilot_offset + pilot_step, ... are pilots, Fp of them.
-    dc_null: the F subcarriers are those around DC, lowest first: -(F // 2) upwards; with dc_null DC itself is left out,
-        and of an odd F one more lies below it than above.
+    The F subcarriers lie around DC, from -(F // 2) upwards.
 
-    Raises BundleError naming the field that contradicts another or lies outside its range.
+    Raises
+    ------
+    BundleError
+        A field contradicts another or lies outside its range.
+
+    References
+    ----------
+    3GPP TS 38.211, 5.3.1: the prefix of the first symbol of a half-subframe is longer.
     """
 
     kind: ClassVar[str] = "ofdm"
 
     antennas: int
+    """Number of antennas, A."""
     symbols: int
+    """OFDM symbols of a slot, S."""
     subcarriers: int
+    """Subcarriers in use, F."""
     fft_size: int
+    """FFT size of each symbol."""
     prefix_samples: tuple[int, ...]
+    """Cyclic prefix of each symbol in samples, S numbers."""
     spacing_hz: float
+    """Subcarrier spacing in Hz."""
     pilot_symbols: tuple[int, ...]
+    """Indices of the P symbols with pilots, ascending."""
     pilot_quadrants: str
+    """Transmitted pilots, QPSK of unit power: a digit q for each, exp(j pi (1 + 2 q) / 4), P * Fp digits, pilot symbol
+    after pilot symbol."""
     pilot_step: int = 1
+    """Comb: every pilot_step-th subcarrier of a pilot symbol is a pilot."""
     pilot_offset: int = 0
+    """Comb: first pilot subcarrier."""
     dc_null: bool = False
+    """Whether DC is left out; of an odd F one more subcarrier then lies below DC than above."""
 
     def __post_init__(self) -> None:
-        for rules in (self._size_rules, self._pilot_rules):  # the second builds on sizes that the first has checked
+        for rules in (self._size_rules, self._pilot_rules):  # the pilot rules need valid sizes
             require_rules("numerology", self, rules(), BundleError)
 
     def _size_rules(self) -> Rules:
@@ -100,12 +116,12 @@ class OFDMSpec:
 
     @property
     def rate_hz(self) -> float:
-        """Sample rate that the numerology needs."""
+        """Sample rate in Hz."""
         return self.fft_size * self.spacing_hz
 
     @property
     def slot_samples(self) -> int:
-        """Samples of a slot of one antenna, prefixes and all."""
+        """Samples of a slot of one antenna with its prefixes."""
         return sum(self.prefix_samples) + self.symbols * self.fft_size
 
     @property
@@ -115,7 +131,7 @@ class OFDMSpec:
 
     @cached_property
     def symbol_starts(self) -> NDArray[np.int64]:
-        """First sample after each symbol's prefix, counted from the slot's start: int64 [S]."""
+        """First sample after the prefix of each symbol, from the start of the slot: int64 [S]."""
         prefixes = np.array(self.prefix_samples, np.int64)
         return _fixed(np.cumsum(prefixes) + self.fft_size * np.arange(self.symbols))
 
@@ -132,24 +148,31 @@ class OFDMSpec:
 
     @cached_property
     def pilot_subcarriers(self) -> NDArray[np.int64]:
-        """Indices of the subcarriers that are pilots in a pilot symbol: int64 [Fp]."""
+        """Indices of the pilot subcarriers in a pilot symbol: int64 [Fp]."""
         return _fixed(np.arange(self.pilot_offset, self.subcarriers, self.pilot_step, dtype=np.int64))
 
     @cached_property
     def pilots(self) -> NDArray[np.complex64]:
-        """What is sent on the pilots: complex64 [P, Fp], unit power."""
+        """Transmitted pilots: complex64 [P, Fp], unit power."""
         digits = np.frombuffer(self.pilot_quadrants.encode(), np.uint8) - ord("0")
         return _fixed(QPSK[digits].astype(np.complex64).reshape(len(self.pilot_symbols), -1))
 
     @cached_property
     def id(self) -> str:
-        """Twelve hexadecimal digits that differ where the numerology does."""
+        """Hash of the parameters, 12 hexadecimal digits."""
         return json_sha256(dataclasses.asdict(self))[:12]
 
     def require(self, other: OFDMSpec, where: str, but_pilots: bool = False) -> None:
-        """Raise InputError, naming `where` and the first field that differs, unless `other` is this numerology.
+        """Raise InputError unless `other` has the same parameters.
 
-        but_pilots: the pilots may differ, in number, place and value.
+        Parameters
+        ----------
+        other : OFDMSpec
+            Parameters to compare.
+        where : str
+            Name of `other` in the error, which also names the first field that differs.
+        but_pilots : bool
+            Ignore the pilots.
         """
         for f in dataclasses.fields(self):
             expected, found = getattr(self, f.name), getattr(other, f.name)
@@ -158,19 +181,27 @@ class OFDMSpec:
 
 
 def quadrants(points: ArrayLike) -> str:
-    """The digits of `OFDMSpec.pilot_quadrants` of QPSK points of any shape, in C order.
+    """Digits of `OFDMSpec.pilot_quadrants` for QPSK points.
 
-    Raises InputError for points that are no QPSK of unit power, exp(j pi (1 + 2 q) / 4) within 1e-3.
+    Parameters
+    ----------
+    points : array_like
+        Complex points of any shape, in C order.
+
+    Raises
+    ------
+    InputError
+        A point further than POINT_TOLERANCE from exp(j pi (1 + 2 q) / 4).
     """
     array = np.asarray(points, np.complex128).ravel()
     digits = np.where(array.imag >= 0, np.where(array.real >= 0, 0, 1), np.where(array.real < 0, 2, 3))
     distance = np.abs(array - QPSK[digits])
-    if not np.all(distance <= POINT_TOLERANCE):  # so that NaN is refused too
+    if not np.all(distance <= POINT_TOLERANCE):  # refuses NaN too
         worst = array[int(np.argmax(np.nan_to_num(distance, nan=np.inf)))]
         raise InputError("pilots", "points", f"{worst:.4g}", "QPSK of unit power, exp(j pi (1 + 2 q) / 4)")
     return "".join(map(str, digits.tolist()))
 
 
 def _fixed(array: NDArray[Any]) -> NDArray[Any]:
-    array.setflags(write=False)  # it is shared by all who ask for it
+    array.setflags(write=False)  # shared by all callers
     return array

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frozen descriptions that travel in a bundle; `from_dict` names the field that is wrong."""
+"""Contents of bundle.json as frozen dataclasses, and their conversion from and to JSON."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ T = TypeVar("T")
 DEFAULT_KIND = SpectrogramSpec.kind
 """Kind of a specification that names none, as in files from before there were other kinds."""
 SOURCES = ("tile", "log10_rate", "snr_db")
-TASK_FIELDS = {  # of HeadSpec, which hold for one task only
+"""Quantities that can feed an input of the model."""
+TASK_FIELDS = {
     "classification": ("labels", "threshold"),
     "position": ("axes", "low_m", "high_m"),
     "channel": ("grid", "scale"),
 }
+"""Fields of HeadSpec by the task that has them."""
 TASKS = tuple(TASK_FIELDS)
-GRID_LIMIT = 1 << 24  # elements of a channel matrix
+GRID_LIMIT = 1 << 24
+"""Most elements of a channel matrix."""
 
 Preprocess = SpectrogramSpec | ImageSpec | PilotGridSpec
 """All kinds of preprocessing; the first is the one of a specification without "kind"."""
@@ -36,16 +39,16 @@ Preprocess = SpectrogramSpec | ImageSpec | PilotGridSpec
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of the model: name and shape, with -1 for the batch; source says what feeds an input.
-
-    source "tile": float32 [B, C, H, W]; "log10_rate": float32 [B, 1], log10 of the sample rate in Hz, 0 when unknown
-    (spectrograms only); "snr_db": float32 [B, 1], the signal-to-noise ratio measured at the pilots, in dB (pilot grids
-    only). Outputs leave `source` empty.
-    """
+    """One input or output of the model."""
 
     name: str
+    """Name in the ONNX file."""
     shape: tuple[int, ...]
+    """Shape, with -1 for the batch first."""
     source: str = ""
+    """One of SOURCES for an input, "" for an output. "tile": float32 [B, C, H, W]; "log10_rate": float32 [B, 1], log10
+    of the sample rate in Hz, 0 when unknown (spectrograms only); "snr_db": float32 [B, 1], signal-to-noise ratio
+    measured at the pilots in dB (pilot grids only)."""
 
     def __post_init__(self) -> None:
         if not self.shape or self.shape[0] != -1:
@@ -56,23 +59,31 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What the outputs mean: the task, and the fields of that task; those of another task stay as they are by default.
+    """Meaning of the model's outputs. Only the fields of the task may differ from their defaults.
 
-    classification: labels in the order of the logits [B, L]; threshold: confidence below which the answer is "unknown".
-    position: axes, the names of the coordinates in the order of the outputs [B, D]; low_m and high_m, the coordinates
-        in metres that -1 and 1 mean.
-    channel: grid, (antennas, symbols, subcarriers) of the outputs [B, 2, antennas, symbols * subcarriers], which are
-        the real and the imaginary part, symbol after symbol; scale, by which they are multiplied.
+    Raises
+    ------
+    BundleError
+        A field of another task, or one outside its range.
     """
 
     task: str
+    """One of TASKS."""
     labels: tuple[str, ...] = ()
+    """Classification: labels in the order of the logits [B, L]."""
     threshold: float = 0.0
+    """Classification: confidence below which the label is "unknown"."""
     axes: tuple[str, ...] = ()
+    """Position: names of the coordinates in the order of the outputs [B, D]."""
     low_m: tuple[float, ...] = ()
+    """Position: coordinates in metres of the output -1."""
     high_m: tuple[float, ...] = ()
+    """Position: coordinates in metres of the output 1."""
     grid: tuple[int, ...] = ()
+    """Channel: antennas, symbols and subcarriers. The outputs are [B, 2, antennas, symbols * subcarriers], real and
+    imaginary part, symbol after symbol."""
     scale: float = 1.0
+    """Channel: factor of the outputs."""
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -85,7 +96,7 @@ class HeadSpec:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of the model's first output, for one tile: (L,), (D,) or (2, antennas, symbols * subcarriers)."""
+        """Shape of the first output for one tile: (L,), (D,) or (2, antennas, symbols * subcarriers)."""
         if self.task == "classification":
             return (len(self.labels),)
         if self.task == "position":
@@ -118,42 +129,48 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class BundleSpec:
-    """All of bundle.json but the schema version.
-
-    preprocess: a "kind" in the file tells which, and without one it is a spectrogram.
-    sha256: of model.onnx; tolerance: of the outputs in float32; rates_hz: the lowest and the highest trained at, 0 and
-    0 for images and pilot grids.
-    covariances: sha256 of covariances.npz, which a bundle of pilot grids may have; "" for none.
-    """
+    """Contents of bundle.json without the schema version."""
 
     name: str
+    """Name of the model."""
     preprocess: Preprocess
+    """How an input becomes a tile."""
     inputs: tuple[TensorSpec, ...]
+    """Inputs of the model."""
     outputs: tuple[TensorSpec, ...]
+    """Outputs of the model; the head reads the first."""
     head: HeadSpec
+    """Meaning of the outputs."""
     sha256: str
+    """sha256 of model.onnx."""
     tolerance: float
+    """Allowed difference of outputs in float32 from the golden outputs."""
     rates_hz: tuple[float, float]
+    """Lowest and highest sample rate of the training data; 0 and 0 for inputs without a rate."""
     licence: str
+    """Licence of the weights."""
     training_data: str
+    """Training data and their licence."""
     versions: dict[str, str] = field(default_factory=dict)
-    covariances: str = ""
+    """Versions of the packages that wrote the bundle."""
+    covariances: str = field(default="", metadata={"omit_default": True})
+    """sha256 of covariances.npz, "" for none; pilot grids only."""
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
-    """Plain types for JSON, which `from_dict` reads again.
+    """Convert a specification to plain types for JSON, which `from_dict` reads.
 
-    An ImageSpec or a PilotGridSpec says its "kind"; a SpectrogramSpec says none, as in files from before there were
-    images. Of a HeadSpec only the fields of its task; a BundleSpec without covariances
-    has no such field, nor a SpectrogramSpec without remove_dc, as before.
+    A kind of preprocessing other than DEFAULT_KIND has an entry "kind". A HeadSpec has only the fields of its task.
+    Fields with the metadata "omit_default" are left out while they have their default: they are younger than the
+    schema, and bundles without them keep their bytes.
     """
-    values = {f.name: _plain(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+    values = {
+        f.name: _plain(getattr(spec, f.name))
+        for f in dataclasses.fields(spec)
+        if not (f.metadata.get("omit_default") and getattr(spec, f.name) == f.default)
+    }
     if isinstance(spec, HeadSpec):
-        return {name: values[name] for name in ("task", *TASK_FIELDS[spec.task])}
-    if isinstance(spec, BundleSpec) and not spec.covariances:
-        del values["covariances"]
-    if isinstance(spec, SpectrogramSpec) and not spec.remove_dc:
-        del values["remove_dc"]
+        return {name: values[name] for name in ("task", *TASK_FIELDS[spec.task]) if name in values}
     if isinstance(spec, PreprocessSpec) and spec.kind != DEFAULT_KIND:
         return {"kind": spec.kind, **values}
     return values
@@ -168,7 +185,7 @@ def _plain(value: Any) -> Any:
 
 
 def preprocess_from_dict(values: Any, where: str) -> Preprocess:
-    """The spec that `to_dict` wrote, by its "kind" (none: a spectrogram); raises BundleError."""
+    """Build a preprocessing by its "kind" (default: DEFAULT_KIND) from the values of `to_dict`; raises BundleError."""
     return cast(Preprocess, _of_kind(typing.get_args(Preprocess), values, where))
 
 
@@ -181,9 +198,21 @@ def _of_kind(classes: tuple[Any, ...], values: Any, where: str) -> Any:
 
 
 def from_dict(cls: type[T], values: Any, where: str) -> T:
-    """Build a spec from JSON, strictly: missing, unknown and mistyped fields are refused by name; raises BundleError.
+    """Build a dataclass from JSON strictly.
 
-    A "kind" is accepted where the class itself has one (beside its fields), and must be that.
+    Parameters
+    ----------
+    cls : type
+        A dataclass. If it has a class variable `kind`, an entry "kind" may be present and must equal it.
+    values : object
+        The parsed JSON.
+    where : str
+        Name of the file in errors.
+
+    Raises
+    ------
+    BundleError
+        Names a missing, unknown or mistyped field.
     """
     if not isinstance(values, dict):
         raise BundleError(where, cls.__name__, type(values).__name__, "an object")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from ..checks import require_rules
@@ -62,7 +62,7 @@ class SpectrogramSpec(PreprocessSpec):
     """Subtracted from the values in [0, 1]."""
     std: float = 0.1
     """Divides the values after the mean is subtracted."""
-    remove_dc: bool = False
+    remove_dc: bool = field(default=False, metadata={"omit_default": True})
     """True subtracts the mean of the tile's samples, which takes a receiver's line at 0 Hz out. Absent in bundle.json
     where False, as in bundles from before the field."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When to take least squares instead of an estimator: by SNR and by how well it fits the pilots, with hysteresis."""
+"""Fallback from an estimator to least squares, by SNR and by the residual at the pilots, with hysteresis."""
 
 from __future__ import annotations
 
@@ -11,22 +11,34 @@ from ..errors import ConfigurationError
 
 @dataclass
 class BackOff:
-    """The back-off of one stream of slots: a state that two thresholds each enter and leave.
+    """Back-off of one stream of slots.
 
-    enter_db, leave_db: backs off at this SNR and above, and comes back below leave_db, which is lower (the paper,
-    section V.A: where least squares are better than a model that stops improving); infinite: never for the SNR.
-    residual_enter, residual_leave: backs off at this residual and above (see `residuals`: 1.75 is an estimate whose
-    error at the pilots is three quarters of that of least squares), and comes back below residual_leave, which is
-    lower; infinite: never for the residual. It comes back when both say so.
-    active: least squares are to be taken; switches: how often that changed. Raises ConfigurationError.
+    It becomes active when one of two thresholds is reached, and inactive when both values are below their lower
+    thresholds.
+
+    Raises
+    ------
+    ConfigurationError
+        A lower threshold that is not below its upper one.
+
+    References
+    ----------
+    The WavesFM paper, section V.A: at high SNR least squares are better than a model that stops improving.
     """
 
     enter_db: float = math.inf
+    """Becomes active at this SNR and above; infinite: never because of the SNR."""
     leave_db: float = math.inf
+    """Lower threshold of the SNR."""
     residual_enter: float = 1.75
+    """Becomes active at this residual and above (see `preprocess.pilot_grid.residuals`); infinite: never because of
+    the residual. At 1.75 the error at the pilots is three quarters of that of least squares."""
     residual_leave: float = 1.4
+    """Lower threshold of the residual."""
     active: bool = field(default=False, init=False)
+    """Whether least squares replace the estimator."""
     switches: int = field(default=0, init=False)
+    """Changes of `active` so far."""
 
     def __post_init__(self) -> None:
         pairs = (
@@ -38,7 +50,7 @@ class BackOff:
                 raise ConfigurationError("back-off", name, leave, f"less than {enter:g}, at which it is entered")
 
     def update(self, snr_db: float, residual: float) -> bool:
-        """Take in the next slot of the stream; whether least squares are to be taken for it."""
+        """Update the state with the next slot; True if least squares replace the estimator for it."""
         if self.active:
             active = not (snr_db < self.leave_db and residual < self.residual_leave)
         else:
@@ -48,5 +60,5 @@ class BackOff:
         return active
 
     def reset(self) -> None:
-        """Another stream begins, or another estimator: not backed off; `switches` goes on."""
+        """Become inactive for another stream or estimator; `switches` is kept."""
         self.active = False

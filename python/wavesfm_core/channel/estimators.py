@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Grids in, channels out: least squares, the linear estimator of least mean squared error, and a bundle's model."""
+"""Channel estimators: least squares and LMMSE."""
 
 from __future__ import annotations
 
@@ -14,21 +14,40 @@ from ..errors import ConfigurationError
 from ..preprocess.pilot_grid import Grid, Observation, observe
 
 INTERPOLATIONS = {"linear": "ls", "nearest": "ls-nearest"}
-CUT = 1e-7  # of the strongest mode of an axis: weaker ones are left out, covariances in single precision hold none
-LOWEST_SNR = 0.1  # below it the measured signal power scales no image any more
+"""Interpolation of least squares to the name of the method."""
+CUT = 1e-7
+"""Modes below this share of the strongest mode of an axis are left out: single precision does not hold them."""
+LOWEST_SNR = 0.1
+"""Lowest signal-to-noise power ratio by which the grid of layout "image" is scaled."""
 
 
 class Estimator(Protocol):
-    """One way from grids to channels, used by one thread at a time; name: as `ChannelEstimate.method` has it."""
+    """Channel estimator, used by one thread at a time."""
 
     name: str
+    """Name of the method in `ChannelEstimate.method`."""
     spec: OFDMSpec
+    """Parameters of the slots."""
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
-        """Channels complex64 [B, A, S, F], in the units of the grids, of grids of that shape.
+        """Estimate the channels of slots.
 
-        observation: what `observe` says of them, or with the powers that are known; None: measured here. Raises
-        InputError for what `observe` refuses.
+        Parameters
+        ----------
+        grids : ndarray
+            Received, complex64 [B, A, S, F].
+        observation : Observation, optional
+            Least squares, noise and signal power of these grids. Default: measured here.
+
+        Returns
+        -------
+        ndarray
+            Channels, complex64 [B, A, S, F], in the unit of the grids.
+
+        Raises
+        ------
+        InputError
+            Grids that `observe` refuses.
         """
         ...
 
@@ -36,8 +55,17 @@ class Estimator(Protocol):
 class LeastSquares:
     """Least squares at the pilots, interpolated over subcarriers and then over symbols.
 
-    interpolation: "linear", beyond the outermost pilots along the line through the last two; or "nearest", the lower
-    of two equally near. Raises ConfigurationError for another.
+    Parameters
+    ----------
+    spec : OFDMSpec
+        Parameters of the slots.
+    interpolation : str
+        "linear", extrapolated beyond the outermost pilots, or "nearest", the lower one of two equally near pilots.
+
+    Raises
+    ------
+    ConfigurationError
+        Another interpolation.
     """
 
     def __init__(self, spec: OFDMSpec, interpolation: str = "linear") -> None:
@@ -65,19 +93,32 @@ class LeastSquares:
         return self._symbols @ ls
 
     def error(self, snr_db: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """The noise's part of the mean squared error, over the mean power of the channel; same shape as snr_db."""
+        """Mean squared error that the noise causes, over the mean power of the channel; shape of snr_db."""
         return np.asarray(self._noise_gain * 10 ** (-np.asarray(snr_db, np.float64) / 10))
 
 
 class LMMSE:
-    """The linear estimator of least mean squared error for channels of given covariances, in their eigenbasis.
+    """Linear minimum mean squared error estimator for known covariances, computed in their eigenbasis.
 
     h = R_hp (R_pp + N / P I)^-1 y with the covariance R = space x time x frequency (Kronecker), R_pp its part between
     pilots, R_hp its part between all elements and pilots, y the least squares at the pilots, N the noise power and P
     the signal power of the observation. R_pp is a Kronecker product too: in its eigenvectors the inverse is one gain
-    l / (l + N / P) for each mode of power l, and the products are with small matrices. Modes weaker than CUT times the
+    l / (l + N / P) for each mode of power l, and all products are with small matrices. Modes weaker than CUT times the
     strongest one of their axis are left out.
-    space: False takes the antennas as independent ("lmmse-tf"). Raises InputError for covariances of other sizes.
+
+    Parameters
+    ----------
+    spec : OFDMSpec
+        Parameters of the slots.
+    covariances : Covariances
+        Covariances of the channels.
+    space : bool
+        False takes the antennas as independent (method "lmmse-tf").
+
+    Raises
+    ------
+    InputError
+        Covariances of other sizes.
     """
 
     def __init__(self, spec: OFDMSpec, covariances: Covariances, space: bool = True) -> None:
@@ -108,9 +149,9 @@ class LMMSE:
         return self._to_symbols @ values.reshape(batch, antennas, -1, self.spec.subcarriers)
 
     def error(self, snr_db: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean squared error over the mean power of the channel, for channels of these covariances (its trace).
+        """Mean squared error over the mean power of the channel, for channels of these covariances; shape of snr_db.
 
-        Of the shape of snr_db, and no lower than CUT: of less the modes left out know nothing.
+        No lower than CUT, the share of the modes that are left out.
         """
         noise = 10 ** (-np.asarray(snr_db, np.float64)[..., None, None] / 10)
         known = np.sum(self._power / (self._power + noise) * self._power * self._spread_power, axis=(-2, -1))
@@ -124,7 +165,7 @@ Taps = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
 
 
 def _linear(pilots: NDArray[Any], places: NDArray[Any]) -> Taps:
-    """For each place the two pilots on whose line it lies, and how far from the first to the second."""
+    """For each place the indices of two pilots, and the place's position from the first (0) to the second (1)."""
     if len(pilots) == 1:
         return _nearest(pilots, places)
     lower = np.clip(np.searchsorted(pilots, places, side="right") - 1, 0, len(pilots) - 2)
@@ -137,8 +178,8 @@ def _nearest(pilots: NDArray[Any], places: NDArray[Any]) -> Taps:
 
 
 def _modes(covariance: NDArray[Any], pilots: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Of the covariance between the pilots: eigenvalues [m], eigenvectors [n, m]; and what a mode of unit amplitude at
-    the pilots is everywhere, [all, m]; without the weakest modes (CUT)."""
+    """Eigenvalues [m] and eigenvectors [n, m] of the covariance between n pilots, and the values at all places of a
+    mode of unit amplitude at the pilots, [all, m]; without the modes below CUT."""
     powers, vectors = np.linalg.eigh(covariance[np.ix_(pilots, pilots)])
     strong = powers > CUT * powers[-1]
     powers, vectors = powers[strong], vectors[:, strong]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Received grids in a file, in the layout in which resource grids are published."""
+"""Files of received grids, in the layout of published resource grids."""
 
 from __future__ import annotations
 
@@ -14,25 +14,42 @@ from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import InputError
 from ..preprocess.pilot_grid import Grid
 
-FILE_LIMIT = 8 << 30  # bytes, of the arrays together
+FILE_LIMIT = 8 << 30
+"""Most bytes of the arrays together."""
 NAMES = ("y_rg", "h_freq", "x_rg")
 PILOT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class GridFile:
-    """received: complex64 [B, A, S, F]; channel: the true one, of the same shape, None where the file has none."""
+    """Contents of a file of grids."""
 
     received: Grid
+    """Received grids, complex64 [B, A, S, F]."""
     channel: Grid | None
+    """True channels, complex64 [B, A, S, F]; None where the file has none."""
 
 
 def read_grids(path: str | Path, spec: OFDMSpec) -> GridFile:
-    """An npz with y_rg complex [B, A, S, F], what was received, and if known h_freq, the channel, and x_rg, the sent.
+    """Read a file of grids without pickle.
 
-    x_rg, complex [B, S, F], is only looked at for its pilots. Read without pickle. Raises InputError, naming the array,
-    for another numerology: sizes or pilots. Grids that are not finite in single precision pass: they are refused one by
-    one.
+    Parameters
+    ----------
+    path : str or Path
+        npz with y_rg, the received grids, complex [B, A, S, F]; optionally h_freq, the channels, of the same shape,
+        and x_rg, the transmitted grids, complex [B, S, F], of which only the pilots are checked.
+    spec : OFDMSpec
+        Parameters of the slots.
+
+    Returns
+    -------
+    GridFile
+        The grids. Values that are not finite in single precision pass here; estimators refuse such grids one by one.
+
+    Raises
+    ------
+    InputError
+        Names the array whose sizes or pilots are not those of `spec`.
     """
     arrays = load_arrays(Path(path), FILE_LIMIT, InputError, NAMES)
     if "y_rg" not in arrays:
@@ -58,5 +75,5 @@ def _check_pilots(sent: NDArray[np.complex64], spec: OFDMSpec, path: str | Path)
 
 
 def _single(array: NDArray[np.complex64]) -> Grid:
-    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite then
+    with np.errstate(over="ignore"):  # values beyond single precision become infinite
         return np.ascontiguousarray(array, np.complex64)

@@ -16,12 +16,23 @@ from .estimators import LOWEST_SNR
 
 
 class ModelEstimator:
-    """A bundle's model: prepare, engine, head.
+    """Estimator with a bundle's model.
 
-    Layout "least_squares": the model is fed the least squares over the root of their mean power, and its answer is
-    multiplied by that root. Layout "image": the grid is brought to a signal power of 1, as in training, and the answer
-    brought back; the measured signal power is taken no lower than for an SNR of -10 dB. Raises ConfigurationError for a
-    bundle that is not for grids.
+    Layout "least_squares": the input is the least squares over the root of their mean power; the output is multiplied
+    by that root. Layout "image": the grid is scaled to a signal power of 1, as in training, and the output scaled back;
+    the measured signal power is limited to an SNR of -10 dB.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle of pilot grids.
+    engine : Engine
+        Engine of the bundle.
+
+    Raises
+    ------
+    ConfigurationError
+        A bundle of another kind.
     """
 
     name = "model"
@@ -34,7 +45,7 @@ class ModelEstimator:
         self._head = ChannelHead(bundle.spec.head, bundle.id)
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
-        """See `Estimator.estimate`; raises EngineError too."""
+        """See `Estimator.estimate`; also raises EngineError."""
         seen = observation or observe(grids, self.spec)
         tiles, roots = least_squares_tiles(seen.ls) if self._preprocess.image is None else self._images(grids, seen)
         inputs = bundle_inputs(self._bundle.spec, tiles, np.zeros(len(tiles)), seen.snr_db)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Slots in, channel estimates out: one estimator of several, its back-off, and an error for a slot that is bad."""
+"""From slots to channel estimates: choice of the estimator, back-off, and errors of invalid slots."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kernels import lay_streams
+from .._kernels import copy_streams
 from ..bundle.bundle import Bundle
 from ..bundle.covariance import Covariances
 from ..bundle.ofdm_spec import OFDMSpec
 from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..engines import Engine, EngineChange, open_engine
-from ..engines.verify import proven
+from ..engines.shared import EngineLease, acquire
+from ..engines.verify import verify_engine
 from ..errors import ConfigurationError, InputError, WavesfmError
 from ..preprocess.pilot_grid import Observation, check_grid, observe_checked, residuals
 from ..types import ChannelEstimate, Slot
@@ -30,10 +31,30 @@ METHODS = ("model", "lmmse", "lmmse-tf", "ls", "ls-nearest")
 class ChannelPipeline:
     """Estimates the channels of one stream of slots; used by one thread at a time, `set_method` by any.
 
-    spec: the numerology; bundle: None where there is none; backoff: None for none; failed: slots so far that could not
-    be estimated; backed_off: slots for which least squares stood in; engine: of the method "model", None until that
-    one is first used.
+    It is built by `open` or `of`.
+
+    Parameters
+    ----------
+    spec : OFDMSpec
+        Parameters of the slots.
+    method : str
+        One of METHODS.
+    backoff : BackOff, optional
+        Fallback to least squares. Default: none.
+    covariances : callable, optional
+        Called when a method first needs covariances. Default: there are none.
+    bundle : Bundle, optional
+        Bundle of the method "model".
+    engine : callable, optional
+        Opens the engine of the method "model" when that is first used.
     """
+
+    failed: int
+    """Slots so far that could not be estimated."""
+    backed_off: int
+    """Slots so far for which least squares replaced the method."""
+    engine: Engine | None
+    """Engine of the method "model"; None until that is first used."""
 
     def __init__(
         self,
@@ -44,11 +65,10 @@ class ChannelPipeline:
         bundle: Bundle | None = None,
         engine: Callable[[], Engine] | None = None,
     ) -> None:
-        """`open` and `of` are the ways in; covariances, engine: called when a method first needs them."""
         self.spec, self.bundle, self.backoff = spec, bundle, backoff
         self.failed = self.backed_off = 0
         self._covariances, self._engine = covariances, engine
-        self.engine: Engine | None = None
+        self.engine = None
         self._made: dict[str, Estimator] = {}
         self._fallback = LeastSquares(spec)
         self._last: Estimator | None = None  # of the former slots
@@ -67,20 +87,27 @@ class ChannelPipeline:
         device_id: int = 0,
         on_change: Callable[[EngineChange], object] | None = None,
         covariances: Covariances | None = None,
+        shared: bool = False,
     ) -> ChannelPipeline:
         """Open the bundle at `path`, for its model or for another method with its numerology and covariances.
 
         device, threads, precision, device_id, on_change: see `open_engine`; replay: of its golden grids, when the model
-        is first used; covariances: for LMMSE in place of the bundle's. Raises BundleError, EngineError, InputError for
-        covariances of another size, and ConfigurationError for a bundle that is not for grids and for a method that is
-        unknown or lacks its covariances.
+        is first used; covariances: for LMMSE in place of the bundle's; shared: see `Pipeline.open`. Raises
+        BundleError, EngineError, InputError for covariances of another size, and ConfigurationError for a
+        bundle that is not for grids and for a method that is unknown or lacks its covariances.
         """
         bundle = Bundle.open(path)
         preprocess = bundle.preprocess_as(PilotGridSpec, "a channel is to be estimated")
 
+        def opened(listener: Callable[[EngineChange], object] | None) -> Engine:
+            engine = open_engine(bundle, device, threads, precision, device_id, listener)
+            return verify_engine(bundle, engine) if replay else engine
+
         def engine() -> Engine:
-            opened = open_engine(bundle, device, threads, precision, device_id, on_change)
-            return proven(bundle, opened) if replay else opened
+            if not shared:
+                return opened(on_change)
+            options = (bundle.path.resolve(), bundle.id, device, threads, precision, device_id, replay)
+            return acquire((*options, on_change is None), opened, on_change)
 
         spec, own = preprocess.numerology, bundle.covariances if bundle.spec.covariances else None
         return cls(spec, method, backoff, _given(covariances, spec) or own, bundle, engine)
@@ -93,29 +120,35 @@ class ChannelPipeline:
         covariances: Covariances | None = None,
         backoff: BackOff | None = None,
     ) -> ChannelPipeline:
-        """A pipeline with no bundle, for least squares and, where covariances are given, LMMSE.
+        """A pipeline without a bundle, for least squares and, with covariances, LMMSE.
 
         Raises ConfigurationError for another method, and InputError for covariances of another size.
         """
         return cls(numerology, method, backoff, _given(covariances, numerology))
 
     def close(self) -> None:
-        """Free the engine where a method needed one, while no call is under way; closing twice does no harm."""
+        """Free the engine, if one is open, while no call is under way. Closing twice does no harm."""
         self._made.pop("model", None)
         if self.engine is not None:
             self.engine.close()
 
+    def abandon(self) -> None:
+        """Give up an engine that does not return: `reopen` opens another one."""
+        self._made.pop("model", None)
+        if isinstance(self.engine, EngineLease):
+            self.engine.abandon()
+
     def reopen(self) -> None:
-        """After `close`: the engine anew where the method needs one; otherwise nothing. Raises as `open` does."""
+        """After `close`, open the engine again if the method needs one. Raises as `open` does."""
         self.set_method(self.method)
 
     @property
     def method(self) -> str:
-        """One of METHODS, in use from the next `predict` on."""
+        """Method of the next `predict`, one of METHODS."""
         return self._estimator.name
 
     def set_method(self, method: str) -> None:
-        """Use another of METHODS; what fails leaves the former in use. Raises as `open` and `of` do."""
+        """Change the method; a failure leaves the former one in use. Raises as `open` and `of` do."""
         if method not in self._made:
             self._made[method] = self._make(method)
         self._estimator = self._made[method]
@@ -132,7 +165,7 @@ class ChannelPipeline:
             if self.bundle is None or self._engine is None:
                 raise ConfigurationError(where, "method", method, "another: there is no bundle")
             if self._covariances is not None and "lmmse" not in self._made:
-                self._made["lmmse"] = self._make("lmmse")  # whose error is what is known of the model's
+                self._made["lmmse"] = self._make("lmmse")  # its error serves as the expected error of the model
             self.engine = self._engine()
             return ModelEstimator(self.bundle, self.engine)
         if self._covariances is None:
@@ -140,10 +173,24 @@ class ChannelPipeline:
         return LMMSE(self.spec, self._covariances(), space=method == "lmmse")
 
     def predict(self, slots: Sequence[Slot]) -> list[ChannelEstimate | WavesfmError]:
-        """One estimate for each slot, in order; in place of one that cannot be estimated, the InputError that says why.
+        """Estimate the channels of slots.
 
-        Bad slots (another shape, NaN, no pilots) harm no others and are counted in `failed`. Raises EngineError, when
-        all of them failed.
+        Invalid slots (another shape, NaN, no pilots) do not affect the others and are counted in `failed`.
+
+        Parameters
+        ----------
+        slots : sequence of Slot
+            Slots in the order of the stream.
+
+        Returns
+        -------
+        list
+            For each slot its ChannelEstimate, or the InputError of an invalid slot.
+
+        Raises
+        ------
+        EngineError
+            The engine fails.
         """
         estimator = self._estimator
         if self.backoff is not None and estimator is not self._last:
@@ -165,7 +212,7 @@ class ChannelPipeline:
     def _estimate(self, estimator: Estimator, slots: list[Slot]) -> list[ChannelEstimate]:
         grids = np.empty((len(slots), *self.spec.grid_shape), np.complex64)
         flat = [np.ascontiguousarray(slot.grid).reshape(-1) for slot in slots]
-        lay_streams(flat, 0, flat[0].size, grids.reshape(len(slots), -1), 0)
+        copy_streams(flat, 0, flat[0].size, grids.reshape(len(slots), -1), 0)
         seen = observe_checked(grids, self.spec)
         channels = estimator.estimate(grids, seen)
         fits = residuals(channels, seen, self.spec)
@@ -197,7 +244,7 @@ class ChannelPipeline:
         ]
 
     def _expected_nmse(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What theory says for the measured SNR, and what the residual has above 1; NaN where there is no theory."""
+        """Expected NMSE at the measured SNR plus the excess of the residual above 1; NaN where no theory exists."""
         known = self._made.get("lmmse") if isinstance(estimator, ModelEstimator) else estimator
         if not isinstance(known, (LeastSquares, LMMSE)):
             return np.full(len(fits), np.nan)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Streams of samples of several antennas -> slots of OFDM with absolute positions and times; no threads."""
+"""OFDM slots with absolute positions and times from sample streams of several antennas; no threads."""
 
 from __future__ import annotations
 
@@ -10,42 +10,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kernels import OFDMDemodulator, lay_streams
+from .._kernels import OFDMDemodulator
 from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import ConfigurationError, InputError
 from ..types import Samples, Slot, StreamTime
+from .sample_buffer import SampleBuffer, as_streams, finite_samples
 from .synchronisation import CarrierOffset, PilotSearch, PilotTracker
 
 SYNCS = ("tag", "pilots")
-MISSES_ALLOWED = 8  # slots in a row without pilots, before sync counts as lost
-SAMPLE_LIMIT = 1e15  # of a part (I or Q); as in the kernels, from there on it counts as not finite
+MISSES_ALLOWED = 8
+"""Successive slots without pilots after which synchronisation is lost."""
 RATE_TOLERANCE = 1e-3
-OFFSET_LIMIT = 0.01  # of the subcarrier spacing: at 30 kHz the Doppler shift of 26 m/s at 3.5 GHz
-UNMARKED_ALLOWED = 20  # slots of samples at the beginning without a mark
+"""Allowed relative difference of the sample rate from the numerology's."""
+OFFSET_LIMIT = 0.01
+"""Carrier frequency offset, as a share of the subcarrier spacing, from which on it is a fault unless it is corrected:
+at 30 kHz the Doppler shift of 26 m/s at 3.5 GHz."""
+UNMARKED_ALLOWED = 20
+"""Slots of samples without a mark after which the absence of marks is a fault."""
 
 
 def make_demodulator(spec: OFDMSpec) -> OFDMDemodulator:
-    """The kernel that takes a slot's samples, complex64 [A, slot_samples], to its grid, complex64 [A, S, F]."""
+    """Kernel from the samples of a slot, complex64 [A, slot_samples], to its grid, complex64 [A, S, F]."""
     return OFDMDemodulator(spec.fft_size, spec.prefix_samples, spec.bins.tolist(), spec.antennas)
 
 
 class SlotStream:
-    """A streams of samples -> Slots with absolute positions and times; the same slots, to the bit, for any chunking.
+    """Sample streams of A antennas to Slots with absolute positions and times, bit-equal for any chunking.
 
-    sync "tag": a slot starts where `mark` says, and nowhere else.
-    sync "pilots": the start is looked for by correlation with the known pilots (see PilotSearch), then slots follow
-        each other without a gap and their start is followed sample by sample (see PilotTracker). A slot without its
-        pilots is given out all the same, with the metric that says so; after 8 in a row sync is lost and looked for
-        again.
-    correct_cfo: each slot is turned back by the carrier frequency offset that was measured until then, the first by its
-        own, and keeps the phase of its first sample. All slots must be of one transmitter. Without it the offset is
-        left in the grids, whose estimates are wrong from a hundredth of the subcarrier spacing or so on: a fault.
-    rate_hz: sample rate, within 0.1 % of the numerology's, 0.0 when not told; time: of the sample at start_sample;
-    start_sample: absolute index of the first sample that will be pushed.
+    A slot whose pilot symbol is zero on every antenna is dropped (`slots_zero_pilots`). If only some antennas are
+    silent, the slot is emitted and counted in `slots_silent_antenna`.
 
-    A slot with a pilot symbol that is all zero in all antennas is no slot: counted, not given out. One with antennas
-    that are is given out: a fault, and counted. Raises ConfigurationError for an unknown sync
-    and for pilots too few to be found, InputError for a rate that is not the numerology's.
+    Parameters
+    ----------
+    spec : OFDMSpec
+        Parameters of the slots.
+    sync : str
+        "tag": slots start at the samples of `mark`. "pilots": the start is found by correlation with the known pilots
+        (PilotSearch); slots then follow without gaps and their start is tracked (PilotTracker). A slot without its
+        pilots is emitted with its low metric; after MISSES_ALLOWED in a row the search begins again.
+    rate_hz : float
+        Sample rate, within RATE_TOLERANCE of the numerology's; 0 for unknown.
+    time : StreamTime, optional
+        Time of the sample at `start_sample`.
+    start_sample : int
+        Absolute index of the first sample that will be pushed.
+    correct_cfo : bool
+        Correct each slot by the carrier frequency offset measured so far (the first slot by its own), keeping the
+        phase of its first sample. All slots must be of one transmitter. Without correction an offset above
+        OFFSET_LIMIT is a fault, as the estimates are wrong then.
+
+    Raises
+    ------
+    ConfigurationError
+        An unknown sync, or too few pilots for a search.
+    InputError
+        A rate that is not the numerology's.
     """
 
     def __init__(
@@ -63,18 +82,18 @@ class SlotStream:
         self._rate_hz = self._checked_rate(rate_hz)
         self._demodulator = make_demodulator(spec)
         self._search = PilotSearch(spec) if sync == "pilots" else None
-        self._tracker: PilotTracker | None = None  # while slots are followed
+        self._tracker: PilotTracker | None = None  # while slots are tracked
         self._offset, self._correct_cfo = CarrierOffset(spec), correct_cfo
-        self._buffer = _Buffer(spec.antennas, 4 * spec.slot_samples, start_sample)  # a search keeps less than 2
-        self._next = start_sample  # where the next slot is expected, or the next search begins
+        self._buffer = SampleBuffer(spec.antennas, 4 * spec.slot_samples, start_sample)  # a search keeps less than 2
+        self._next = start_sample  # start of the next slot or search
         self._marks: list[int] = []  # ascending
         self._covered_to = start_sample  # end of the last slot
         self._segment_start, self._segment_time = start_sample, time
         self._arrived_s: float | None = None
         self._misses = self._failed_in_row = 0
         self._metric: float | None = None
-        self._marked = False  # ever
-        self._silence = ""  # what of the last slot's pilots was all zero
+        self._marked = False  # whether a mark was ever set
+        self._silence = ""  # symbol or antennas whose pilots were all zero in the last slot
         self._counts = dict.fromkeys(
             ("samples_in", "samples_skipped", "slots", "slots_missed", "slots_cut", "slots_zero_pilots",
              "slots_silent_antenna", "syncs", "lost_sync", "searches_failed", "marks_late", "n_nonfinite",
@@ -82,21 +101,30 @@ class SlotStream:
         )  # fmt: skip
 
     def push(self, samples: NDArray[Any] | Sequence[NDArray[Any]], arrived_s: float | None = None) -> list[Slot]:
-        """Takes complex64 [A, n] in (complex128 is rounded), or A arrays [n], and returns the slots they complete.
+        """Append samples and return the slots that they complete.
 
-        arrived_s: time.monotonic() at which the samples were there. NaN, infinite and 1e15 and more count as zero, and
-        in the slot. Raises InputError for another type, another count of antennas and for antennas of unequal
-        lengths; then nothing was taken in, and it is counted.
+        Parameters
+        ----------
+        samples : ndarray or sequence of ndarray
+            complex64 [A, n], or A arrays complex64 [n]; complex128 is rounded. NaN, infinity and magnitudes of
+            SAMPLE_LIMIT and more are taken as zero and counted in the slot.
+        arrived_s : float, optional
+            time.monotonic() of the arrival.
+
+        Raises
+        ------
+        InputError
+            Another type or number of antennas, or antennas of unequal lengths. Nothing is appended; it is counted.
         """
         try:
-            streams = _as_streams(samples, self.spec.antennas)
+            streams = as_streams(samples, self.spec.antennas)
         except InputError:
             self._counts["inputs_refused"] += 1
             raise
         self._arrived_s = arrived_s
         slots: list[Slot] = []
         total = len(streams[0])
-        for start in range(0, total, self.spec.slot_samples):  # so that the buffer stays small
+        for start in range(0, total, self.spec.slot_samples):  # bounds the buffer
             count = min(self.spec.slot_samples, total - start)
             self._counts["samples_in"] += count
             self._buffer.append(streams, start, count)
@@ -104,10 +132,10 @@ class SlotStream:
         return slots
 
     def mark(self, sample: int) -> None:
-        """Says that a slot starts at this absolute index; before that sample is pushed (later it is counted as late).
+        """Mark the start of a slot at an absolute sample index that has not been pushed yet.
 
-        A slot that has not ended when the next starts is cut: counted, not given out. Raises ConfigurationError where
-        sync is by pilots.
+        A mark of a sample that was pushed is counted as late. A slot that has not ended at the next mark is dropped and
+        counted (`slots_cut`). Raises ConfigurationError where sync is by pilots.
         """
         if self._search is not None:
             raise ConfigurationError("slots", "mark", "sync by pilots", "sync by tag")
@@ -118,11 +146,26 @@ class SlotStream:
             bisect.insort(self._marks, sample)
 
     def retune(self, rate_hz: float | None = None, time: StreamTime | None = None) -> list[Slot]:
-        """Says that samples are missing before the next one, or that the radio changed; None leaves a value as it was.
+        """Begin a new segment: samples are missing before the next one, or the radio changed.
 
-        The slot that is open is cut and counted; sync by pilots begins anew. time: of the next sample; None goes on
-        from the time before. Returns slots that were complete but not yet searched for. Raises InputError for a rate
-        that is not the numerology's, and then nothing has changed.
+        The open slot is dropped and counted; synchronisation by pilots begins anew.
+
+        Parameters
+        ----------
+        rate_hz : float, optional
+            Sample rate. Default: unchanged.
+        time : StreamTime, optional
+            Time of the next sample. Default: continued.
+
+        Returns
+        -------
+        list of Slot
+            Complete slots of the last segment that were not searched yet.
+
+        Raises
+        ------
+        InputError
+            A rate that is not the numerology's; nothing is changed.
         """
         new_rate = self._rate_hz if rate_hz is None else self._checked_rate(rate_hz)
         slots = self.finish()
@@ -132,14 +175,16 @@ class SlotStream:
         return slots
 
     def finish(self) -> list[Slot]:
-        """Ends the stream: the complete slots not yet searched for; a slot that is open is cut and counted.
+        """End the segment and return its complete slots that were not searched yet.
 
-        A further push goes on at the next sample, and sync by pilots begins anew.
+        The open slot is dropped and counted. A further push continues at the next sample with a new synchronisation.
         """
         slots = self._last_search()
         position = self._buffer.end
         cut = [mark for mark in self._marks if mark < position]
-        followed = self._tracker is not None and self._next < position - 1  # one sample is the tracker's step
+        followed = (
+            self._tracker is not None and self._next < position - 1
+        )  # a difference of one sample is a step of the tracker
         self._counts["slots_cut"] += len(cut) + followed
         self._marks = self._marks[len(cut) :]
         self._segment_time, self._segment_start = self._time_of(position), position
@@ -152,20 +197,22 @@ class SlotStream:
 
     @property
     def searching(self) -> bool:
-        """Whether sync is by pilots and not found."""
+        """Whether sync is by pilots and the start is not known."""
         return self._search is not None and self._tracker is None
 
     def status(self) -> dict[str, object]:
-        """What became of the samples, in plain types.
+        """Accounts of the stream in plain types.
 
-        samples_in = those that slots cover + samples_skipped + samples_pending. slots: given out; slots_missed: of
-        those, the ones without their pilots; slots_cut: begun and not ended; slots_zero_pilots: not given out;
-        slots_silent_antenna: of `slots`, those with an antenna whose pilots, or a symbol of them, are all zero.
-        syncs: times that the start was found; resyncs: all but the first; lost_sync: times that it was lost;
-        searches_failed: stretches of a slot in which it was not found. sync_metric, sync_threshold: of the last slot
-        or search, 0 to 1, None with tags. cfo_hz: carrier frequency offset of the samples, None when not known;
-        cfo_corrected: whether it is taken out of the grids.
-        fault: what is wrong now, one sentence, or "".
+        samples_in = samples of slots + samples_skipped + samples_pending.
+
+        - slots: emitted; slots_missed: emitted without their pilots; slots_cut: not complete and dropped;
+          slots_zero_pilots: dropped; slots_silent_antenna: emitted although an antenna's pilots, or one symbol of
+          them, are all zero.
+        - syncs: times that the start was found; resyncs: all but the first; lost_sync: times that it was lost;
+          searches_failed: searches over the length of a slot without result.
+        - sync_metric, sync_threshold: of the last slot or search, 0 to 1; None with tags.
+        - cfo_hz: carrier frequency offset of the samples, None when unknown; cfo_corrected: whether it is corrected.
+        - fault: present fault in one sentence, or "".
         """
         return {
             "sync": "tag" if self._search is None else "pilots",
@@ -211,7 +258,7 @@ class SlotStream:
             if self._tracker is not None:
                 if self._next + self.spec.slot_samples > self._buffer.end:
                     return slots
-                slots += self._followed_slot(self._tracker)
+                slots += self._tracked_slot(self._tracker)
             else:
                 block = self.spec.slot_samples - 1 + self._search.span_samples
                 if self._next + block > self._buffer.end:
@@ -228,17 +275,17 @@ class SlotStream:
             elif start + n > self._buffer.end:
                 break
             else:
-                samples, bad = _finite(self._buffer.view(start, n))
+                samples, bad = finite_samples(self._buffer.view(start, n))
                 self._offset.take(samples)
                 grid = self._grid_of(samples)
-                slots += self._given_out(start, grid, self._received(grid), bad, None)
+                slots += self._emitted(start, grid, self._received(grid), bad, None)
             self._marks.pop(0)
         self._skip_to(min([self._buffer.end, *self._marks[:1]]))
         return slots
 
-    def _followed_slot(self, tracker: PilotTracker) -> list[Slot]:
+    def _tracked_slot(self, tracker: PilotTracker) -> list[Slot]:
         start = self._next
-        samples, bad = _finite(self._buffer.view(start, self.spec.slot_samples))
+        samples, bad = finite_samples(self._buffer.view(start, self.spec.slot_samples))
         if self._offset.hz is None and self._correct_cfo:
             self._offset.take(samples)
         grid = self._grid_of(samples)
@@ -246,7 +293,7 @@ class SlotStream:
         hit = tracker.hit(received)
         self._metric = tracker.metric
         self._misses = 0 if hit else self._misses + 1
-        slots = self._given_out(start, grid, received, bad, tracker.metric)
+        slots = self._emitted(start, grid, received, bad, tracker.metric)
         self._next += self.spec.slot_samples
         if hit:
             self._offset.take(samples)
@@ -255,13 +302,13 @@ class SlotStream:
             self._counts["slots_missed"] += len(slots)
         if self._misses >= MISSES_ALLOWED:
             self._tracker, self._misses = None, 0
-            self._offset = CarrierOffset(self.spec)  # the next one may be another transmitter's
+            self._offset = CarrierOffset(self.spec)  # the next transmitter may be another one
             self._counts["lost_sync"] += 1
         self._buffer.drop_to(self._next)
         return slots
 
     def _try_search(self, search: PilotSearch, n_samples: int) -> None:
-        samples, _ = _finite(self._buffer.view(self._next, n_samples))
+        samples, _ = finite_samples(self._buffer.view(self._next, n_samples))
         start, self._metric = search.find(samples)
         if start is None:
             self._next += n_samples - search.span_samples + 1
@@ -274,7 +321,7 @@ class SlotStream:
         self._skip_to(self._next)
 
     def _last_search(self) -> list[Slot]:
-        """With too few samples for a whole search, at the end of a stream: the whole slots that are there."""
+        """Slots at the end of a stream, with too few samples for a whole search."""
         n = self._buffer.end - self._next
         if self._search is None or self._tracker is not None or n < self.spec.slot_samples:
             return []
@@ -285,16 +332,16 @@ class SlotStream:
         return self._demodulator.demodulate(self._offset.corrected(samples) if self._correct_cfo else samples)
 
     def _received(self, grid: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """What was received on the pilots, [A, P, Fp]."""
+        """Received pilots, [A, P, Fp]."""
         return grid[:, self.spec.pilot_symbols, self.spec.pilot_offset :: self.spec.pilot_step]
 
-    def _given_out(
+    def _emitted(
         self, start: int, grid: NDArray[np.complex64], received: NDArray[np.complex64], bad: int, metric: float | None
     ) -> list[Slot]:
         n = self.spec.slot_samples
         self._counts["n_nonfinite"] += bad
-        there: NDArray[np.bool_] = np.any(received, axis=2)  # [A, P]
-        symbols, antennas = np.flatnonzero(~np.any(there, axis=0)), np.flatnonzero(~np.all(there, axis=1))
+        heard: NDArray[np.bool_] = np.any(received, axis=2)  # [A, P]
+        symbols, antennas = np.flatnonzero(~np.any(heard, axis=0)), np.flatnonzero(~np.all(heard, axis=1))
         self._silence = ""
         if symbols.size:
             self._silence = f"symbol {self.spec.pilot_symbols[symbols[0]]}"
@@ -310,7 +357,7 @@ class SlotStream:
         return [Slot(grid, start, n, self._rate_hz, time, bad, metric, self._arrived_s)]
 
     def _skip_to(self, sample: int) -> None:
-        """Samples before this absolute index belong to no slot but those given out."""
+        """Count the samples before an absolute index that belong to no slot as skipped."""
         self._counts["samples_skipped"] += max(0, sample - self._covered_to)
         self._covered_to = max(sample, self._covered_to)
         self._buffer.drop_to(sample)
@@ -324,61 +371,6 @@ class SlotStream:
         needed = self.spec.rate_hz
         if rate_hz == 0.0:
             return needed
-        if not abs(rate_hz - needed) <= RATE_TOLERANCE * needed:  # so that NaN is refused too
-            raise InputError("slots", "rate_hz", f"{rate_hz:g}", f"{needed:g}, the numerology's, or 0 when not told")
+        if not abs(rate_hz - needed) <= RATE_TOLERANCE * needed:  # refuses NaN too
+            raise InputError("slots", "rate_hz", f"{rate_hz:g}", f"{needed:g}, the numerology's, or 0 for unknown")
         return float(rate_hz)
-
-
-class _Buffer:
-    """The samples that are still needed, complex64 [A, ...], by their absolute index."""
-
-    def __init__(self, antennas: int, capacity: int, first: int) -> None:
-        self._data: Samples = np.empty((antennas, capacity), np.complex64)
-        self._first = first  # absolute index of the first sample in the array
-        self._begin = 0  # of what is needed, in the array
-        self._filled = 0
-
-    @property
-    def end(self) -> int:
-        """Absolute index of the next sample to come."""
-        return self._first + self._filled
-
-    def append(self, streams: Sequence[Samples], first: int, n: int) -> None:
-        if self._filled + n > self._data.shape[1]:
-            kept = self._filled - self._begin
-            self._data[:, :kept] = self._data[:, self._begin : self._filled].copy()
-            self._first += self._begin
-            self._begin, self._filled = 0, kept
-        lay_streams(streams, first, n, self._data, self._filled)
-        self._filled += n
-
-    def drop_to(self, sample: int) -> None:
-        """Samples before this absolute index are not needed any more; it may lie ahead of what is there."""
-        self._begin = min(max(sample - self._first, self._begin), self._filled)
-
-    def view(self, start: int, n: int) -> Samples:
-        return np.ascontiguousarray(self._data[:, start - self._first : start - self._first + n])
-
-
-def _finite(samples: Samples) -> tuple[Samples, int]:
-    """The samples with zeros for NaN, infinity and 1e15 and more, and how many those were."""
-    parts = samples.view(np.float32)
-    if parts.size == 0 or (parts.min() > -SAMPLE_LIMIT and parts.max() < SAMPLE_LIMIT):  # false for NaN
-        return samples, 0
-    good = np.maximum(np.abs(samples.real), np.abs(samples.imag)) < SAMPLE_LIMIT
-    return np.where(good, samples, np.complex64(0)), int(good.size - np.count_nonzero(good))
-
-
-def _as_streams(samples: NDArray[Any] | Sequence[NDArray[Any]], antennas: int) -> list[Samples]:
-    streams = list(samples)
-    if len(streams) != antennas:
-        raise InputError("slots", "antennas", len(streams), f"{antennas}, as the numerology has")
-    for index, stream in enumerate(streams):
-        if not isinstance(stream, np.ndarray) or stream.dtype not in (np.complex64, np.complex128) or stream.ndim != 1:
-            found = f"{getattr(stream, 'dtype', type(stream).__name__)} {getattr(stream, 'shape', '')}".strip()
-            raise InputError("slots", f"samples[{index}]", found, "a numpy array of complex64, one dimension")
-        if stream.size != streams[0].size:
-            expected = f"{streams[0].size}, as many as antenna 0 has"
-            raise InputError("slots", f"length of samples[{index}]", stream.size, expected)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is taken as zero
-        return [np.ascontiguousarray(stream, np.complex64) for stream in streams]

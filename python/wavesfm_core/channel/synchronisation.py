@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a slot starts, by its known pilots, and how far the carriers are apart, by its prefixes."""
+"""Synchronisation of slots: start by known pilots, carrier frequency offset by cyclic prefixes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,43 @@ from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import ConfigurationError
 from ..types import Samples
 
-SEARCH_FALSE_ALARM = 1e-12  # for each sample: at 1.44 MS/s of noise once in a week
-TRACK_FALSE_ALARM = 1e-3  # for each slot, where the place is known
-TERMS_LIMIT = 256  # that are summed
-EARLIER = 0.3  # a path before the slot's start counts from this part of the strongest one's power
-LATER = 0.1  # the start moves on when all paths up to it are below this part: less than EARLIER, so that it settles
-PART_OF_USUAL = 0.5  # a slot has its pilots from this part of the metric that slots had until now
-STRETCHES = 8  # of a slot's length, whose metrics are also averaged where one alone does not reach the threshold
-MEMORY = 0.9  # of the running means, from slot to slot: the last ten count
-OFFSET_MEMORY = 0.99  # an oscillator drifts slowly, and one slot's prefixes are few
-OFFSET_SLOTS = 70  # before an offset is believed: half of the running mean
-OFFSET_COHERENCE = 0.02  # of prefixes and ends of symbols, which is the SNR where that is low: below it is noise
+SEARCH_FALSE_ALARM = 1e-12
+"""False alarm probability of a search for each sample: once in a week of noise at 1.44 MS/s."""
+TRACK_FALSE_ALARM = 1e-3
+"""False alarm probability of a tracked slot."""
+TERMS_LIMIT = 256
+"""Most terms of a sum in `threshold_over_mean`."""
+EARLIER = 0.3
+"""A path before the start of the slot counts from this share of the strongest path's power on."""
+LATER = 0.1
+"""The start moves later when all paths up to it are below this share; less than EARLIER, so that it settles."""
+PART_OF_USUAL = 0.5
+"""A slot has its pilots from this share of the mean metric of earlier slots on."""
+STRETCHES = 8
+"""Most successive searches whose metrics are averaged where one does not reach the threshold."""
+MEMORY = 0.9
+"""Memory of the running means from slot to slot, about ten slots."""
+OFFSET_MEMORY = 0.99
+"""Memory of the running mean of the offset: an oscillator drifts slowly, and a slot has few prefixes."""
+OFFSET_SLOTS = 70
+"""Slots before an offset is reported as settled: half of the running mean."""
+OFFSET_COHERENCE = 0.02
+"""Least coherence of prefixes and ends of symbols of a settled offset. At low SNR the coherence is the SNR."""
 
 
-@lru_cache  # a search asks for few different ones, over and over
+@lru_cache  # a search needs few different values repeatedly
 def threshold_over_mean(terms: int, false_alarm: float) -> float:
-    """What the mean of `terms` exponential variables of mean 1 exceeds with the probability `false_alarm`.
+    """Value that the mean of exponential variables of mean 1 exceeds with a given probability.
 
-    The share of white noise's power that lies in one of n dimensions is below such a variable over n - 1, and so is
-    the mean of shares. More than 256 terms count as 256, which is above what they need.
+    The share of the power of white noise in one of n dimensions is bounded by such a variable over n - 1, and so is the
+    mean of such shares.
+
+    Parameters
+    ----------
+    terms : int
+        Number of variables; more than TERMS_LIMIT count as TERMS_LIMIT, which gives a higher value.
+    false_alarm : float
+        The probability.
     """
     terms = min(terms, TERMS_LIMIT)
     low, high = 0.0, terms + 100.0 + 40.0 * math.sqrt(terms)
@@ -45,22 +63,29 @@ def threshold_over_mean(terms: int, false_alarm: float) -> float:
 
 
 def reach_samples(spec: OFDMSpec) -> int:
-    """How far around a slot's start paths are looked for: the pilots' shortest prefix, or what the comb tells apart."""
+    """Range around the start in which paths lie: the shortest prefix of a pilot symbol, or the comb's range."""
     prefix = min(spec.prefix_samples[symbol] for symbol in spec.pilot_symbols)
     return max(0, min(prefix, (spec.fft_size // spec.pilot_step - 1) // 2))
 
 
 class PilotSearch:
-    """Looks for the start of a slot with no idea where it is.
+    """Search for the start of a slot at any sample.
 
     The metric of a start is the mean, over antennas and pilot symbols, of the share of the received power that has the
-    shape of the pilot symbol (0 to 1): phases of antennas and symbols do not matter, nor does an antenna's gain.
-    threshold: of the last search's metric, from how much it scattered: noise that is one in all antennas, as another
-    transmitter's signal is, needs a higher one than noise of their own; either passes it once in 1e12 samples.
-    Where successive searches stay below it, the mean of up to 8 of them is looked at too.
+    waveform of the pilot symbol (0 to 1). It does not depend on phases of antennas and symbols or gains of antennas.
+    Where successive searches stay below the threshold, the mean of up to STRETCHES of them is compared too.
 
-    Raises ConfigurationError where even noise of their own resembles the pilots too often.
+    Raises
+    ------
+    ConfigurationError
+        Too few antennas, pilot symbols or subcarriers: independent noise would resemble the pilots too often.
     """
+
+    threshold: float
+    """Threshold of the last search, from the scatter of its metric: noise that is equal in all antennas, as the signal
+    of another transmitter, has a higher one than independent noise. Either exceeds it once in 1e12 samples."""
+    span_samples: int
+    """Samples from the start of a slot to the end of its last pilot symbol."""
 
     def __init__(self, spec: OFDMSpec) -> None:
         bins = spec.bins[spec.pilot_subcarriers]
@@ -71,7 +96,7 @@ class PilotSearch:
         self._fft_size = spec.fft_size
         self._reach = reach_samples(spec)
         self._terms = spec.antennas * len(self._starts)
-        # power in the band only, as a receiver's filter leaves of noise: fewer dimensions than samples
+        # noise in the band only, as behind a receiver's filter: fewer dimensions than samples
         self._mean_of_noise = 1 / (spec.subcarriers - 1) if spec.subcarriers > 1 else 1.0
         terms = [n * self._terms for n in range(1, STRETCHES + 1)]
         self._lowest = [self._mean_of_noise * threshold_over_mean(n, SEARCH_FALSE_ALARM) for n in terms]
@@ -80,14 +105,26 @@ class PilotSearch:
             expected = "more antennas, pilot symbols or subcarriers, or sync by tag"
             found = f"{self._terms} pilot symbols of {spec.subcarriers} subcarriers, which noise resembles too often"
             raise ConfigurationError("slots", "sync", found, expected)
-        self.span_samples = self._starts[-1] + spec.fft_size  # from a slot's start to the end of its last pilots
+        self.span_samples = self._starts[-1] + spec.fft_size
         self._recent: deque[NDArray[np.float64]] = deque(maxlen=STRETCHES)
 
     def find(self, samples: Samples) -> tuple[int | None, float]:
-        """The slot start in samples complex64 [A, n], None where it is not found; the metric there.
+        """Find the start of a slot.
 
-        Starts 0 to n - span_samples are tried. Of the paths around the strongest, the first that counts is the start.
-        Successive searches must be of adjoining starts, a slot's length of them; any other number begins anew.
+        The start is the first significant path around the strongest one. Successive searches must cover adjoining
+        ranges of equal length, one slot each; another length begins anew.
+
+        Parameters
+        ----------
+        samples : ndarray
+            complex64 [A, n]; the starts 0 to n - span_samples are tried.
+
+        Returns
+        -------
+        start : int or None
+            Index of the start; None where it is not found.
+        metric : float
+            Metric of the best start.
         """
         metric = self._metric(samples)
         if self._recent and self._recent[-1].size != metric.size:
@@ -106,14 +143,16 @@ class PilotSearch:
 
     def _threshold(self, metric: NDArray[np.float64], peak: int, terms: int) -> float:
         distance = np.abs(np.arange(metric.size) - peak)
-        apart = np.minimum(distance, metric.size - distance) > self._fft_size  # the next slot's start is a slot away
+        apart = (
+            np.minimum(distance, metric.size - distance) > self._fft_size
+        )  # the start of the next slot is one slot away
         rest = metric[apart] if apart.any() else np.zeros(1)
         mean, variance = float(rest.mean()), float(rest.var())
         independent = terms if variance == 0 else min(terms, max(1, int(mean**2 / variance)))
         return max(mean, self._mean_of_noise) * threshold_over_mean(independent, SEARCH_FALSE_ALARM)
 
     def restart(self) -> None:
-        """The next search does not adjoin the last one."""
+        """Forget the earlier searches, as the next one does not adjoin them."""
         self._recent.clear()
 
     def _metric(self, samples: Samples) -> NDArray[np.float64]:
@@ -131,12 +170,17 @@ class PilotSearch:
 
 
 class PilotTracker:
-    """Follows the start of slots from one to the next, by the delays that the pilots of each slot show.
+    """Track the start from slot to slot by the delays of the pilots.
 
-    The metric is PilotSearch's, with the pilots' subcarriers alone and in a window of the prefix's length around the
-    start. threshold: noise passes it in one slot of a thousand; and it is half of what the metric was until now, so
-    that the data of a slot elsewhere, alike in all antennas, does not pass for pilots. metric: of the last slot.
+    The metric is that of PilotSearch on the pilot subcarriers alone, in a window of the prefix's length around the
+    start.
     """
+
+    threshold: float
+    """Noise exceeds it in one slot of a thousand. It is at least half of the mean metric so far, so that data of
+    another slot, equal in all antennas, are not taken for pilots."""
+    metric: float
+    """Metric of the last slot."""
 
     def __init__(self, spec: OFDMSpec) -> None:
         self._reach = reach_samples(spec)
@@ -146,13 +190,13 @@ class PilotTracker:
         self._steering = np.exp(2j * np.pi * turns).astype(np.complex64)
         self._conjugates = spec.pilots.conj()
         over = threshold_over_mean(spec.antennas * len(spec.pilot_symbols), TRACK_FALSE_ALARM / delays.size)
-        # with a handful of pilots even a perfect channel would not reach it
+        # with few pilots even a perfect channel would not reach it
         self.threshold = self._lowest = min(0.9, over / max(1, len(frequencies) - 1))
         self.metric = self._usual = 0.0
         self._profile: NDArray[np.float64] | None = None
 
     def hit(self, received: NDArray[np.complex64]) -> bool:
-        """Whether the pilots sent are in those received, complex64 [A, P, Fp]; then their delays enter the mean."""
+        """True if received pilots [A, P, Fp] contain the transmitted ones; their delays then enter the mean."""
         rows = (received * self._conjugates).reshape(-1, received.shape[-1])
         power = np.square(np.abs(rows), dtype=np.float64).sum(axis=1)
         shares = np.square(np.abs(rows @ self._steering), dtype=np.float64)
@@ -168,7 +212,7 @@ class PilotTracker:
         return True
 
     def step(self) -> int:
-        """By how many samples the next slot's start must move: -1, 0 or 1; the running mean moves with it."""
+        """Samples by which the start of the next slot moves, -1, 0 or 1; the running mean moves with it."""
         if self._profile is None or self._reach == 0:
             return 0
         above = self._profile - np.sort(self._profile)[self._profile.size // 4]
@@ -184,11 +228,11 @@ class PilotTracker:
 
 
 class CarrierOffset:
-    """Carrier frequency offset, from what each prefix and the end of its symbol differ by in phase.
+    """Carrier frequency offset from the phase between each prefix and the end of its symbol.
 
-    Unambiguous within half the subcarrier spacing; prefixes that echoes have reached count like the others. The mean
-    over the last hundred slots or so: its standard deviation is 15 Hz at 0 dB and 90 Hz at -10 dB in the paper's
-    numerology, and after the first slot ten times as much.
+    It is unambiguous within half the subcarrier spacing. Prefixes with echoes count like the others. It is a running
+    mean over about a hundred slots: in the paper's numerology its standard deviation is 15 Hz at 0 dB and 90 Hz at
+    -10 dB, and ten times as much after the first slot.
     """
 
     def __init__(self, spec: OFDMSpec) -> None:
@@ -200,7 +244,7 @@ class CarrierOffset:
         self._slots = 0
 
     def take(self, samples: Samples) -> None:
-        """Lets one slot, complex64 [A, slot_samples], enter the running mean; a silent one does not."""
+        """Update the running mean with a slot, complex64 [A, slot_samples], unless it is silent."""
         before, after = samples[:, self._prefixes], samples[:, self._prefixes + self._fft_size]
         power = math.sqrt(np.vdot(before, before).real) * math.sqrt(np.vdot(after, after).real)
         if power > 0:
@@ -208,7 +252,7 @@ class CarrierOffset:
             self._slots += 1
 
     def corrected(self, samples: Samples) -> Samples:
-        """A slot, complex64 [A, n], turned back by the offset; the phase of its first sample stays."""
+        """Correct a slot, complex64 [A, n], by the offset; the phase of its first sample is kept."""
         if self.hz is None:
             return samples
         turns = self.hz / (self._spacing_hz * self._fft_size) * np.arange(samples.shape[1])
@@ -216,11 +260,11 @@ class CarrierOffset:
 
     @property
     def hz(self) -> float | None:
-        """The received carrier above the expected one, in Hz; None before the first slot or with no prefixes."""
+        """Offset of the received carrier in Hz; None before the first slot or without prefixes."""
         return float(np.angle(self._mean)) / (2 * math.pi) * self._spacing_hz if self._mean else None
 
     @property
     def settled(self) -> bool:
-        """Whether enough slots, and more than noise, have been seen to believe it."""
-        whole = 1 - OFFSET_MEMORY**self._slots  # what the mean is of a constant 1
+        """Whether enough slots with more than noise have entered the mean."""
+        whole = 1 - OFFSET_MEMORY**self._slots  # the mean of a constant 1
         return self._slots >= OFFSET_SLOTS and abs(self._mean) >= OFFSET_COHERENCE * whole

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An OFDM uplink with no radio: QPSK slots through saved channels and noise; the file that channels are saved in."""
+"""Simulated OFDM uplink: QPSK slots through saved channels with noise, and files of channels."""
 
 from __future__ import annotations
 
@@ -12,34 +12,54 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_file import atomic_path
 from ..bundle.npz import load_arrays
 from ..bundle.ofdm_spec import QPSK, OFDMSpec
 from ..bundle.spec import from_dict
 from ..errors import BundleError, ConfigurationError, InputError
 from ..types import Samples
 
-FILE_LIMIT = 2 << 30  # bytes, of the file and of its arrays
+FILE_LIMIT = 2 << 30
+"""Most bytes of the file, and of its arrays."""
 
 
 class UplinkSlot(NamedTuple):
-    """One slot: samples complex64 [A, slot_samples]; sent complex64 [S, F]; channel complex64 [A, S, F]."""
+    """One simulated slot."""
 
     samples: Samples
+    """Received samples, complex64 [A, slot_samples]."""
     sent: NDArray[np.complex64]
+    """Transmitted symbols, complex64 [S, F]."""
     channel: NDArray[np.complex64]
+    """Channel, complex64 [A, S, F]."""
 
 
 class UplinkSource:
-    """Slots of one user to A antennas: the numerology's pilots, random QPSK elsewhere, through saved channels, noise.
+    """Slots of one user to A antennas: known pilots and random QPSK through saved channels, with noise.
 
-    channels: complex64 [T, A, S, F] of slots that follow one another, walked through to the last symbol of the last and
-    then back, symbol by symbol, so that the channel never jumps. Each symbol has its own frequency response; echoes
-    do not reach the next symbol.
-    snr_db: of a grid element whose channel has power 1 (infinite: no noise); speed: by how many saved symbols the
-    channel moves from one symbol to the next, interpolated linearly between them: 2 is a user twice as fast as the one
-    saved, 0 stands still. Both may be set at any time.
-    The same seed gives the same slots. Raises InputError for channels of another type, shape or with NaN or infinity,
-    ConfigurationError for an SNR that is no number and a negative or infinite speed.
+    Each symbol has a frequency response; echoes do not reach the next symbol.
+
+    Parameters
+    ----------
+    spec : OFDMSpec
+        Parameters of the slots.
+    channels : ndarray
+        complex64 [T, A, S, F] of successive slots. They are passed symbol by symbol to the end and back, so that the
+        channel never jumps.
+    snr_db : float
+        SNR of a grid element whose channel has power 1; infinite for no noise. May be set at any time.
+    seed : int
+        Seed of data and noise.
+    speed : float
+        Saved symbols by which the channel moves in one symbol, interpolated linearly: 2 is a user twice as fast as the
+        saved one, 0 a static channel. May be set at any time.
+
+    Raises
+    ------
+    InputError
+        Channels of another type or shape, or with NaN or infinity.
+    ConfigurationError
+        An SNR that is not a number, or a negative or infinite speed.
     """
 
     def __init__(
@@ -48,9 +68,9 @@ class UplinkSource:
         self.spec = spec
         self._channels = _checked(channels, spec, "uplink")
         self._rng = np.random.default_rng(seed)
-        self._at = 0.0  # saved symbol of the next slot's first
+        self._at = 0.0  # saved symbol of the first symbol of the next slot
         self._pilots = np.ix_(np.array(spec.pilot_symbols), spec.pilot_subcarriers)
-        # of each sample of a slot with prefixes: where it lies among the samples of the symbols without
+        # index of each sample of a slot with prefixes among the samples of the symbols without prefixes
         self._order = np.concatenate(
             [
                 s * spec.fft_size + np.arange(-n, spec.fft_size) % spec.fft_size
@@ -62,7 +82,7 @@ class UplinkSource:
 
     @property
     def snr_db(self) -> float:
-        """Signal to noise of a grid element whose channel has power 1."""
+        """SNR in dB of a grid element whose channel has power 1."""
         return self._snr_db
 
     @snr_db.setter
@@ -74,7 +94,7 @@ class UplinkSource:
 
     @property
     def speed(self) -> float:
-        """Saved symbols that the channel moves by in one symbol."""
+        """Saved symbols by which the channel moves in one symbol."""
         return self._speed
 
     @speed.setter
@@ -84,7 +104,7 @@ class UplinkSource:
         self._speed = float(speed)
 
     def slot(self) -> UplinkSlot:
-        """The next slot."""
+        """Generate the next slot."""
         spec, channel = self.spec, self._next_channel()
         digits = self._rng.integers(4, size=(spec.symbols, spec.subcarriers))
         sent = QPSK[digits].astype(np.complex64)
@@ -97,7 +117,7 @@ class UplinkSource:
         return UplinkSlot(samples + noise.view(np.complex64)[..., 0], sent, channel)
 
     def _next_channel(self) -> NDArray[np.complex64]:
-        """[A, S, F] at S places among the T * S saved symbols, there and back again."""
+        """Channels [A, S, F] at S places among the T * S saved symbols, forwards and backwards."""
         count, symbols = len(self._channels), self.spec.symbols
         places = (self._at + self._speed * np.arange(symbols)) % (2 * count * symbols)
         self._at = (self._at + self._speed * symbols) % (2 * count * symbols)
@@ -110,10 +130,23 @@ class UplinkSource:
 
 
 def save_channels(path: str | Path, channels: NDArray[Any], spec: OFDMSpec) -> None:
-    """Write channels complex64 [T, A, S, F] with their numerology as an npz; parts are rounded to float16.
+    """Write channels and their numerology as an npz, atomically.
 
-    Arrays: channels float16 [T, A, S, F, 2], numerology uint8 (JSON). Raises InputError for another type or shape and
-    for values that float16 does not hold.
+    The arrays are channels, float16 [T, A, S, F, 2] (real and imaginary part), and numerology, uint8 (JSON).
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    channels : ndarray
+        complex64 [T, A, S, F]; rounded to float16.
+    spec : OFDMSpec
+        Parameters of the slots.
+
+    Raises
+    ------
+    InputError
+        Another type or shape, or values beyond float16.
     """
     checked = _checked(channels, spec, str(path))
     parts = checked.view(np.float32).reshape(*checked.shape, 2)
@@ -121,15 +154,31 @@ def save_channels(path: str | Path, channels: NDArray[Any], spec: OFDMSpec) -> N
     if largest > np.finfo(np.float16).max:
         raise InputError(path, "channels", f"values up to {largest:g}", "at most 65504, what float16 holds")
     text = json.dumps(dataclasses.asdict(spec)).encode()
-    with Path(path).open("wb") as file:  # savez would add .npz to a name without it
+    with atomic_path(path) as scratch, scratch.open("wb") as file:  # savez would add .npz to a name without it
         np.savez(file, channels=parts.astype(np.float16), numerology=np.frombuffer(text, np.uint8))
 
 
 def load_channels(path: str | Path, spec: OFDMSpec | None = None) -> tuple[NDArray[np.complex64], OFDMSpec]:
-    """Channels complex64 [T, A, S, F] and their numerology, as `save_channels` wrote them.
+    """Read a file of `save_channels` without pickle, sizes checked before allocation.
 
-    Read without pickle, sizes checked before anything is allocated. With `spec` given, the file's numerology must be
-    that but for the pilots, which no channel depends on. Raises InputError naming the file and what is wrong with it.
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    spec : OFDMSpec, optional
+        Required numerology; its pilots may differ, as channels do not depend on them.
+
+    Returns
+    -------
+    channels : ndarray
+        complex64 [T, A, S, F].
+    spec : OFDMSpec
+        Numerology of the file.
+
+    Raises
+    ------
+    InputError
+        Names the file and the fault.
     """
     arrays = load_arrays(Path(path), FILE_LIMIT, InputError)
     found = _numerology(arrays, path)
@@ -161,7 +210,7 @@ def _checked(channels: NDArray[Any], spec: OFDMSpec, where: str) -> NDArray[np.c
         raise InputError(where, "channels", found, "a numpy array of complex64")
     if channels.ndim != 4 or channels.shape[0] < 1 or channels.shape[1:] != spec.grid_shape:
         raise InputError(where, "channels", f"shape {channels.shape}", f"slots, 1 or more, of {spec.grid_shape}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused
         channels = np.ascontiguousarray(channels, np.complex64)
     if not np.isfinite(channels).all():
         raise InputError(where, "channels", "NaN or infinity", "finite values")

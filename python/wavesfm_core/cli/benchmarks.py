@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `wavesfm bench` measures, and its tables."""
+"""Measurements and tables of `wavesfm bench`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ..packages import install_command
 
 log = logging.getLogger(__name__)
 
-PEER = Path("apps") / "bench_gnuradio.py"  # from the repository's root
+PEER = Path("apps") / "bench_gnuradio.py"  # relative to the root of the repository
 PEER_TIMEOUT_S = 300
-# GNU Radio's chain as its users build it: FFT of 1024, no overlap, the mean of 4 powers, dB
+# the usual chain of GNU Radio blocks: FFT of 1024, no overlap, mean of 4 powers, dB
 PEER_SPEC = SpectrogramSpec(fft_size=1024, hop_samples=1024, frames_averaged=4, rows_per_tile=224)
 
 
 def bench_spectrogram(
     bundle: Bundle | None, seconds: float, console: Console, peer: Path = PEER
 ) -> list[dict[str, object]]:
-    """Rates of the kernel and of GNU Radio's chain, by the script `peer`; prints a table and returns its rows."""
+    """Measure the kernel, and GNU Radio's chain with the script `peer`. Prints a table and returns its rows."""
     figures: list[tuple[str, float | None]] = [
         ("wavesfm kernel, FFT 1024, mean of 4", spectrogram_rate(PEER_SPEC, seconds)),
         ("GNU Radio blocks, FFT 1024, mean of 4", _peer_rate(peer, seconds)),
@@ -55,17 +55,16 @@ def bench_spectrogram(
 
 
 def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict[str, object]]:
-    """Times of every engine that is there at batch 1 and 8, on the CPU with 1 and 2 threads; prints a table and returns
-    its rows.
+    """Time every installed engine at batch 1 and 8, on the CPU with 1 and 2 threads.
 
-    MS/s only for a bundle that takes IQ.
+    Prints a table and returns its rows. MS/s are given for bundles of spectrograms only.
     """
     rows: list[dict[str, object]] = []
     stride = bundle.spec.preprocess.stride_samples
     table = Table("engine", "batch", "ms per tile", "tiles/s", "MS/s", title=bundle.id, title_justify="left")
     for name in available_engines():
         for threads in (1, 2) if name in ENGINES else (0,):
-            # on a processor without bf16 both are f32, which is measured once
+            # on a processor without bf16 both are f32: measured once
             engines = [open_engine(bundle, name, threads, precision) for precision in ("auto", "f32")]
             for engine in {engine.description: engine for engine in engines}.values():
                 for batch in (1, 8):
@@ -82,9 +81,9 @@ def bench_engines(bundle: Bundle, seconds: float, console: Console) -> list[dict
 
 
 def bench_channel(bundle: Bundle, seconds: float, console: Console) -> list[dict[str, object]]:
-    """Rates of a bundle of pilot grids: kernel, streams to grids, each method alone and from samples to channels.
+    """Measure a bundle of pilot grids: kernel, streams to grids, and each method from grids and from samples.
 
-    Prints a table and returns its rows; none for another bundle. Methods that the bundle cannot have are left out.
+    Prints a table and returns its rows; an empty list for another bundle. Methods without covariances are left out.
     """
     if not isinstance(spec := bundle.spec.preprocess, PilotGridSpec):
         return []
@@ -109,13 +108,13 @@ def bench_channel(bundle: Bundle, seconds: float, console: Console) -> list[dict
 def _by_pilots(numerology: OFDMSpec, seconds: float) -> float | None:
     try:
         return slot_rate(numerology, seconds, "pilots")
-    except ConfigurationError as error:  # too few of them to be found
+    except ConfigurationError as error:  # too few pilots for a search
         log.warning("starts by pilots were not measured: %s", error)
         return None
 
 
 def _peer_rate(script: Path, seconds: float) -> float | None:
-    """MS/s of GNU Radio's chain in a process of its own, None where it is not installed."""
+    """MS/s of GNU Radio's chain in a subprocess, None where it is not installed."""
     if not script.is_file():
         return None
     spec = dataclasses.asdict(PEER_SPEC)

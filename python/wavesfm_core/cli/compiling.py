@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`wavesfm compile` and `wavesfm cache`: progress while a plan is built, and tables of plans."""
+"""`wavesfm compile` and `wavesfm cache`: build TensorRT plans and list the cached ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from ..engines.tensorrt.calibration import read_tiles
 from ..engines.tensorrt.compiler import Plan, compile_bundle
 from ..engines.tensorrt.plan_cache import PlanCache, PlanRecord, default_directory
 
-cache_app = typer.Typer(help="Plans that were compiled and are kept.", no_args_is_help=True)
+cache_app = typer.Typer(help="Compiled plans in the cache.", no_args_is_help=True)
 
 
 def compile_command(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")],
     precision: Annotated[str, typer.Option("--precision", help="bf16, fp16, fp32 or int8.")] = "bf16",
-    max_batch: Annotated[int | None, typer.Option("--max-batch", metavar="N", help="Most tiles run at once.")] = None,
+    max_batch: Annotated[int | None, typer.Option("--max-batch", metavar="N", help="Largest batch.")] = None,
     target: Annotated[
-        str, typer.Option("--target", metavar="SM,...", help="sm_86,sm_120: not the GPU that is here, none is needed.")
+        str,
+        typer.Option(
+            "--target", metavar="SM,...", help="GPUs to compile for, such as sm_86,sm_120, instead of the one present."
+        ),
     ] = "",
     portable: Annotated[bool, typer.Option("--portable", help="One plan for GPUs of several kinds.")] = False,
     library: Annotated[str, typer.Option("--library", help="auto, tensorrt or tensorrt_rtx.")] = "auto",
@@ -33,10 +36,10 @@ def compile_command(
         Path | None, typer.Option("--calibration", metavar="NPZ", help="tiles (n, C, H, W), and rate_hz (n) if known.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Keep it even where it is less accurate than it may be.")
+        bool, typer.Option("--force", help="Keep the plan even if its error is above the tolerance.")
     ] = False,
 ) -> None:
-    """Compile a bundle for an NVIDIA GPU, and keep the plan in the cache."""
+    """Compile a bundle for an NVIDIA GPU and store the plan in the cache."""
     opened, console = Bundle.open(bundle), Console()
     targets = tuple(target.split(",")) if target else ()
     tiles = None if calibration is None else read_tiles(calibration, opened.spec)
@@ -59,7 +62,7 @@ def compile_command(
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    """Print what was compiled."""
+    """Print a table of the plan's properties."""
     record, key = plan.record, plan.record.key
     origin = "from the cache" if plan.cached else f"built in {record.built_s:.1f} s"
     table = Table(show_header=False, title=record.bundle, title_justify="left")
@@ -79,7 +82,7 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 @cache_app.command("list")
 def list_command() -> None:
-    """Show the plans that are kept."""
+    """List the plans in the cache."""
     console, cache = Console(), PlanCache()
     records = cache.records()
     if records:
@@ -96,14 +99,14 @@ def list_command() -> None:
 
 @cache_app.command("clear")
 def clear_command() -> None:
-    """Remove all plans; they are built anew when they are needed."""
+    """Remove all plans from the cache."""
     cache = PlanCache()
     plans, n_bytes = cache.clear()
     Console().print(f"{plans} plans, {n_bytes / 1e6:.1f} MB removed from {cache.directory}", highlight=False)
 
 
 def cached_plans(bundle: Bundle) -> str:
-    """What is kept of a bundle, in a line."""
+    """The cached plans of a bundle in one line."""
     if not default_directory().is_dir():
         return "none"
     records = [record for record in PlanCache().records() if record.key.model == bundle.spec.sha256]
@@ -119,6 +122,6 @@ def _where(record: PlanRecord) -> str:
 
 
 def _layers(record: PlanRecord) -> str:
-    """Layers by precision, and whether they are those that were built."""
+    """Number of layers by precision, and whether they were read back from the plan."""
     of = "layers of the plan" if record.read_back else "products of the network, not read back"
     return f"{of}: " + ", ".join(f"{n} in {name}" for name, n in sorted(record.layers.items()))

@@ -7,7 +7,7 @@ from ..bundle.spec import BundleSpec, HeadSpec
 
 
 def head_rows(head: HeadSpec) -> dict[str, str]:
-    """The task and what belongs to it, by title."""
+    """Rows on the task and its outputs, by title."""
     if head.task == "classification":
         labels = f"{len(head.labels)}: {', '.join(head.labels)}"
         return {"task": head.task, "labels": labels, "threshold": f"{head.threshold:g}"}

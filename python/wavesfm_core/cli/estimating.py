@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `wavesfm estimate` does: channels of a file's grids, their error where the truth is known, tables."""
+"""`wavesfm estimate`: channels of the grids in a file, their error against known channels, and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ HYSTERESIS_DB = 2.0
 
 
 def back_off(text: str) -> BackOff | None:
-    """`off`; `on`, by the residual; or a number of dB, at which and above it backs off too. ConfigurationError."""
+    """The back-off of an option: "off", "on" (by the residual), or a number of dB from which it backs off too.
+
+    Raises ConfigurationError for another text.
+    """
     if text in ("off", "on"):
         return BackOff() if text == "on" else None
     try:
@@ -36,20 +39,20 @@ def back_off(text: str) -> BackOff | None:
 
 
 class Errors:
-    """Sums of squared errors and of the channels' power by SNR, as measured, to the nearest SNR_STEP_DB."""
+    """Sums of squared errors and of channel power, by measured SNR rounded to SNR_STEP_DB."""
 
     def __init__(self) -> None:
         self._sums: dict[int, NDArray[np.float64]] = {}
 
     def add(self, estimate: ChannelEstimate, least_squares: Grid, channel: Grid) -> None:
-        """Take in one slot."""
+        """Add one slot."""
         parts = (estimate.channel - channel, least_squares - channel, channel)
         powers = [float(np.mean(np.abs(part).astype(np.float64) ** 2)) for part in parts]
         step = SNR_STEP_DB * round((estimate.snr_db or 0.0) / SNR_STEP_DB)
         self._sums[step] = self._sums.get(step, np.zeros(4)) + np.array([*powers, 1])
 
     def rows(self) -> list[dict[str, float]]:
-        """By rising SNR: snr_db, slots, nmse_db of the method and ls_nmse_db of least squares."""
+        """Rows by rising SNR: snr_db, slots, nmse_db of the method, ls_nmse_db of least squares."""
         return [
             {"snr_db": step, "slots": int(n), "nmse_db": _db(error / power), "ls_nmse_db": _db(ls / power)}
             for step, (error, ls, power, n) in sorted(self._sums.items())
@@ -57,7 +60,7 @@ class Errors:
 
 
 def estimates(pipeline: ChannelPipeline, grids: GridFile) -> Iterator[tuple[int, ChannelEstimate | WavesfmError]]:
-    """Index and answer of every slot of the file, in order."""
+    """Index and estimate (or error) of every slot of the file, in order."""
     samples = pipeline.spec.slot_samples
     for first in range(0, len(grids.received), BATCH_SLOTS):
         batch = grids.received[first : first + BATCH_SLOTS]
@@ -68,17 +71,17 @@ def estimates(pipeline: ChannelPipeline, grids: GridFile) -> Iterator[tuple[int,
 def run(
     pipeline: ChannelPipeline, grids: GridFile, console: Console, name: str
 ) -> Iterator[ChannelEstimate | dict[str, object]]:
-    """For each slot, in order, its estimate, or `start_sample` and `error` of one that cannot be estimated.
+    """Yield for each slot its estimate, or a dict of `start_sample` and `error` where there is none.
 
-    At the end it prints how good they are, and what was passed over and why.
+    At the end a table of errors and the reasons of failed slots are printed.
     """
     errors, fallback = Errors(), LeastSquares(pipeline.spec)
     facts: list[tuple[float, float]] = []
-    refusals: dict[str, list[str]] = {}  # by the field that is wrong
-    untrue = 0
+    failures: dict[str, list[str]] = {}  # error texts by the field that is wrong
+    unusable = 0
     for i, answer in estimates(pipeline, grids):
         if isinstance(answer, WavesfmError):
-            refusals.setdefault(answer.field, []).append(str(answer))
+            failures.setdefault(answer.field, []).append(str(answer))
             yield {"start_sample": i * pipeline.spec.slot_samples, "error": str(answer)}
             continue
         facts.append((answer.snr_db or 0.0, answer.residual or 0.0))
@@ -86,16 +89,18 @@ def run(
             if np.isfinite(grids.channel[i]).all() and grids.channel[i].any():
                 errors.add(answer, fallback.estimate(grids.received[i : i + 1])[0], grids.channel[i])
             else:
-                untrue += 1
+                unusable += 1
         yield answer
     if not facts:
-        why = "; ".join(said[0] for said in refusals.values())
+        why = "; ".join(texts[0] for texts in failures.values())
         raise InputError(name, "slots", f"{len(grids.received)}, none that can be estimated ({why})", "at least one")
     _show(pipeline, errors, np.array(facts), console, name)
-    for said in refusals.values():
-        console.print(f"{len(said)} slots could not be estimated: {said[0]}", highlight=False)
-    if untrue:
-        console.print(f"{untrue} slots are not in the errors: their h_freq is not finite or all zero", highlight=False)
+    for texts in failures.values():
+        console.print(f"{len(texts)} slots could not be estimated: {texts[0]}", highlight=False)
+    if unusable:
+        console.print(
+            f"{unusable} slots are not in the errors: their h_freq is not finite or all zero", highlight=False
+        )
 
 
 def _show(
@@ -113,18 +118,18 @@ def _show(
         for row in rows:
             table.add_row(f"{row['snr_db']:g}", str(row["slots"]), f"{row['nmse_db']:.2f}", f"{row['ls_nmse_db']:.2f}")
         console.print(table)
-    said = f"{len(facts)} slots by {pipeline.method}: median SNR {snr_db:.1f} dB, median residual {residual:.2f}"
-    console.print(said + f", {pipeline.backed_off} backed off to ls", highlight=False)
+    summary = f"{len(facts)} slots by {pipeline.method}: median SNR {snr_db:.1f} dB, median residual {residual:.2f}"
+    console.print(summary + f", {pipeline.backed_off} backed off to ls", highlight=False)
 
 
-def save(path: Path, made: list[ChannelEstimate]) -> None:
-    """An npz of the estimates: channel [n, A, S, F], start_sample, snr_db, residual and backed_off, [n] each."""
+def save(path: Path, results: list[ChannelEstimate]) -> None:
+    """Write an npz: channel [n, A, S, F], and start_sample, snr_db, residual and backed_off, each [n]."""
     arrays = {
-        "channel": np.stack([estimate.channel for estimate in made]),
-        "start_sample": np.array([estimate.start_sample for estimate in made]),
-        "snr_db": np.array([estimate.snr_db for estimate in made]),
-        "residual": np.array([estimate.residual for estimate in made]),
-        "backed_off": np.array([estimate.backed_off for estimate in made]),
+        "channel": np.stack([estimate.channel for estimate in results]),
+        "start_sample": np.array([estimate.start_sample for estimate in results]),
+        "snr_db": np.array([estimate.snr_db for estimate in results]),
+        "residual": np.array([estimate.residual for estimate in results]),
+        "backed_off": np.array([estimate.backed_off for estimate in results]),
     }
     try:
         with path.open("wb") as file:  # savez would add .npz to a name without it

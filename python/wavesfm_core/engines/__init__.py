@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Inference runtimes behind one method; each imports its runtime only when it is opened."""
+"""Inference runtimes behind one interface. A runtime is imported only when its engine is opened."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ __all__ = ["Engine", "EngineChange", "available_engines", "open_engine"]
 
 log = logging.getLogger(__name__)
 
-# name -> (the runtime's package, our module, its class), of those on the CPU; for `auto` and `cpu`, fastest first
 ENGINES = {
     "openvino": ("openvino", ".openvino", "OpenVinoEngine"),
     "onnxruntime": ("onnxruntime", ".onnxruntime", "OnnxRuntimeEngine"),
 }
+"""Engines on the CPU, fastest first: name to the runtime's package, the module here and its class."""
 DEVICES = ("auto", "cpu", "tensorrt", *ENGINES)
 PRECISIONS = ("auto", "f32", "fp32", "bf16", "fp16", "int8")
-GPU_PRECISIONS = ("fp16", "int8")  # which no engine on the CPU has
+GPU_PRECISIONS = ("fp16", "int8")
+"""Precisions that no engine on the CPU has."""
 Opener = Callable[[], Engine]
 
 
 def available_engines() -> list[str]:
-    """The engines that can be opened here by their name, fastest first: what they need is installed and found."""
+    """Names of the engines whose packages and devices are present, fastest first."""
     installed = [name for name, (package, _, _) in ENGINES.items() if importlib.util.find_spec(package) is not None]
     return installed if missing_for_tensorrt() else ["tensorrt", *installed]
 
@@ -48,19 +49,42 @@ def open_engine(
     device_id: int = 0,
     on_change: Callable[[EngineChange], object] | None = None,
 ) -> Engine:
-    """Open the bundle's model in a runtime; the engine's `description` says which, how precise, how many threads.
+    """Open the bundle's model in a runtime.
 
-    device: `tensorrt`; `openvino` or `onnxruntime`, both on the CPU; `cpu`: the fastest of these that is installed;
-    `auto`: TensorRT where its library, pycuda and a GPU are there, else onnxruntime on the GPU where it can, else as
-    `cpu`. threads: of an engine on the CPU, 0 for the runtime's choice. precision: `auto` (the fastest that the
-    hardware does natively and that needs no calibration), `f32` or `fp32`, `bf16`, and with TensorRT `fp16`, `int8`.
-    device_id: which GPU, from 0. on_change: for a caller that cannot wait for TensorRT to compile: the answer is then a
-    StandbyEngine, on the CPU until the GPU's engine is made; None: wait.
-    Raises ConfigurationError for a wrong parameter, EngineError for a missing or failing runtime, BundleError where the
-    ONNX file is not what the bundle says.
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle to run.
+    device : str
+        "tensorrt"; "openvino" or "onnxruntime", both on the CPU; "cpu": the fastest of these two that is installed;
+        "auto": TensorRT where its packages and a GPU are present, else onnxruntime on the GPU, else as "cpu".
+    threads : int
+        Threads of an engine on the CPU; 0 for the runtime's choice.
+    precision : str
+        "auto" (the fastest that the hardware computes natively and that needs no calibration), "f32" or "fp32",
+        "bf16"; with TensorRT also "fp16" and "int8".
+    device_id : int
+        Index of the GPU.
+    on_change : callable, optional
+        For a caller that cannot wait while TensorRT compiles: the engine is then a StandbyEngine, which runs on the
+        CPU until the GPU's engine is compiled, and calls this with each EngineChange. None: wait.
+
+    Returns
+    -------
+    Engine
+        Its `description` names runtime, device, precision and threads.
+
+    Raises
+    ------
+    ConfigurationError
+        A wrong parameter.
+    EngineError
+        A runtime that is missing or fails.
+    BundleError
+        The ONNX file is not the one of the bundle.
     """
     _check_options(device, threads, precision, device_id)
-    bundle.require_model()  # a flowgraph that starts again opens its engine anew, and its bundle once
+    bundle.require_model()  # a restarted flowgraph opens its engine again, but not its bundle
     precision = "f32" if precision == "fp32" else precision
     openers = _gpu_openers(bundle, device, threads, precision, device_id)
     if not openers:
@@ -91,7 +115,7 @@ def _check_options(device: str, threads: int, precision: str, device_id: int) ->
 
 
 def _gpu_openers(bundle: Bundle, device: str, threads: int, precision: str, device_id: int) -> dict[str, Opener]:
-    """What opens the engines on a GPU that `device` allows and that are there, by name, fastest first."""
+    """Functions that open the engines of a GPU that `device` allows and that are present, fastest first."""
     openers: dict[str, Opener] = {}
     if device in ("auto", "tensorrt"):
         if not (missing := missing_for_tensorrt()):
@@ -118,7 +142,7 @@ def _first(bundle: Bundle, device: str, openers: Mapping[str, Opener]) -> Engine
             engine = opener()
             log.info("%s runs on %s", bundle.id, engine.description)
             return engine
-        except (EngineError, ConfigurationError) as error:  # the latter where the cache or the weights do not allow it
+        except (EngineError, ConfigurationError) as error:  # the latter for a cache or weights that do not suit
             if len(openers) == 1:
                 raise
             log.warning("%s cannot be used, trying the next engine: %s", name, error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a GPU's engines need and this machine lacks, found without importing TensorRT or pycuda where not said."""
+"""Packages and devices that the engines of a GPU need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tensorrt.library import LIBRARIES, open_library
 
 
 def cuda_devices() -> int:
-    """How many GPUs the NVIDIA driver shows; 0 where there is no driver."""
+    """Number of GPUs of the NVIDIA driver; 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -24,7 +24,7 @@ def cuda_devices() -> int:
 
 
 def missing_for_tensorrt() -> str:
-    """Why TensorRT cannot be used here, in a few words; "" where nothing is missing."""
+    """Missing packages and devices of the engine `tensorrt`, without importing them; "" where nothing is missing."""
     missing = []
     if not any(_installed(name) for name in LIBRARIES):
         missing.append("neither tensorrt nor tensorrt_rtx")
@@ -38,7 +38,7 @@ def missing_for_tensorrt() -> str:
 
 
 def unloadable_for_tensorrt(library: str = "auto") -> str:
-    """Why what is installed cannot be loaded, found by importing it; "" where it can. library: as in `open_library`."""
+    """Reason why the installed packages cannot be imported; "" where they can. library: as in `open_library`."""
     try:
         open_library(library)
         importlib.import_module("pycuda.driver")
@@ -48,7 +48,7 @@ def unloadable_for_tensorrt(library: str = "auto") -> str:
 
 
 def missing_for_onnxruntime_cuda() -> str:
-    """Why onnxruntime cannot use a GPU here, in a few words; "" where nothing is missing."""
+    """Reason why onnxruntime cannot use a GPU; "" where it can."""
     if not _installed("onnxruntime"):
         return "no onnxruntime"
     if not cuda_devices():

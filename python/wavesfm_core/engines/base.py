@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every engine is, and the checks that all of them share."""
+"""The engine interface, and checks that all engines share."""
 
 from __future__ import annotations
 
@@ -15,59 +15,89 @@ from ..types import Tensor
 
 
 class Engine(Protocol):
-    """One model in one runtime, used by one thread at a time.
-
-    description: runtime, device, precision and threads, for people; relative_tolerance: how far outputs may differ from
-    float32, as a part of the largest output (0 for float32 engines).
-    """
+    """One model in one runtime, used by one thread at a time."""
 
     @property
-    def description(self) -> str: ...
+    def description(self) -> str:
+        """Runtime, device, precision and threads, for people."""
+        ...
 
     @property
-    def relative_tolerance(self) -> float: ...
+    def relative_tolerance(self) -> float:
+        """Allowed difference from float32 outputs as a share of the largest output; 0 for float32 engines."""
+        ...
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by name, float32 [B, ...], for the bundle's inputs by name; raises EngineError."""
+        """Run one batch.
+
+        Parameters
+        ----------
+        inputs : Mapping of str to ndarray
+            float32 [B, ...] by the name of the bundle's input; B is 1 or more.
+
+        Returns
+        -------
+        dict of str to ndarray
+            float32 [B, ...] by the name of the output.
+
+        Raises
+        ------
+        EngineError
+            An input of another type or shape, a failure of the runtime, or a closed engine.
+        """
         ...
 
     def close(self) -> None:
-        """Free all that the runtime holds, while no run is under way; closing twice does no harm.
+        """Free the memory of the runtime, while no run is under way. Closing twice does no harm.
 
-        A run afterwards raises EngineError; `description` and `relative_tolerance` stay.
+        A later run raises EngineError; `description` and `relative_tolerance` stay.
         """
         ...
 
 
 def closed(engine: str) -> EngineError:
-    """What a closed engine's run raises."""
+    """The error of a run of a closed engine."""
     return EngineError(engine, "run", "a closed engine", "an open one")
 
 
 class RuntimeTensor(NamedTuple):
-    """A tensor as a runtime declares it: None in shape for a dynamic size; dtype as numpy names it."""
+    """A tensor as a runtime declares it."""
 
     name: str
+    """Name of the input or output."""
     shape: Sequence[int | None]
+    """Sizes; None for a dynamic size."""
     dtype: str
+    """Type as numpy names it."""
 
 
 def match_tensors(model: Path, kind: str, declared: Iterable[TensorSpec], found: Iterable[RuntimeTensor]) -> None:
-    """Raise BundleError, naming the tensor, unless the model's inputs or outputs are those that the bundle declares.
+    """Raise BundleError unless the model's inputs or outputs are those that the bundle declares.
 
-    The batch must be dynamic; another dynamic size is taken to fit, what comes out of it is checked at each run.
+    The batch must be dynamic. Another dynamic size is taken to fit: each run checks the shapes of its arrays.
+
+    Parameters
+    ----------
+    model : Path
+        The ONNX file, for errors.
+    kind : str
+        "input" or "output", for errors.
+    declared : iterable of TensorSpec
+        Tensors of bundle.json.
+    found : iterable of RuntimeTensor
+        Tensors of the runtime.
     """
-    there = {tensor.name: tensor for tensor in found}
+    present = {tensor.name: tensor for tensor in found}
     names = [tensor.name for tensor in declared]
-    for name in there:
+    for name in present:
         if name not in names:
             raise BundleError(
                 model, f"{kind} {name}", "a tensor that bundle.json does not name", "one of " + ", ".join(names)
             )
     for tensor in declared:
-        if tensor.name not in there:
-            raise BundleError(model, f"{kind} {tensor.name}", "only " + (", ".join(there) or "none"), "this tensor")
-        runtime = there[tensor.name]
+        if tensor.name not in present:
+            raise BundleError(model, f"{kind} {tensor.name}", "only " + (", ".join(present) or "none"), "this tensor")
+        runtime = present[tensor.name]
         if runtime.dtype != "float32":
             raise BundleError(model, f"{kind} {tensor.name} dtype", runtime.dtype, "float32")
         if not _fits(tensor.shape, runtime.shape):
@@ -78,11 +108,11 @@ def match_tensors(model: Path, kind: str, declared: Iterable[TensorSpec], found:
 def _fits(declared: Sequence[int], found: Sequence[int | None]) -> bool:
     if len(declared) != len(found) or found[0] is not None:
         return False
-    return all(there is None or size == there for size, there in zip(declared[1:], found[1:], strict=True))
+    return all(actual is None or size == actual for size, actual in zip(declared[1:], found[1:], strict=True))
 
 
 def check_arrays(engine: str, kind: str, declared: Iterable[TensorSpec], arrays: Mapping[str, Tensor]) -> None:
-    """Raise EngineError, naming the tensor, unless all arrays are there, float32, of the declared shapes."""
+    """Raise EngineError, naming the tensor, unless all arrays are present, float32 and of the declared shapes."""
     batches = set()
     for tensor in declared:
         array = arrays.get(tensor.name)

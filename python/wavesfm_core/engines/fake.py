@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An engine for tests: deterministic, as slow as wished, and failing where told to."""
+"""An engine for tests: deterministic, of any duration, failing in chosen runs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,22 @@ if TYPE_CHECKING:
 
 
 class FakeEngine:
-    """Every output's element is the mean of the tile plus its index; `calls` holds the batch sizes that came.
+    """Each element of an output is the mean of the tile plus the element's index.
 
-    delay_s: of each run; failures: indices of the runs that raise EngineError instead; closed: whether it was closed.
+    Parameters
+    ----------
+    bundle : Bundle
+        Names and shapes of the tensors.
+    delay_s : float
+        Duration of each run.
+    failures : collection of int
+        Indices of the runs that raise EngineError.
     """
+
+    calls: list[int]
+    """Batch sizes of the runs so far."""
+    closed: bool
+    """Whether `close` was called."""
 
     description = "fake"
     relative_tolerance = 0.0
@@ -30,7 +42,7 @@ class FakeEngine:
         self._spec = bundle.spec
         self.delay_s = delay_s
         self.failures = failures
-        self.calls: list[int] = []
+        self.calls = []
         self.closed = False
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

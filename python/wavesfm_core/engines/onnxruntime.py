@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ONNX Runtime: on the CPU the portable reference, on a GPU what runs where TensorRT is not; float32 on both."""
+"""ONNX Runtime in float32: the reference on the CPU, and the engine of a GPU without TensorRT."""
 
 from __future__ import annotations
 
@@ -23,14 +23,32 @@ Provider = str | tuple[str, dict[str, str]]
 
 
 def cuda_providers(device_id: int) -> list[Provider]:
-    """`providers` of an engine on that GPU; no TF32, which would make it another precision than float32."""
+    """Providers of an engine on a GPU; without TF32, whose precision is lower than float32's."""
     return [(CUDA, {"device_id": str(device_id), "use_tf32": "0"}), CPU]
 
 
 class OnnxRuntimeEngine:
-    """Float32; see `Engine`. threads: of one operator, 0 for all cores; providers: where it runs, the first decides.
+    """See `Engine`; float32.
 
-    Raises EngineError, too, where onnxruntime left the first provider out, which it does with no more than a log line.
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle to run.
+    threads : int
+        Threads of one operator; 0 for all cores.
+    precision : str
+        "auto" or "f32", which are the same.
+    providers : sequence
+        Execution providers of onnxruntime, the wanted one first.
+
+    Raises
+    ------
+    EngineError
+        onnxruntime is missing, refuses the model, or dropped the first provider, which it only logs.
+    BundleError
+        The model's tensors are not those of bundle.json.
+    ConfigurationError
+        Another precision.
     """
 
     relative_tolerance = 0.0
@@ -46,8 +64,8 @@ class OnnxRuntimeEngine:
             raise EngineError("engine onnxruntime", "runtime", error, install_command("onnxruntime")) from error
         wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
         if wanted == CUDA and hasattr(onnxruntime, "preload_dlls"):
-            with contextlib.redirect_stdout(sys.stderr):  # where it prints what it does not find
-                onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them, where the loader does not look
+            with contextlib.redirect_stdout(sys.stderr):  # it prints the libraries that it does not find
+                onnxruntime.preload_dlls()  # CUDA and cuDNN installed by pip, outside the loader's path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

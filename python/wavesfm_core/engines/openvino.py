@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OpenVINO on the CPU: bf16 where the processor computes it natively, float32 elsewhere, never f16."""
+"""OpenVINO on the CPU: bf16 where the processor computes it natively, float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -16,12 +16,31 @@ from .base import RuntimeTensor, check_arrays, closed, match_tensors
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
-FIRST_REFUSED = (2026, 0)  # from here on, up to 2026.4.1 at least, compiling some models writes past blocks of the heap
-BF16_RELATIVE_TOLERANCE = 0.05  # of the largest output: bf16 keeps 8 bits, and a dozen layers add up
+FIRST_REFUSED = (2026, 0)
+"""First version that writes past blocks of the heap while it compiles some models; so do all up to 2026.4.1."""
+BF16_RELATIVE_TOLERANCE = 0.05
+"""Allowed difference as a share of the largest output: bf16 keeps 8 bits, and the errors of a dozen layers add up."""
 
 
 class OpenVinoEngine:
-    """The CPU plugin tuned for latency; see `Engine`. threads: 0 for all cores; precision: `auto`, `f32` or `bf16`."""
+    """See `Engine`; the CPU plugin tuned for latency.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle to run.
+    threads : int
+        Threads; 0 for all cores.
+    precision : str
+        "auto", "f32" or "bf16".
+
+    Raises
+    ------
+    EngineError
+        openvino is missing or of a version from FIRST_REFUSED on, or refuses the model.
+    BundleError
+        The model's tensors are not those of bundle.json.
+    """
 
     def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto") -> None:
         try:
@@ -30,7 +49,9 @@ class OpenVinoEngine:
             raise EngineError("engine openvino", "runtime", error, install_command("openvino")) from error
         version = openvino.__version__.split("-")[0]
         if tuple(map(int, version.split(".")[:2])) >= FIRST_REFUSED:
-            raise EngineError("engine openvino", "version", version, "one before 2026, which tear the heap")
+            raise EngineError(
+                "engine openvino", "version", version, "a version before 2026: later ones corrupt the heap"
+            )
         try:
             core = openvino.Core()
             native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -62,7 +83,7 @@ class OpenVinoEngine:
             raise closed("engine openvino")
         try:
             results = self._request.infer(dict(inputs), share_inputs=True)
-            # copied: the runtime writes the next run's results into the same memory
+            # copied, since the next run's results are written into the same memory
             outputs = {t.name: np.array(results[t.name], np.float32) for t in self._spec.outputs}
         except RuntimeError as error:
             raise EngineError("engine openvino", "run", f"{error}"[:300], "outputs") from error

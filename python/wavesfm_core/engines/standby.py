@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The CPU serves while a GPU's engine is made, and again when that one fails: no batch is lost on the way."""
+"""Inference on the CPU while the engine of a GPU is compiled, and after it fails; no batch is lost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import EngineError, WavesfmError
 from ..types import Tensor
 from .base import Engine, check_arrays, closed
+from .verify import replay_golden
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -21,122 +22,129 @@ log = logging.getLogger(__name__)
 
 
 class EngineChange(NamedTuple):
-    """What a StandbyEngine says of itself.
-
-    was, now: descriptions of the engine in use before and after, equal where the fast one could not be made; why: in
-    plain words; failed: whether the fast one failed, while it was made or while it ran.
-    """
+    """Report of a StandbyEngine that it changed engines, or could not."""
 
     was: str
+    """Description of the engine in use before."""
     now: str
+    """Description of the engine in use now; equal to `was` where the fast engine could not be opened."""
     why: str
+    """Reason in plain words."""
     failed: bool
-
-
-def engine_failures(engine: Engine | None) -> int:
-    """How often a GPU's engine failed in a StandbyEngine, 0 for any other engine and for none."""
-    return engine.failures if isinstance(engine, StandbyEngine) else 0
+    """Whether the fast engine failed, while it was opened or while it ran."""
 
 
 class StandbyEngine:
-    """The CPU's engine until a fast one is made, then the fast one, and the CPU's for good when that one fails.
+    """An engine that runs on the CPU until a fast engine is open, and again for good when the fast engine fails.
 
-    `make_fast` is called once, on a thread of its own; what it makes must give the bundle's golden outputs before it is
-    taken into use, which happens at the beginning of a run. A batch with which the fast engine fails (it raises, or an
-    output is not finite) is run on the CPU's engine instead, at once.
-    on_change(EngineChange) is called on that thread or on the one that runs; what it raises is logged.
-    state: "compiling" (the fast one is being made), "fast", or "cpu"; reason: why, in plain words. description and
-    relative_tolerance: of the engine in use. failures: of the fast engine so far, 0 or 1.
-    The process does not end before `make_fast` has returned: a compiler cannot be stopped half-way, and what it
-    compiled is kept for the next time.
+    The fast engine is opened on a thread and must give the bundle's golden outputs. It is used from the next run on. If
+    it raises or an output is not finite, the same batch is run on the CPU's engine. `description` and
+    `relative_tolerance` are those of the engine in use. The process does not end before `open_fast` has returned: a
+    compiler cannot be stopped half-way, and the compiled plan is kept for the next start.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle of both engines.
+    cpu_engine : Engine
+        Engine in use first.
+    open_fast : callable
+        Opens the fast engine. It is called once, on a thread of the StandbyEngine.
+    on_change : callable
+        Receives each EngineChange, on that thread or on the one that calls `run`. Its exceptions are logged.
     """
+
+    state: str
+    """"compiling" (the fast engine is being opened), "fast" or "cpu"."""
+    reason: str
+    """Reason of the state in plain words."""
+    failures: int
+    """Failures of the fast engine so far, 0 or 1."""
 
     def __init__(
         self,
         bundle: Bundle,
         cpu_engine: Engine,
-        make_fast: Callable[[], Engine],
+        open_fast: Callable[[], Engine],
         on_change: Callable[[EngineChange], object],
     ) -> None:
         self._bundle, self._cpu, self._on_change = bundle, cpu_engine, on_change
-        self._lock = threading.Lock()  # of what the two threads share: _made, _closed, state, reason
-        self._made: Engine | None = None  # and proven, but not yet in use
+        self._lock = threading.Lock()  # guards _opened, _closed, state and reason, which two threads use
+        self._opened: Engine | None = None  # verified, not yet in use
         self._in_use = cpu_engine
         self._closed = False
-        self.state, self.reason = "compiling", "the GPU's engine is being made"
+        self.state, self.reason = "compiling", "the GPU's engine is being compiled"
         self.failures = 0
-        self._thread = threading.Thread(target=self._make, args=(make_fast,), name="wavesfm-compile")
+        self._thread = threading.Thread(target=self._open, args=(open_fast,), name="wavesfm-compile")
         self._thread.start()
 
     @property
     def description(self) -> str:
-        """Of the engine in use, with why it is the CPU's where it is."""
-        said = self._in_use.description
-        return said if self.state == "fast" else f"{said} ({self.reason})"
+        """Description of the engine in use, with the reason where it is the CPU's."""
+        in_use = self._in_use.description
+        return in_use if self.state == "fast" else f"{in_use} ({self.reason})"
 
     @property
     def relative_tolerance(self) -> float:
-        """Of the engine that made the last outputs."""
+        """Tolerance of the engine that computed the last outputs."""
         return self._in_use.relative_tolerance
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine.run`."""
-        check_arrays("engine", "input", self._bundle.spec.inputs, inputs)  # a wrong input is not the engine's failure
-        self._take_made()
+        check_arrays("engine", "input", self._bundle.spec.inputs, inputs)  # a wrong input is no failure of the engine
+        self._switch_to_opened()
         if self._in_use is self._cpu:
             return self._cpu.run(inputs)
         try:
             outputs = self._in_use.run(inputs)
             _check_finite(outputs)
             return outputs
-        except Exception as error:  # whatever it is, this batch can still be computed
+        except Exception as error:  # the CPU can still compute this batch
             self._fall_back(error)
         return self._cpu.run(inputs)
 
     def close(self) -> None:
-        """See `Engine.close`; an engine that is still being made is closed as soon as it is there."""
+        """See `Engine.close`; an engine that is still being opened is closed as soon as it is open."""
         with self._lock:
-            made, self._made, self._closed = self._made, None, True
-        for engine in {id(e): e for e in (made, self._in_use, self._cpu) if e is not None}.values():
+            opened, self._opened, self._closed = self._opened, None, True
+        for engine in {id(e): e for e in (opened, self._in_use, self._cpu) if e is not None}.values():
             _close(engine)
 
-    def _make(self, make_fast: Callable[[], Engine]) -> None:
-        from .verify import replay_golden  # here: a bundle knows engines
-
+    def _open(self, open_fast: Callable[[], Engine]) -> None:
         engine = None
         try:
-            engine = make_fast()
+            engine = open_fast()
             if not self._closed:
                 replay_golden(self._bundle, engine)
-        except BaseException as error:  # nobody would notice that this thread is gone
+        except BaseException as error:  # else the thread would end unnoticed
             if engine is not None:
                 _close(engine)
             self._stay(error)
             return
         with self._lock:
             if not self._closed:
-                self._made = engine
+                self._opened = engine
                 return
         _close(engine)
 
     def _stay(self, error: BaseException) -> None:
         with self._lock:
-            self.state, self.reason = "cpu", f"the GPU's engine could not be made: {_sentence(error)}"
+            self.state, self.reason = "cpu", f"the GPU's engine could not be opened: {_sentence(error)}"
             self.failures += 1
-            told = not self._closed
-        if told:
-            self._tell(EngineChange(self._cpu.description, self._cpu.description, self.reason, True))
+            closed_before = self._closed
+        if not closed_before:
+            self._report(EngineChange(self._cpu.description, self._cpu.description, self.reason, True))
 
-    def _take_made(self) -> None:
+    def _switch_to_opened(self) -> None:
         with self._lock:
             if self._closed:
                 raise closed("engine")
-            made, self._made = self._made, None
-            if made is None:
+            opened, self._opened = self._opened, None
+            if opened is None:
                 return
-            self.state, self.reason = "fast", "it is made and gives the golden outputs"
-        was, self._in_use = self._in_use, made
-        self._tell(EngineChange(was.description, made.description, self.reason, False))
+            self.state, self.reason = "fast", "it is compiled and gives the golden outputs"
+        was, self._in_use = self._in_use, opened
+        self._report(EngineChange(was.description, opened.description, self.reason, False))
 
     def _fall_back(self, error: Exception) -> None:
         failed, self._in_use = self._in_use, self._cpu
@@ -144,9 +152,9 @@ class StandbyEngine:
             self.state, self.reason = "cpu", f"the GPU's engine failed: {_sentence(error)}"
             self.failures += 1
         _close(failed)
-        self._tell(EngineChange(failed.description, self._cpu.description, self.reason, True))
+        self._report(EngineChange(failed.description, self._cpu.description, self.reason, True))
 
-    def _tell(self, change: EngineChange) -> None:
+    def _report(self, change: EngineChange) -> None:
         level = logging.WARNING if change.failed else logging.INFO
         log.log(level, "%s runs on %s: %s", self._bundle.id, change.now, change.why)
         try:
@@ -164,7 +172,7 @@ def _check_finite(outputs: Mapping[str, Tensor]) -> None:
 def _close(engine: Engine) -> None:
     try:
         engine.close()
-    except Exception:  # a GPU that failed may not even be freed; the flowgraph goes on
+    except Exception:  # memory of a failed GPU may not be freed; the flowgraph goes on
         log.exception("%s could not be closed", engine.description)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an engine computes what the bundle's golden outputs say."""
+"""Check of an engine against a bundle's golden outputs."""
 
 from __future__ import annotations
 
@@ -17,27 +17,52 @@ if TYPE_CHECKING:
     from ..engines.base import Engine
 
 
-PREPARE_TOLERANCE = 2e-2  # standardised units; covers FFTW's and numpy's different roundings near the dB floor
+PREPARE_TOLERANCE = 2e-2
+"""Allowed difference of prepared tiles in standardised units; covers the roundings of FFTW and numpy near the floor."""
 
 
 @dataclass(frozen=True)
 class GoldenReport:
-    """The largest differences of a replay: of the prepared tiles, in standardised units, and of the outputs."""
+    """Largest differences of a replay from the golden tiles and outputs."""
 
     engine: str
+    """Description of the engine."""
     tiles: int
+    """Number of golden tiles."""
     prepare_difference: float
+    """Largest difference of a prepared tile, in standardised units."""
     prepare_tolerance: float
+    """Allowed difference of prepared tiles."""
     engine_difference: float
+    """Largest difference of an output, in its unit."""
     engine_tolerance: float
+    """Allowed difference of that output."""
 
 
 def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
-    """Prepare the golden IQ, arrays or grids and run the golden tiles through `engine`.
+    """Prepare the golden inputs and run the golden tiles through an engine.
 
-    Raises BundleError naming the stage that differs, `prepare` or `engine`, with the largest difference. The outputs
-    may differ by the bundle's tolerance, or by the engine's `relative_tolerance` times the largest golden output where
-    that is more (an engine of lower precision than float32).
+    Outputs may differ by the bundle's tolerance, or by the engine's `relative_tolerance` times the largest golden
+    output where that is more.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle with the golden inputs, tiles and outputs.
+    engine : Engine
+        Engine of this bundle.
+
+    Returns
+    -------
+    GoldenReport
+        The largest differences.
+
+    Raises
+    ------
+    BundleError
+        Names the stage that differs, `prepare` or `engine`, with the largest difference.
+    EngineError
+        The engine fails.
     """
     golden = bundle.golden()
     source = f"{bundle.path / GOLDEN}: input"
@@ -61,14 +86,14 @@ def replay_golden(bundle: Bundle, engine: Engine) -> GoldenReport:
 
 
 def _largest(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest absolute difference; infinite where shapes differ or a value is not finite."""
+    """Largest absolute difference; infinite where shapes differ or a value is not finite."""
     if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("inf")
     return float(np.max(np.abs(a.astype(np.float64) - b), initial=0.0))
 
 
-def proven(bundle: Bundle, engine: Engine) -> Engine:
-    """The engine, which gives the bundle's golden outputs; one that does not is closed. Raises as `replay_golden`."""
+def verify_engine(bundle: Bundle, engine: Engine) -> Engine:
+    """Return the engine if it gives the golden outputs; else close it and raise as `replay_golden` does."""
     try:
         replay_golden(bundle, engine)
     except WavesfmError:

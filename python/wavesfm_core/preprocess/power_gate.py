@@ -21,7 +21,6 @@ from .tile_signature import Signature, Tolerances, alike, length_class, signatur
 DEFAULT_GATE_DB = 8.5
 DEFAULT_ASK_EVERY = 16
 NOISE_MARGIN_DB = 1.0  # the gate's limit is at least so far over what white noise shows in the tile's geometry
-NOISE_CONFIDENCE = 0.5  # probability of noise from which an answer teaches the gate
 ANSWERS = 4  # noise answers for tiles of one kind before tiles like them are held back
 ANSWERS_AFTER_SIGNAL = 256  # the same once the model has named a signal in a tile of the kind
 NAMED_FACTOR = 2.0  # a named signal is recognised within so many tolerances
@@ -53,7 +52,18 @@ class _Kind:
 
     @property
     def is_noise(self) -> bool:
+        """Whether tiles of this kind may be held back."""
         return self.noise_answers >= self.needed
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether the model named a signal in such a tile, and has not called enough of them noise since."""
+        return self.needed > ANSWERS and not self.is_noise
+
+    @property
+    def factor(self) -> float:
+        """Tolerances within which a tile is of this kind."""
+        return NAMED_FACTOR if self.is_signal else 1.0
 
     def include(self, seen: Signature) -> None:
         """Move the running mean towards another tile."""
@@ -95,9 +105,9 @@ class PowerGate:
 
     The gate learns from the model's answers alone. A tile is held back when all of these hold:
 
-    - the model called at least 4 tiles that look like it noise, with a probability of 0.5 or more, at this sample rate
-      and centre frequency and within the last 600 s. Look alike: mean power within 1 dB, the spectrum, its steps in
-      time and its bursts within 6 standard deviations of those of white noise (see `tile_signature`);
+    - the model called at least 4 tiles that look like it noise, at this sample rate and centre frequency and within the
+      last 600 s. Look alike: mean power within 1 dB, the spectrum, its steps in time and its bursts within 6 standard
+      deviations of those of white noise (see `tile_signature`);
     - the model named a signal in no such tile, or called 256 of them noise since;
     - its peak is less than `gate_db` over the floor of that noise;
     - it is not the `ask_every`-th of such tiles: that one is inferred all the same.
@@ -241,9 +251,8 @@ class PowerGate:
         tuning.kinds = [kind for kind in tuning.kinds if self._now_s - kind.last_s <= MEMORY_S]
         noise, named = None, False
         for kind in reversed(tuning.kinds):
-            signal = kind.needed > ANSWERS and not kind.is_noise
-            if alike(seen, kind.mean, limits, NAMED_FACTOR if signal else 1.0):
-                named = named or signal
+            if alike(seen, kind.mean, limits, kind.factor):
+                named = named or kind.is_signal
                 noise = kind if noise is None and kind.is_noise else noise
         return noise, named
 
@@ -266,9 +275,12 @@ class PowerGate:
 
     def _learn_noise(self, asked: _Asked) -> None:
         kinds = asked.tuning.kinds
+        doubted = False
+        for kind in kinds:
+            if alike(asked.seen, kind.mean, asked.limits, kind.factor):
+                doubted = doubted or kind.is_signal
+                kind.noise_answers += 1
         like = [kind for kind in kinds if alike(asked.seen, kind.mean, asked.limits)]
-        for kind in like:
-            kind.noise_answers += 1
         if like:
             nearest = min(like, key=lambda kind: abs(kind.mean.level - asked.seen.level))
             nearest.include(asked.seen)
@@ -276,9 +288,6 @@ class PowerGate:
             kinds.remove(nearest)
             kinds.append(nearest)
             return
-        doubted = any(
-            kind.needed > ANSWERS and alike(asked.seen, kind.mean, asked.limits, NAMED_FACTOR) for kind in kinds
-        )
         needed = ANSWERS_AFTER_SIGNAL if doubted else ANSWERS
         self._remember(asked.tuning, _Kind(asked.seen, self._now_s, noise_answers=1, needed=needed))
 
@@ -302,8 +311,8 @@ class PowerGate:
 
 
 def _is_noise(prediction: Prediction) -> bool | None:
-    """True for noise, False for a signal, None for noise that the model is not sure of."""
+    """True for noise, False for a signal, None for noise below the threshold of confidence."""
+    if prediction.label == NOISE:
+        return True
     probabilities = prediction.probabilities
-    if max(probabilities, key=lambda label: probabilities[label]) != NOISE:
-        return False
-    return True if prediction.label == NOISE and probabilities[NOISE] >= NOISE_CONFIDENCE else None
+    return None if max(probabilities, key=lambda label: probabilities[label]) == NOISE else False

@@ -194,7 +194,7 @@ class TileStream:
         if not retuned and jump_s == 0.0:
             return []
         tiles = self._end_tile("skipped_retune" if retuned else "skipped_gap")
-        self._accounts.retunes += retuned
+        self._accounts.retunes += retuned and self._accounts.samples_in > 0  # the first tags of a stream are no retune
         if jump_s:
             self._accounts.gaps += 1
             self._accounts.samples_lost += max(0, round(jump_s * self.rate_hz))
@@ -204,6 +204,17 @@ class TileStream:
             self._clock.set_time(time, self._position)
         self._centre_hz = self._centre_hz if centre_hz is None else centre_hz
         return tiles
+
+    def gap(self) -> list[Tile]:
+        """Start a new tile at the next sample, because an unknown number of samples is missing before it.
+
+        Returns
+        -------
+        list of Tile
+            As `retune` does.
+        """
+        self._accounts.gaps += 1
+        return self._end_tile("skipped_gap")
 
     def finish(self) -> list[Tile]:
         """The last partial tile if it has min_rows, else none; a further push starts a new tile."""

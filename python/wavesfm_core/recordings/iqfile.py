@@ -1,229 +1,166 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""IQ recordings as blocks of complex64, memory-mapped: SigMF, cu8, cs8, cs16 and cf32."""
+"""Opens recordings: SigMF and its archives, WAV, .sdriq and raw files."""
 
 from __future__ import annotations
 
-import datetime
 import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _kernels
 from ..errors import InputError
-from ..types import Samples, StreamTime
-from .sigmf_meta import load_meta, meta_path_of
-
-SAMPLE_BYTES = {"cu8": 2, "cs8": 2, "cs16": 4, "cf32": 8}  # little-endian, I before Q
-SIGMF_DATATYPES = {"cu8": "cu8", "ci8": "cs8", "ci16_le": "cs16", "cf32_le": "cf32"}
-BLOCK_SAMPLES = 1 << 18
-# rtl_433's habit, <anything>_<frequency>_<rate>.<format>, as in g001_433.92M_250k.cu8
-_NAMED = re.compile(r"_(\d+(?:\.\d+)?[kMG])_(\d+(?:\.\d+)?[kM])\.[^.]+$")
-_SCALE = {"k": 1e3, "M": 1e6, "G": 1e9}
-
-
-class Segment(NamedTuple):
-    """From start_sample to the next segment: centre_hz (None: unknown) and the time of its first sample."""
-
-    start_sample: int
-    centre_hz: float | None
-    time: StreamTime | None
-
-
-@dataclass
-class Recording:
-    """An open recording; a context manager.
-
-    path: of the samples; meta_path: of the SigMF metadata, None for a raw file; sample_format: one of SAMPLE_BYTES;
-    rate_hz: 0.0 when unknown; n_samples: of the whole file; segments: at least one, in order, the first at sample 0.
-    """
-
-    path: Path
-    meta_path: Path | None
-    sample_format: str
-    rate_hz: float
-    n_samples: int
-    segments: tuple[Segment, ...]
-
-    def __post_init__(self) -> None:
-        count = self.n_samples * SAMPLE_BYTES[self.sample_format]
-        try:
-            self._bytes: np.ndarray | None = np.memmap(self.path, np.uint8, mode="r", shape=(count,))
-        except (OSError, ValueError) as error:
-            raise InputError(self.path, "file", error, "a file that can be read") from error
-
-    @property
-    def centre_hz(self) -> float | None:
-        """Of the first segment."""
-        return self.segments[0].centre_hz
-
-    @property
-    def time(self) -> StreamTime | None:
-        """Of the first sample."""
-        return self.segments[0].time
-
-    def blocks(self, block_samples: int = BLOCK_SAMPLES, start: int = 0, stop: int | None = None) -> Iterator[Samples]:
-        """complex64 arrays of up to `block_samples` samples: all from `start` to before `stop` (None: the end)."""
-        size = SAMPLE_BYTES[self.sample_format]
-        stop = self.n_samples if stop is None else stop
-        for first in range(start, stop, block_samples):
-            if self._bytes is None:
-                raise InputError(self.path, "recording", "a closed file", "an open one")
-            raw = self._bytes[first * size : min(first + block_samples, stop) * size]
-            if self.sample_format == "cf32":
-                yield np.array(raw).view("<c8").astype(np.complex64, copy=False)
-            else:
-                yield _kernels.to_complex64(raw, self.sample_format)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._bytes = None
-
-    def __enter__(self) -> Recording:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+from . import raw_statistics
+from .headers import Header, read_portapack, read_sdriq, read_wav
+from .names import NameFacts, read_name
+from .recording import (
+    LEAST_RATE_HZ,
+    Extent,
+    Recording,
+    Segment,
+    as_complex,
+    check_rate,
+    count_samples,
+    file_size,
+    with_doubt,
+)
+from .sample_formats import FORMAT_NAMES, FORMATS, SampleFormat, find_format, suffix_formats
+from .sigmf_meta import is_archive, meta_path_of
+from .sigmf_recording import open_archive, open_sigmf
 
 
 def open_recording(
-    path: str | Path, rate_hz: float | None = None, sample_format: str | None = None, centre_hz: float | None = None
+    path: str | Path,
+    rate_hz: float | None = None,
+    sample_format: str | None = None,
+    centre_hz: float | None = None,
+    channel: int | None = None,
 ) -> Recording:
-    """Open a recording; what is given here goes before what the file says.
+    """Open a recording. Arguments replace what the file says.
 
-    SigMF by its .sigmf-meta, .sigmf-data or the name without either; else the format is `sample_format` or the suffix
-    .cu8, .cs8, .cs16 or .cf32, and a name like g001_433.92M_250k.cu8 tells frequency and rate.
-    Raises InputError: a file that is missing, empty or truncated, an unknown format, a wrong rate, metadata that is
-    wrong or does not fit the samples.
+    Parameters
+    ----------
+    path : str or Path
+        SigMF (.sigmf-meta, .sigmf-data, the name without either, or a .sigmf archive), WAV, .sdriq, or raw samples.
+    rate_hz : float, optional
+        Sample rate in Hz, of a real recording that of the real samples.
+    sample_format : str, optional
+        Such as cs16 or ci16_le. Default: from the metadata, the header, the name or the bytes.
+    centre_hz : float, optional
+        Centre frequency in Hz of all segments.
+    channel : int, optional
+        Of a SigMF recording with several channels, from 0.
+
+    Raises
+    ------
+    InputError
+        A file that is missing, empty or not readable, an unknown format, a wrong rate, metadata or a header that is
+        damaged or does not fit the samples.
     """
     path = Path(path)
     rate_hz = None if rate_hz is None else check_rate(path, rate_hz)
     if centre_hz is not None and not math.isfinite(centre_hz):
         raise InputError(path, "centre frequency", centre_hz, "a finite number of Hz")
-    if sample_format is not None and sample_format not in SAMPLE_BYTES:
-        raise InputError(path, "format", repr(sample_format), "one of " + ", ".join(SAMPLE_BYTES))
-    meta = meta_path_of(path)
-    if meta is not None:
-        return _open_sigmf(meta, rate_hz, sample_format, centre_hz)
-    return _open_raw(path, rate_hz, sample_format, centre_hz)
+    chosen = None if sample_format is None else find_format(sample_format)
+    if sample_format is not None and chosen is None:
+        raise InputError(path, "format", repr(sample_format), FORMAT_NAMES)
+    if (meta := meta_path_of(path)) is not None:
+        recording = open_sigmf(meta, rate_hz, chosen, centre_hz, channel)
+    elif is_archive(path):
+        file_size(path)
+        recording = open_archive(path, rate_hz, chosen, centre_hz, channel)
+    else:
+        if channel not in (None, 0):
+            raise InputError(path, "channel", channel, "0: only SigMF recordings have several channels here")
+        recording = _open_file(path, rate_hz, chosen, centre_hz)
+    return recording
 
 
-def check_rate(where: object, rate_hz: float) -> float:
-    """The rate as a float; raises InputError unless it is 0 (unknown) or positive and finite."""
+def _open_file(path: Path, rate_hz: float | None, chosen: SampleFormat | None, centre_hz: float | None) -> Recording:
+    size = file_size(path)
+    name_facts = read_name(path.name)
     try:
-        value = float(rate_hz)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(where, "sample rate", rate_hz, "a positive number of Hz, or 0 for unknown")
-    return value
-
-
-def _open_raw(path: Path, rate_hz: float | None, sample_format: str | None, centre_hz: float | None) -> Recording:
-    sample_format = sample_format or path.suffix[1:].lower()
-    n_samples = _count(path, sample_format)
-    named = _NAMED.search(path.name)
-    if named is not None:
-        frequency, rate = (float(text[:-1]) * _SCALE[text[-1]] for text in named.groups())
-        rate_hz = rate if rate_hz is None else rate_hz
-        centre_hz = frequency if centre_hz is None else centre_hz
-    return Recording(path, None, sample_format, rate_hz or 0.0, n_samples, (Segment(0, centre_hz, None),))
-
-
-def _count(path: Path, sample_format: str) -> int:
-    """Samples of the file, in a sensible order of complaints."""
-    try:
-        if not path.is_file():
-            raise InputError(path, "file", "a directory" if path.is_dir() else "nothing", "a recording")
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            magic = file.read(12)
+        if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
+            header = read_wav(path)
+        elif path.suffix.lower() == ".wav":
+            raise InputError(path, "header", repr(magic), "a WAV file (RIFF or RF64)")
+        elif path.suffix.lower() == ".sdriq":
+            header = read_sdriq(path)
+        else:
+            header = None
+            if path.suffix.lower() in (".c16", ".c8"):
+                rate, centre = read_portapack(path)
+                name_facts = name_facts._replace(
+                    rate_hz=rate or name_facts.rate_hz, centre_hz=centre or name_facts.centre_hz
+                )
     except OSError as error:
         raise InputError(path, "file", error.strerror, "a file that can be read") from error
-    if sample_format not in SAMPLE_BYTES:
-        suffixes = ", ".join(SAMPLE_BYTES)
-        raise InputError(
-            path, "format", repr(sample_format), f"a SigMF recording, a suffix of {suffixes}, or the format given"
-        )
-    if size == 0:
-        raise InputError(path, "size", "0 bytes", f"samples of {SAMPLE_BYTES[sample_format]} bytes")
-    if size % SAMPLE_BYTES[sample_format]:
-        each = SAMPLE_BYTES[sample_format]
-        expected = f"a multiple of {each} bytes, one {sample_format} sample (truncated, or another format?)"
-        raise InputError(path, "size", f"{size} bytes", expected)
-    return size // SAMPLE_BYTES[sample_format]
+    if header is not None:
+        return _of_header(path, header, name_facts, rate_hz, chosen, centre_hz)
+    name, notes = (chosen.name, ()) if chosen else _raw_format(path, size, name_facts)
+    return _assemble(
+        path, Header(name, 0, size, 0.0, None, None, notes), name_facts, rate_hz, centre_hz, chosen is not None
+    )
 
 
-def _open_sigmf(
-    meta_path: Path, rate_hz: float | None, sample_format: str | None, centre_hz: float | None
+def _of_header(
+    path: Path,
+    header: Header,
+    name_facts: NameFacts,
+    rate_hz: float | None,
+    chosen: SampleFormat | None,
+    centre_hz: float | None,
 ) -> Recording:
-    meta = load_meta(meta_path)
-    fields = meta["global"]
-    datatype = fields["core:datatype"]
-    if datatype not in SIGMF_DATATYPES:
-        raise InputError(meta_path, "core:datatype", repr(datatype), "one of " + ", ".join(SIGMF_DATATYPES))
-    told = SIGMF_DATATYPES[datatype]
-    if sample_format not in (None, told):
-        raise InputError(meta_path, "core:datatype", repr(datatype), f"{sample_format}, the format given")
-    for field, fine in (("core:num_channels", 1), ("core:trailing_bytes", 0), ("core:metadata_only", False)):
-        if fields.get(field, fine) != fine:
-            raise InputError(meta_path, field, fields[field], f"{fine}; nothing else can be read")
-    path = _data_path(meta_path, fields)
-    n_samples = _count(path, told)
+    if chosen is not None and chosen.name != header.sample_format:
+        note = f"format {chosen.name} as chosen; the header says {header.sample_format}"
+        header = header._replace(sample_format=chosen.name, notes=(*header.notes, note))
+    return _assemble(path, header, name_facts, rate_hz, centre_hz, True)
+
+
+def _assemble(
+    path: Path, header: Header, name_facts: NameFacts, rate_hz: float | None, centre_hz: float | None, fixed: bool
+) -> Recording:
+    """A recording of one extent and one segment. fixed: the format is not from the bytes and may be doubted."""
+    sample_format = FORMATS[header.sample_format]
+    n_samples, rest = count_samples(path, header.n_bytes, sample_format.sample_bytes)
     if rate_hz is None:
-        rate_hz = check_rate(meta_path, fields.get("core:sample_rate", 0.0))
-    segments = _segments(meta_path, meta["captures"], n_samples, centre_hz)
-    return Recording(path, meta_path, told, rate_hz, n_samples, segments)
+        rate_hz = header.rate_hz or name_facts.rate_hz or 0.0
+        if 0 < rate_hz < LEAST_RATE_HZ:
+            rate_hz = check_rate(path, rate_hz)
+    if centre_hz is None:
+        centre_hz = name_facts.centre_hz if header.centre_hz is None else header.centre_hz
+    rate_hz, centre_hz, real = as_complex(sample_format, rate_hz, centre_hz)
+    recording = Recording(
+        path,
+        None,
+        header.sample_format,
+        rate_hz,
+        n_samples,
+        (Segment(0, centre_hz, header.time or name_facts.time),),
+        (*header.notes, *rest, *real),
+        (Extent(0, header.first_byte),),
+    )
+    return with_doubt(recording, "another --format may be right") if fixed else recording
 
 
-def _data_path(meta_path: Path, fields: dict[str, Any]) -> Path:
-    name = fields.get("core:dataset", meta_path.name.removesuffix(".sigmf-meta") + ".sigmf-data")
-    if Path(name).name != name:
-        raise InputError(meta_path, "core:dataset", repr(name), "the name of a file beside the metadata")
-    return meta_path.parent / name
-
-
-def _segments(
-    meta_path: Path, captures: list[dict[str, Any]], n_samples: int, centre_hz: float | None
-) -> tuple[Segment, ...]:
-    segments: list[Segment] = []
-    for i, capture in enumerate(captures):
-        start = capture["core:sample_start"]
-        if capture.get("core:header_bytes", 0):
-            raise InputError(
-                meta_path,
-                f"captures[{i}].core:header_bytes",
-                capture["core:header_bytes"],
-                "0; nothing else can be read",
-            )
-        if start >= n_samples:
-            raise InputError(
-                meta_path, f"captures[{i}].core:sample_start", start, f"less than the {n_samples} samples of the file"
-            )
-        frequency = capture.get("core:frequency")
-        if centre_hz is not None:
-            frequency = centre_hz
-        segment = Segment(start, frequency, _time(meta_path, i, capture.get("core:datetime")))
-        if segments and segments[-1].start_sample == start:
-            segments.pop()  # of two at one sample the later counts
-        segments.append(segment)
-    if not segments or segments[0].start_sample > 0:
-        segments.insert(0, Segment(0, centre_hz, None))
-    return tuple(segments)
-
-
-def _time(meta_path: Path, i: int, text: str | None) -> StreamTime | None:
-    if text is None:
-        return None
-    try:
-        when = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(meta_path, f"captures[{i}].core:datetime", repr(text), "an ISO 8601 date and time") from None
-    when = when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
-    since = when - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return StreamTime(since.days * 86400 + since.seconds, since.microseconds / 1e6)
+def _raw_format(path: Path, size: int, name_facts: NameFacts) -> tuple[str, tuple[str, ...]]:
+    """Format of a raw file by its name, or by its bytes where they contradict the name or the name is ambiguous."""
+    declared: Sequence[str] = (name_facts.sample_format,) if name_facts.sample_format else suffix_formats(path.name)
+    if not declared:
+        expected = (
+            "a SigMF recording, a WAV file, or a raw file with a suffix such as .cu8, .cs16, .cfile or a --format"
+        )
+        raise InputError(path, "format", repr(path.suffix[1:]), expected)
+    bytes_ = np.memmap(path, np.uint8, mode="r")
+    found = raw_statistics.detect(np.concatenate([bytes_[slice(*each)] for each in raw_statistics.pieces(size, 16)]))
+    if len(declared) == 1:
+        if found is None or found == declared[0] or not FORMATS[declared[0]].is_complex:
+            return declared[0], ()
+        note = f"{raw_statistics.describe(found, declared[0])}; read as {found}, --format {declared[0]} insists"
+        return found, (note,)
+    if found is None:
+        expected = f"--format, one of {', '.join(declared)}: the bytes do not tell"
+        raise InputError(path, "format", f"the suffix {path.suffix}", expected)
+    return found, (f"format {found} by the look of the bytes: the suffix {path.suffix} does not tell, --format does",)

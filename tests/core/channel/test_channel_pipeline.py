@@ -21,7 +21,7 @@ from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, In
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.pilot_grid import observe
 from wavesfm_core.types import ChannelEstimate, Slot, StreamTime
-from wavesfm_core.worker import Worker
+from wavesfm_core.worker import Worker, WorkerOptions
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,8 @@ def test_the_worker_counts_bad_slots_and_goes_on() -> None:
     heard: list[ChannelEstimate] = []
     errors: list[tuple[WavesfmError, int]] = []
     pipeline = ChannelPipeline.of(SMALL)
-    with Worker(pipeline, heard.extend, batch_tiles=4, on_error=lambda *error: errors.append(error)) as worker:
+    options = WorkerOptions(batch_tiles=4)
+    with Worker(pipeline, heard.extend, options, on_error=lambda *error: errors.append(error)) as worker:
         for grid in [GRIDS[0], *BAD.values(), GRIDS[1]]:
             worker.submit(Slot(grid, 7, 1))
         assert worker.drain(30)

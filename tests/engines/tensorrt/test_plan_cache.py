@@ -109,7 +109,7 @@ def test_half_an_entry_is_none(cache: PlanCache, missing: str, lines: int, caplo
     cache.store(PLAN, record())
     (cache.directory / (KEY.digest + missing)).unlink()
     assert cache.find(KEY) is None
-    assert [message.endswith("is built anew: only its record is there") for message in caplog.messages] == [
+    assert [message.endswith("is built anew: only its record is present") for message in caplog.messages] == [
         True
     ] * lines
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepared caches: what is in them, statistics of the training split alone, whole or not there at all."""
+"""Prepared data sets: contents, statistics of the training part only, and atomic writing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numerologies that ship, simulated channels, the files that hold them, and what LMMSE makes of them."""
+"""Numerologies, simulated channels, pools of channels, and the error of LMMSE on them."""
 
 from __future__ import annotations
 

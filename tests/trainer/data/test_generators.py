@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The generators write the published layouts, repeat themselves, obey physics, and make labels that can be learnt."""
+"""Generators: published layouts, repeatability, physics, and labels that can be learnt."""
 
 from __future__ import annotations
 

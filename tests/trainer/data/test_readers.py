@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Readers of the published layouts: tiny fixtures of each exact layout, what comes out, and what is refused by name."""
+"""Readers of the published layouts: small fixtures of each layout, their examples, and refusals."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Readers of CSI captures: fixtures are written byte by byte as the tools write them; real files are read if there."""
+"""Readers of CSI captures: fixtures with the bytes that the tools write; real files are read if present."""
 
 from __future__ import annotations
 

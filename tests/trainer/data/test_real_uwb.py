@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reader of UWB logs: fixtures are written line by line as DecaRanging writes them; real logs are read if there."""
+"""Reader of UWB logs: fixtures with the lines that DecaRanging writes; real logs are read if present."""
 
 from __future__ import annotations
 

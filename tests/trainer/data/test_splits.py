@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Splits: repeatable, three-way, groups whole, and what a side lacks is named. Nothing here reads a file."""
+"""Splits: repeatable, three-way, with undivided groups and an error for a side that lacks a class."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tasks as data: every file that ships reads, and what is wrong in one is named."""
+"""Task files: those in the package are read, and errors name the key."""
 
 from __future__ import annotations
 

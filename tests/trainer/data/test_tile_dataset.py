@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cached tiles: what is in a shard, and that a cache resumes, grows and refuses what does not belong to it."""
+"""Tile shards: contents, resuming, growing, and refusal of tiles of another kind."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_what_is_no_run_is_refused(made, tmp_path):
     with pytest.raises(WeightsError, match=r"weights\.safetensors: file: found nothing"):
         evaluate_run(tmp_path, cache)
     registry.save(tmp_path / "bare.safetensors", registry.load(run / "weights.safetensors"))
-    with pytest.raises(WeightsError, match="head: found nothing, expected what wavesfm-train finetune leaves"):
+    with pytest.raises(WeightsError, match="head: found nothing, expected weights written by wavesfm-train finetune"):
         evaluate_run(tmp_path / "bare.safetensors", cache)
     with pytest.raises(ConfigurationError, match="batch_size: found 0"):
         evaluate_run(run, cache, batch_size=0)

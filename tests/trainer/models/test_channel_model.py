@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The channel estimator: LMMSE before training, the same through autocast and files, and what it refuses."""
+"""The channel estimator: equality with LMMSE before training, autocast, weights files, and refusals."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Published layouts, made at toy size from the list of keys, against a plain reading of their tensors."""
+"""Import of published layouts, built at toy size from their lists of keys, compared with a plain evaluation of the
+tensors.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Masked wireless modelling against a plain version that keeps every token in its place."""
+"""Masked wireless modelling compared with a plain version that keeps every token at its position."""
 
 from __future__ import annotations
 

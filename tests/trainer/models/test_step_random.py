@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Randomness that depends on (seed, step) only, and on no division of the batch among processes."""
+"""Random numbers depend on (seed, step) only, not on how processes share the batch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Task models: what trains, what may be cached, what a file may and may not hold, and ONNX that says the same."""
+"""Task models: trainable parameters, cached features, weights files, and the equality of exported ONNX."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The encoder against the paper's formulas, written out as loops."""
+"""The encoder compared with the paper's formulas, written as loops."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_a_run_reads_its_history_with_gaps(tmp_path):
     run = read_run(make_run(tmp_path, "a"))
     assert run.evaluation is None
     assert run.history["epoch"].tolist() == [1, 2, 3, 4]
-    epochs, values, mode = run.watched()
+    epochs, values, mode = run.monitored()
     assert (epochs.tolist(), values.tolist(), mode) == ([1, 3, 4], [0.5, 0.9, 0.8], "max")
 
 
@@ -407,14 +407,13 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     evaluate_classes(make_run(tmp_path, "one"), 9)
-    monkeypatch.setattr("wavesfm_trainer.evaluation.run_files.os.fsync", full)
+    monkeypatch.setattr("wavesfm_core.atomic_file.os.fsync", full)
     with pytest.raises(InputError, match=r"predictions.npz: writing: found No space left on device, expected room"):
         evaluate_classes(tmp_path / "one", 8)
-    monkeypatch.setattr("wavesfm_trainer.report.html_report.os.replace", full)
     with pytest.raises(InputError, match=r"report.html: page: found .*No space left on device"):
         write_report(tmp_path)
     assert read_evaluation(tmp_path / "one").metrics["class_accuracy"] == pytest.approx(0.9)
-    assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "report.html").exists()
+    assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "report.html").exists()
 
 
 def test_a_page_that_cannot_be_written_is_refused(tmp_path):
@@ -422,3 +421,11 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"page.html: page"):
         write_report(tmp_path, tmp_path / "file" / "page.html")
+
+
+def test_an_extended_run_is_no_seed_of_one_that_had_its_length_from_the_start(tmp_path):
+    """Its learning rate rose again, so the two were trained by different schedules."""
+    for seed in (0, 1):
+        make_run(tmp_path, f"whole-{seed}", seed)
+    make_run(tmp_path, "extended", 2, extended_from=[20])
+    assert sorted(len(group.runs) for group in read_study(tmp_path).groups) == [1, 2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bursty classes and the empty one: the contract of an emission, and one measured property of each standard."""
+"""The bursty classes and noise: the contract of an emission, and measured properties of each standard."""
 
 from __future__ import annotations
 

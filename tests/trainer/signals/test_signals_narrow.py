@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Analogue voice, broadcast FM and narrow data: the contract, and what each standard lets one measure."""
+"""Analogue voice, broadcast FM and narrow-band data: the contract of an emission, and measured properties of each
+standard.
+"""
 
 from __future__ import annotations
 

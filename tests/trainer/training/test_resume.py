@@ -131,7 +131,7 @@ def begun(tmp_path, monkeypatch):
 
 def test_another_option_is_refused_by_name(begun):
     args = loop_args(lr=1e-3)
-    with pytest.raises(RunError, match=r"config.json: args.lr: found 0.003 in the run that is there, expected 0.001"):
+    with pytest.raises(RunError, match=r"config.json: args.lr: found 0.003 in the existing run, expected 0.001"):
         fit(*finetuning(args), args, begun)
     args = loop_args()
     with pytest.raises(RunError, match=r"objective.args.label_smoothing: found 0.0"):
@@ -220,7 +220,7 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path):
     config = json.loads((run / "config.json").read_text())
     assert (config["args"]["epochs"], config["extended_from"]) == (5, [2])
     assert fit(*finetuning(long), long, run)["steps"] == 15  # finished again
-    with pytest.raises(RunError, match=r"args.epochs: found 5 in the run that is there"):
+    with pytest.raises(RunError, match=r"args.epochs: found 5 in the existing run"):
         fit(*finetuning(short), short, run)
 
 
@@ -242,5 +242,5 @@ def test_an_unfinished_run_keeps_its_length(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stopped_after(patch, 4)
         fit(*finetuning(short), short, tmp_path / "run")
-    with pytest.raises(RunError, match=r"args.epochs: found 2 in the run that is there"):
+    with pytest.raises(RunError, match=r"args.epochs: found 2 in the existing run"):
         fit(*finetuning(long), long, tmp_path / "run")

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The reference of `bench`: the method as it is usually written, in plain float32 torch without this trainer's parts.
 
-An eager ViT like timm's (convolution as patch embedding, scaled_dot_product_attention), a masked autoencoder like
-MAE
-(every patch is embedded and then masked, every token is decoded and reconstructed), adapters that add into a slice,
-one
+An eager ViT like timm's (convolution as patch embedding, scaled_dot_product_attention), a masked autoencoder like MAE
+(every patch is embedded and then masked, every token is decoded and reconstructed), adapters that add into a slice, one
 HDF5 read for each item and key, torch's default AdamW, and `.item()` at every step.
 
 Modules have the names of `vit`, `mae` and `task_model`, so that a test can copy the weights and compare the losses.

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Speed of pre-training and of each way of fine-tuning, against a plain float32 loop measured in the same run.
 
-This trainer's side is `TrainingLoop`: data on the device, features of frozen blocks computed once, the faster of
-its
-precisions. The plain side (`plain_loop`) trains the same parameters of the same model size on as many samples. The
-two
+This trainer's side is `TrainingLoop`: data on the device, features of frozen blocks computed once, the faster of its
+precisions. The plain side (`plain_loop`) trains the same parameters of the same model size on as many samples. The two
 take turns, so that other load on the machine affects both, and a ratio is the median over the turns.
 """
 
@@ -140,8 +138,7 @@ def run_bench(
     repeats : measurements of each side.
     workers : numbers of DataLoader processes of the plain side; the fastest is used.
     clock : "wall", or "cpu" for the processor time of this process alone, on a CPU that others use too. Worker
-        processes
-        are not in it, so workers must be (0,).
+        processes are not in it, so workers must be (0,).
 
     Raises
     ------
@@ -315,7 +312,7 @@ def _steps_that_fit(mode: str, setting: Setting) -> int:
     probe = _peer(mode, setting, 1, 0)
     probe.train_pass()
     one_s = _timed(probe.train_pass, setting)
-    passes = 2 * setting.repeats + 2 * len(setting.workers)  # ours as long as the peer's at worst
+    passes = 2 * setting.repeats + 2 * len(setting.workers)  # at worst, this side takes as long as the plain one
     return max(1, min(MOST_STEPS, int(setting.seconds / (passes * one_s))))
 
 

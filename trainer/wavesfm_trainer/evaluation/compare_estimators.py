@@ -91,9 +91,8 @@ def compare(
 ) -> list[PoolCurves]:
     """Errors of least squares, LMMSE and models on the same slots.
 
-    Noise and data are a function of (seed, SNR, batch). LMMSE knows the SNR, except one that measures it as the
-    models do.
-    Each model comes twice: as it is, and with core's back-off (`BackOff`, each slot as the first of a stream).
+    Noise and data are a function of (seed, SNR, batch). LMMSE knows the SNR, except one that measures it as the models
+    do. Each model comes twice: as it is, and with core's back-off (`BackOff`, each slot as the first of a stream).
 
     Parameters
     ----------

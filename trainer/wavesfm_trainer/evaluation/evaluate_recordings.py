@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from wavesfm_core.cli.summary import Summary
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.recordings.iqfile import open_recording
+from wavesfm_core.summary import Summary
 
 from ..data.tasks import TASKS
 from .metrics import confusion_matrix

@@ -49,9 +49,8 @@ def evaluate_run(
     """Evaluate a run on a split, and write the result with `run_files.write_evaluation`.
 
     Preprocessing statistics and head are the run's own, whatever the data were prepared with. The model computes in
-    float32; its outputs become metres and channels through core's heads. A pre-trained run is evaluated by eq. 13
-    on each
-    tile, with the same masks each time, and keeps reconstructions of a few tiles at 70, 80 and 90 %.
+    float32; its outputs become metres and channels through core's heads. A pre-trained run is evaluated by eq. 13 on
+    each tile, with the same masks each time, and keeps reconstructions of a few tiles at 70, 80 and 90 %.
 
     Parameters
     ----------
@@ -66,8 +65,7 @@ def evaluate_run(
     Raises
     ------
     WeightsError : see `load_run`.
-    InputError : the data are of another kind, have other labels, axes, grid or channels, or were prepared
-        otherwise.
+    InputError : the data are of another kind, have other labels, axes, grid or channels, or were prepared otherwise.
         Nothing is computed then.
     ConfigurationError : an option.
     """
@@ -101,9 +99,8 @@ def evaluate_run(
 class Batches:
     """The examples of a split as the run takes them, in order: (rows, tile [B, C, H, W], log10_rate [B, 1] or None).
 
-    Cached values are relative to the statistics that the data were prepared with; `spec` has the run's. Both are
-    linear in
-    the array's values (or decibels), so one is computed from the other.
+    Cached values are relative to the statistics that the data were prepared with; `spec` has the run's. Both are linear
+    in the array's values (or decibels), so one is computed from the other.
     """
 
     def __init__(self, examples: Examples, spec: Preprocess, batch_size: int, device: torch.device) -> None:

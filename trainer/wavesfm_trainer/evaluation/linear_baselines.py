@@ -48,8 +48,7 @@ def reference_table(
 ) -> ReferenceTable:
     """NMSE of least squares at the pilots, and of least squares and LMMSE on the whole grid.
 
-    LMMSE has the average covariances of `learn`, and knows the SNR or measures it at the pilots. Noise and data are
-    a
+    LMMSE has the average covariances of `learn`, and knows the SNR or measures it at the pilots. Noise and data are a
     function of (seed, SNR, batch).
 
     Parameters
@@ -69,10 +68,10 @@ def reference_table(
     columns: dict[str, list[list[Values]]] = {name: [[] for _ in snrs_db] for name in estimators}
     for index, channel in enumerate(test.batches(BATCH)):
         for column, snr_db in enumerate(snrs_db):
-            made = send(rng_for(seed, column, index), channel, np.full(len(channel), snr_db, np.float32), test.spec)
-            known = observe(made.received, test.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
+            slots = send(rng_for(seed, column, index), channel, np.full(len(channel), snr_db, np.float32), test.spec)
+            known = observe(slots.received, test.spec, noise_power=10 ** (-snr_db / 10), signal_power=1.0)
             for name, estimate in estimators.items():
-                columns[name][column].append(estimate(channel, made.received, known))
+                columns[name][column].append(estimate(channel, slots.received, known))
     errors = {name: [np.concatenate(batches) for batches in each] for name, each in columns.items()}
     return ReferenceTable(
         list(snrs_db),

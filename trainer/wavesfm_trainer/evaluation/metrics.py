@@ -36,9 +36,8 @@ def mean_class_accuracy(label: NDArray, predicted: NDArray, n_labels: int, absen
     ----------
     label, predicted : int [N].
     n_labels : number of classes.
-    absent : how a class without samples counts: "left out", or "zero" as in the authors' code, which lowers the
-        figure of a
-        small split by the share of its missing classes.
+    absent : how a class without samples counts: "left out", or "zero" as in the authors' code, which lowers the figure
+        of a small split by the share of its missing classes.
 
     Raises
     ------
@@ -75,9 +74,8 @@ def macro_f1(confusion: NDArray[np.int64]) -> float:
 def classification_metrics(logits: NDArray, label: NDArray) -> dict[str, float]:
     """All figures of a classification, as shares of 1.
 
-    class_accuracy is the mean recall over the classes with samples; class_accuracy_absent_zero counts the others as
-    0, as
-    the authors do.
+    class_accuracy is the mean recall over the classes with samples; class_accuracy_absent_zero counts the others as 0,
+    as the authors do.
 
     Parameters
     ----------
@@ -102,9 +100,8 @@ def position_errors(predicted_m: NDArray, target_m: NDArray) -> NDArray[np.float
 def position_metrics(predicted_m: NDArray, target_m: NDArray, axes: tuple[str, ...]) -> dict[str, float]:
     """All figures of a positioning in metres.
 
-    Mean, population standard deviation, median, p75 and p90 of the distance; for each axis the mean absolute error
-    and the
-    bias (mean of estimate minus truth).
+    Mean, population standard deviation, median, p75 and p90 of the distance; for each axis the mean absolute error and
+    the bias (mean of estimate minus truth).
 
     Parameters
     ----------
@@ -132,9 +129,8 @@ def channel_errors(predicted: NDArray, target: NDArray) -> tuple[NDArray[np.floa
 
     Parameters
     ----------
-    predicted, target : complex [N, ...], or real [N, 2, ...] with the real part first, as the network and the
-        caches have
-        them. A coefficient is then a pair, whose squared error is the sum of both parts'.
+    predicted, target : complex [N, ...], or real [N, 2, ...] with the real part first, as the network and the caches
+        have them. A coefficient is then a pair, whose squared error is the sum of both parts'.
     """
     axes = tuple(range(1, predicted.ndim))
     parts = 1 if np.iscomplexobj(predicted) else 2
@@ -263,8 +259,7 @@ def seed_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 def difference_interval(values: ArrayLike, reference: ArrayLike, level: float = LEVEL) -> Interval:
     """Welch's t interval of mean(values) - mean(reference), for seeds of unequal spread.
 
-    n counts both sets. The bounds are NaN if either has one seed only. `std` is the standard error of the
-    difference.
+    n counts both sets. The bounds are NaN if either has one seed only. `std` is the standard error of the difference.
     """
     a, b = np.asarray(values, float), np.asarray(reference, float)
     mean, n = float(a.mean() - b.mean()), len(a) + len(b)
@@ -294,8 +289,7 @@ def bootstrap_interval(
     ----------
     statistic : from sample indices to the figure.
     n : samples.
-    groups : [n] (capture, person, position); whole groups are drawn, because samples of a group depend on each
-        other.
+    groups : [n] (capture, person, position); whole groups are drawn, because samples of a group depend on each other.
     resamples : number of draws.
     level : of the interval.
     seed : of the draws.

@@ -25,9 +25,9 @@ predictions.npz
         (`metrics.channel_errors`); snr_db float32 [N], NaN if unknown
     pretraining
         loss float64 [N]: eq. 13 for each tile at the run's mask ratio. Examples to draw, all or none: original float32
-        [K, C, H, W] in the range of the cache; ratio float32 [R]; for each i below R reconstruction_{i} float32
-        [K, C, H, W] (the decoder's output for all patches) and hidden_{i} bool [K, patches], row by row, True for
-        masked patches
+        [K, C, H, W] in the range of the cache; ratio float32 [R]; for each i below R reconstruction_{i} float32 [K, C,
+        H, W] (the decoder's output for all patches) and hidden_{i} bool [K, patches], row by row, True for masked
+        patches
 
     Any kind may add index int64 [N] (row of the cache), group (fixed-width strings [N]: samples of a group depend on
     each other, so confidence intervals draw whole groups) and snr_db.
@@ -139,14 +139,13 @@ def write_evaluation(
     Raises
     ------
     InputError : arrays that are missing, of another shape or dtype, not finite, or that contradict labels or axes
-        (nothing
-        is written then); or there is no room.
+        (nothing is written then); or there is no room.
     """
     path = run_dir / "predictions.npz"
     n = _check(path, kind, arrays, labels, axes)
     figures, statistic = _figures(kind, arrays, axes)
     bounds = bootstrap_interval(statistic, n, arrays.get("group"))
-    made = Evaluation(
+    evaluation = Evaluation(
         kind=kind,
         task=task,
         split=split,
@@ -161,15 +160,15 @@ def write_evaluation(
         },
         arrays=dict(arrays),
     )
-    _check_baselines(run_dir / "evaluation.json", made.baselines)
+    _check_baselines(run_dir / "evaluation.json", evaluation.baselines)
     with _writing(path), atomic_path(path) as scratch, scratch.open("wb") as file:
         np.savez_compressed(file, **arrays)
     digest = file_sha256(path)
-    values = {k: v for k, v in asdict(made).items() if k != "arrays"}
+    values = {k: v for k, v in asdict(evaluation).items() if k != "arrays"}
     text = json.dumps(_plain({"format": FORMAT, **values, "predictions_sha256": digest}), indent=1, allow_nan=False)
     with _writing(path):
         write_atomically(run_dir / "evaluation.json", text + "\n")
-    return made
+    return evaluation
 
 
 def read_evaluation(run_dir: Path) -> Evaluation:

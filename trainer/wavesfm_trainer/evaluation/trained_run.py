@@ -79,8 +79,7 @@ def load_run(run: Path | str) -> TrainedTask | TrainedEncoder:
 
     Raises
     ------
-    WeightsError : no such file, a damaged one, or one without head and preprocessing (imported weights that were
-        not
+    WeightsError : no such file, a damaged one, or one without head and preprocessing (imported weights that were not
         fine-tuned yet).
     InputError : config.json cannot be read.
     """
@@ -167,9 +166,8 @@ def task_in(config: Mapping[str, Any]) -> str:
 def pilot_grids(trained: TrainedTask) -> TrainedTask:
     """A channel estimator with the grid of a slot as its input, whatever it was trained on.
 
-    A model of task channel-estimation takes an image; the task's option "numerology" names the slots that the image
-    is of.
-    Other models are returned unchanged.
+    A model of task channel-estimation takes an image; the task's option "numerology" names the slots that the image is
+    of. Other models are returned unchanged.
 
     Raises
     ------

@@ -104,9 +104,8 @@ def reconstructions(
 ) -> Figure:
     """Fig. 5: a row for each tile: the original, and for each mask ratio the visible patches and the reconstruction.
 
-    Visible patches are shown as they are, because the loss does not cover the decoder's output for them. Colours
-    span the
-    original's 0.5 to 99.5 % quantiles, for each row.
+    Visible patches are shown as they are, because the loss does not cover the decoder's output for them. Colours span
+    the original's 0.5 to 99.5 % quantiles, for each row.
 
     Parameters
     ----------
@@ -199,9 +198,8 @@ def _confusion(ax: Axes, matrix: NDArray, labels: Sequence[str], cell_pt: float)
 def position_errors(errors_m: Mapping[str, NDArray]) -> Figure:
     """Fig. 6c and its integral: density and cumulative share of the positioning error of each model, in metres.
 
-    The density is a Gaussian kernel estimate, reflected at 0, where a distance ends. Ticks on the axis are the
-    means. Both
-    panels end at 99 % of the worst model's errors.
+    The density is a Gaussian kernel estimate, reflected at 0, where a distance ends. Ticks on the axis are the means.
+    Both panels end at 99 % of the worst model's errors.
 
     Parameters
     ----------
@@ -276,8 +274,7 @@ def lora_pareto(
     Parameters
     ----------
     lines : points of the ranks by name (alpha).
-    references : one point each (last blocks, from scratch), drawn as a level line with a mark at its parameter
-        count.
+    references : one point each (last blocks, from scratch), drawn as a level line with a mark at its parameter count.
     label : of the y axis.
     higher_is_better : direction of the result.
     """

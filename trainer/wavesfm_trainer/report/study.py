@@ -210,9 +210,8 @@ def read_run(path: Path) -> Run:
 def group_runs(runs: Iterable[Run]) -> tuple[Group, ...]:
     """Group runs by everything in config.json that says what was trained, except the seed.
 
-    Pre-trained weights that are a run of the same study count as that run's group, so that a seed of fine-tuning
-    may start
-    from the same seed of pre-training.
+    Pre-trained weights that are a run of the same study count as that run's group, so that a seed of fine-tuning may
+    start from the same seed of pre-training.
     """
     runs = list(runs)
     at = {run.path.resolve(): run for run in runs}
@@ -254,8 +253,7 @@ def trend(group: Group, column: str) -> tuple[NDArray, NDArray]:
 def settings(run: Run) -> dict[str, Any]:
     """What was trained and how, flattened with dots: options, model, loss, and use of the data sets.
 
-    Left out are the place of the run, its starting weights, options that do not affect the weights, and what a
-    split by
+    Left out are the place of the run, its starting weights, options that do not affect the weights, and what a split by
     another seed changes (range of the targets, number of examples, digest of the data).
     """
     objective = {name: v for name, v in _object(run.config.get("objective")).items() if name != "head"}

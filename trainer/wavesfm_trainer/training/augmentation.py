@@ -27,9 +27,9 @@ class Augmentation:
     kind: str = "none"
     """"none", "csi" or "spectrogram".
 
-    "csi": random resized crop (0.8 to 1 of the area, bicubic), both flips with probability 1/2, noise.
-    "spectrogram": mirror in frequency and roll in time with probability 1/2 each, shift by up to 12 pixels in
-    frequency, noise. It has no crop, which would change the scale that the sample rate stands for.
+    - "csi": random resized crop (0.8 to 1 of the area, bicubic), both flips with probability 1/2, noise.
+    - "spectrogram": mirror in frequency and roll in time with probability 1/2 each, shift by up to 12 pixels in
+      frequency, noise. It has no crop, which would change the scale that the sample rate stands for.
     """
     noise: float | None = None
     """Standard deviation of the noise in units of the standardised tile; None: 0.05 for csi, 0.1 for spectrogram."""
@@ -107,8 +107,8 @@ def _crop_matrix(size: int, part: Tensor, place: Tensor, flipped: Tensor) -> Ten
 def mirror_and_roll(image: Tensor, draws: StepRandom) -> Tensor:
     """Mirror in frequency and roll in time with probability 1/2 each, and shift in frequency.
 
-    The shift of up to FREQUENCY_ROLL_PX pixels imitates a tuning error, and shows narrow signals at every place in
-    a patch.
+    The shift of up to FREQUENCY_ROLL_PX pixels imitates a tuning error, and shows narrow signals at every place in a
+    patch.
 
     Parameters
     ----------

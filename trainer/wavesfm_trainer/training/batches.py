@@ -220,9 +220,8 @@ class Loaders:
         """Batches of an epoch: the data sets take turns, and one that is used up drops out. A batch is of one data
         set.
 
-        The last batch is filled up from the beginning of the same order, so that shapes are constant and all
-        processes have
-        equal parts. A data set smaller than batch_size makes batches of its own size, rounded up to a multiple of
+        The last batch is filled up from the beginning of the same order, so that shapes are constant and all processes
+        have equal parts. A data set smaller than batch_size makes batches of its own size, rounded up to a multiple of
         world.
         """
         if batch_size % world:

@@ -88,8 +88,7 @@ class ChannelExamples:
     """The channels of one pool in memory, as float16; has the interface of DeviceExamples.
 
     For training: the channels at the pilots, with a new SNR, noise and common phase each time. With `grids`: whole
-    channels,
-    and the same noise each time. A channel has mean power 1, so its noise power is 1 over the SNR.
+    channels, and the same noise each time. A channel has mean power 1, so its noise power is 1 over the SNR.
 
     Parameters
     ----------
@@ -178,9 +177,8 @@ class ChannelExamples:
     def batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
         """All slots in order at each SNR of the validation, as (batch index, batch); the same each time.
 
-        Every world-th batch from the rank-th on. Beside the tensors of `batch`, a batch has target [B, 2, A, S *
-        F], the channel
-        in the tile's units, and at, int64 [B], the index of the SNR.
+        Every world-th batch from the rank-th on. Beside the tensors of `batch`, a batch has target [B, 2, A, S * F],
+        the channel in the tile's units, and at, int64 [B], the index of the SNR.
         """
         number = 0
         for at, snr_db in enumerate(self.args.validation_snr_db):

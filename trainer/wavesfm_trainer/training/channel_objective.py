@@ -23,10 +23,8 @@ class ChannelObjective:
     """Mean over the batch of |estimate - channel|^2 over the mean error of LMMSE at the slot's true noise.
 
     The error is computed in the modes at the pilots, each weighted by its power on the whole grid. That equals the
-    error on
-    the grid except for the part between the pilots that the modes cannot express, at a fraction of the cost.
-    Validation is
-    on the whole grid.
+    error on the grid except for the part between the pilots that the modes cannot express, at a fraction of the cost.
+    Validation is on the whole grid.
 
     Parameters
     ----------

@@ -68,8 +68,7 @@ def squared_error(predicted: Tensor, target: Tensor, elements: str = "sum") -> T
     Parameters
     ----------
     predicted, target : [B, ...].
-    elements : "sum" over all but the batch as printed, or "mean". The constant factor between them matters for
-        clipping
+    elements : "sum" over all but the batch as printed, or "mean". The constant factor between them matters for clipping
         only; AdamW and Muon do not depend on it.
     """
     return _per_sample(predicted, target, elements).mean()
@@ -79,10 +78,8 @@ def snr_weight(snr_db: Tensor, floor: float = SNR_WEIGHT_FLOOR) -> Tensor:
     """w(SNR) = 10.6 exp(0.226 SNR) - 0.764 (eq. 20), not below `floor`.
 
     The printed formula is negative below -11.64 dB, where a larger error would be rewarded. The floor of 0.1 leaves
-    every
-    SNR from -11.1 dB up as printed; the paper trains on -10 to 20 dB. The paper says that w(20) is 100 times
-    w(-10); the
-    formula gives 2843 times, or 2828 with the unrounded constants of the authors' code (10.6009, 0.2259 and
+    every SNR from -11.1 dB up as printed; the paper trains on -10 to 20 dB. The paper says that w(20) is 100 times
+    w(-10); the formula gives 2843 times, or 2828 with the unrounded constants of the authors' code (10.6009, 0.2259 and
     0.7640).
 
     Parameters

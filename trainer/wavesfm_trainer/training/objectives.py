@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from wavesfm_core.bundle.spec import HeadSpec, to_dict
+from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError, InputError
 
 from ..models.mae import MaskedAutoencoder
@@ -184,24 +185,32 @@ class FinetuneArgs:
         }
         if self.cache_prefix == "always" and self.keep:
             rules["cache_prefix"] = (False, "never with keep, which looks at other patches in each step")
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise ConfigurationError("FinetuneArgs", name, getattr(self, name), expected)
+        require_rules("FinetuneArgs", self, rules)
 
 
 class FinetuneObjective:
-    """A task on a TaskModel: its loss, its validation figures, and the frozen part computed once where possible.
+    """A task on a TaskModel: loss, validation figures, and features of the frozen part computed once if possible.
 
-    head: what the outputs mean (the bundle will hold the same). Position targets in metres become -1 to 1 between the
-    head's low_m and high_m; channel targets are divided by its scale.
+    Position targets in metres become -1 to 1 between the head's low_m and high_m. Channel targets are divided by the
+    head's scale.
+
+    Parameters
+    ----------
+    model : the model.
+    head : meaning of its outputs, as the bundle will have it.
+    args : how the task is learnt.
+
+    Raises
+    ------
+    ConfigurationError : a loss or option that does not suit the head.
     """
 
     betas = (0.9, 0.999)
 
     def __init__(self, model: TaskModel, head: HeadSpec, args: FinetuneArgs | None = None) -> None:
         args = args or FinetuneArgs()
-        own = {"label_smoothing": args.label_smoothing or 0.0, "class_weights": bool(args.class_weights)}
-        self.model, self.head, self.args = model, head, replace(args, **own)
+        switches = {"label_smoothing": args.label_smoothing or 0.0, "class_weights": bool(args.class_weights)}
+        self.model, self.head, self.args = model, head, replace(args, **switches)
         self.loss_name = self.args.loss or LOSSES[head.task][0]
         if self.loss_name not in LOSSES[head.task]:
             expected = f"one of {', '.join(LOSSES[head.task])} for {head.task}"

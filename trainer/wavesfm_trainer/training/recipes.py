@@ -156,13 +156,11 @@ def read_recipe(name_or_path: str | Path, changes: Iterable[str] = (), epochs: i
     ----------
     name_or_path : a .yml file, or a name that `recipes/` has.
     changes : "section.key=value" each, with the value in YAML.
-    epochs : replaces the recipe's. The recipe's warm-up is scaled by the same factor; one that `changes` set is
-        not.
+    epochs : replaces the recipe's. The recipe's warm-up is scaled by the same factor; one that `changes` set is not.
 
     Raises
     ------
-    ConfigurationError : no such recipe, or a key that is unknown, of the wrong type, or contradicts another. Names
-        file
+    ConfigurationError : no such recipe, or a key that is unknown, of the wrong type, or contradicts another. Names file
         and key.
     """
     changes = list(changes)

@@ -98,15 +98,14 @@ class RunDirectory:
             old, new = _flat(before.get(part, {}), part), _flat(now[part], part)
             for name in {**new, **old}:  # in the config's order: options before what follows from them
                 if name.removeprefix("args.") not in free and old.get(name) != new.get(name):
-                    found = f"{old.get(name)} in the run that is there"
+                    found = f"{old.get(name)} in the existing run"
                     raise RunError(path, name, found, f"{new.get(name)} as asked for now, or another run directory")
 
     def _extend(self, before: dict[str, Any]) -> tuple[str, ...]:
         """Options that may differ because a finished run continues with more epochs; records the former length.
 
-        From the next step on, the learning rate follows the schedule of the new length. The warm-up may have
-        another length if
-        it still ends before the epoch that was reached.
+        From the next step on, the learning rate follows the schedule of the new length. The warm-up may have another
+        length if it still ends before the epoch that was reached.
         """
         assert self.resumed is not None
         state, old, new = self.resumed[0], before.get("args") or {}, self.config["args"]

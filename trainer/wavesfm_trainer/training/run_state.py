@@ -53,8 +53,7 @@ class StateDirectory:
     """`state/` of a run: state.json, and the tensor file that it names.
 
     Replacing state.json is the commit. A kill before it leaves the old state.json and the old tensor file, which is
-    removed
-    only afterwards.
+    removed only afterwards.
     """
 
     def __init__(self, directory: Path) -> None:

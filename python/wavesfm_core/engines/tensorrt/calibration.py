@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How large a model's activations become on calibration tiles, which int8 needs to know."""
+"""Ranges of a model's activations on calibration tiles, for int8."""
 
 from __future__ import annotations
 
@@ -16,13 +16,31 @@ from ...errors import EngineError, InputError
 from ...packages import install_command
 from ...types import Tensor
 
-TILES_LIMIT = 1 << 30  # bytes
+TILES_LIMIT = 1 << 30
+"""Most bytes of a calibration set."""
 
 
 def activation_ranges(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, float]:
-    """Largest magnitude of each tensor that int8 quantises, over a batch of the model's inputs by name.
+    """Largest magnitude of each tensor that int8 quantises.
 
-    Computed by onnxruntime on the CPU, tile by tile, so that memory stays small. Raises EngineError.
+    Computed by onnxruntime on the CPU, tile by tile to bound the memory.
+
+    Parameters
+    ----------
+    model : bytes
+        The ONNX file.
+    inputs : Mapping of str to ndarray
+        Inputs of the model, float32 [B, ...].
+
+    Returns
+    -------
+    dict of str to float
+        By the name of the tensor; empty for a model without products of a transformer.
+
+    Raises
+    ------
+    EngineError
+        onnxruntime is missing or fails.
     """
     try:
         import onnxruntime
@@ -49,10 +67,25 @@ def activation_ranges(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, f
 
 
 def read_tiles(path: Path, spec: BundleSpec) -> dict[str, Tensor]:
-    """A user's calibration set as the model's inputs by name: an npz with `tiles` float32 [n, C, H, W].
+    """Read a calibration set.
 
-    `rate_hz` [n] (0: unknown, which is taken where there is none) and, for pilot grids, `snr_db` [n] go with it.
-    Raises InputError.
+    Parameters
+    ----------
+    path : Path
+        npz with `tiles` float32 [n, C, H, W], optionally `rate_hz` [n] (0: unknown, the default) and, for pilot grids,
+        `snr_db` [n].
+    spec : BundleSpec
+        Contract of the bundle.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Inputs of the model by name.
+
+    Raises
+    ------
+    InputError
+        Missing arrays, another type or shape, or values that are not finite.
     """
     arrays = load_arrays(path, TILES_LIMIT, InputError, ("tiles", "rate_hz", "snr_db"))
     tiles, shape = arrays.get("tiles"), spec.preprocess.tile_shape
@@ -68,7 +101,7 @@ def read_tiles(path: Path, spec: BundleSpec) -> dict[str, Tensor]:
 
 
 def digest(inputs: Mapping[str, Tensor]) -> str:
-    """Names a calibration set: two of different contents are different calibrations."""
+    """Hash of a calibration set, 16 hexadecimal digits."""
     total = hashlib.sha256()
     for name in sorted(inputs):
         total.update(f"{name} {inputs[name].dtype} {inputs[name].shape}".encode())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bundle compiled for a GPU: typed ONNX, built, read back, compared with the reference, and kept."""
+"""Compilation of a bundle for a GPU: typed ONNX, build, check against the reference, cache."""
 
 from __future__ import annotations
 
@@ -29,22 +29,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Version of what is done to a model before it is built: a plan of another recipe is built anew.
 RECIPE = "1"
+"""Version of the changes to a model before its build. Plans of another recipe are built anew."""
 NO_GPU = "not checked: no GPU"
-_BF16_FROM = 80  # Ampere; before it there is only float16
+_BF16_FROM = 80  # Ampere; earlier GPUs have only float16
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Outputs of a plan against the reference's: tiles compared, largest difference, the one that is allowed, smallest
-    cosine over the outputs, and the share of tiles whose largest logit is the same one (None for other tasks)."""
+    """Outputs of a plan against those of the reference."""
 
     tiles: int
+    """Number of tiles compared."""
     difference: float
+    """Largest difference, of the output that is furthest off relative to its tolerance."""
     tolerance: float
+    """Allowed difference of that output."""
     cosine: float
+    """Smallest cosine similarity over the outputs."""
     agreement: float | None
+    """Share of tiles with the same largest logit; None for tasks without labels."""
 
     def __str__(self) -> str:
         labels = "" if self.agreement is None else f", {self.agreement:.1%} of the labels the same"
@@ -54,15 +58,18 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Plan:
-    """A compiled bundle: its bytes, what is known of it; cached: whether it was there."""
+    """A compiled bundle."""
 
     data: bytes
+    """The plan."""
     record: PlanRecord
+    """Its record."""
     cached: bool
+    """Whether it was in the cache."""
 
     @property
     def profile(self) -> Profile:
-        """That it was built for."""
+        """Batches of the plan."""
         return Profile(self.record.key.preferred, self.record.key.maximum)
 
 
@@ -82,20 +89,54 @@ def compile_bundle(
     calibration: Mapping[str, Tensor] | None = None,
     to_run: bool = False,
 ) -> Plan:
-    """The plan of a bundle, from the cache or built and put there.
+    """Compile a bundle, or take its plan from the cache.
 
-    precision: fp32 or f32, bf16, fp16 or int8. max_batch: None for what suits the tiles. targets: capabilities (sm_89)
-    to build for instead of the GPU that is here (TensorRT-RTX, which needs no GPU for it); portable: for all GPUs that
-    the library can serve with one plan. library: `auto`, a name, or one that is open. force: keep a plan that is less
-    accurate than the precision allows. driver: of the GPU that is here; None: pycuda's for `device_id`, where it is
-    needed. calibration: inputs of the model by name, for int8 and the comparison; None: the bundle's golden tiles.
-    to_run: for one who runs the plan now, so that one that cannot be kept is given all the same, and the last one that
-    is there will do, whatever its max_batch and calibration, where these are None.
-    The outputs are compared with the golden tiles' and, on calibration tiles, onnxruntime's in float32, where the plan
-    is built for the GPU that is here; else the record says NO_GPU, and a GPU that takes the plan compares them then.
-    Raises ConfigurationError for a wrong or contradicting option and where the cache cannot be used, EngineError where
-    something is missing, the build fails, layers turn out in another precision than asked for, or the outputs are too
-    far off; BundleError for a bundle that is not whole, or no longer the one that was opened.
+    A plan for the GPU that is present is compared with the golden outputs and, on calibration tiles, with onnxruntime
+    in float32. The record of any other plan says NO_GPU; the first GPU that runs it makes the comparison.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle to compile.
+    precision : str
+        "fp32" or "f32", "bf16", "fp16" or "int8".
+    max_batch : int, optional
+        Largest batch. Default: a number that suits the size of the tiles.
+    targets : sequence of str
+        Compute capabilities (sm_89) to build for in place of the GPU that is present (TensorRT-RTX, without a GPU).
+    portable : bool
+        Build for all GPUs that the library supports with one plan.
+    library : str or Library
+        "auto", a name, or an open library.
+    progress : Progress, optional
+        Receives the progress of the build.
+    cache : PlanCache, optional
+        Default: the user's.
+    force : bool
+        Keep a plan whose accuracy is lower than the precision allows.
+    driver : CudaDriver, optional
+        The GPU that is present. Default: pycuda's for `device_id`, if one is needed.
+    device_id : int
+        Index of the GPU.
+    calibration : Mapping of str to ndarray, optional
+        Inputs of the model for int8 and the comparison. Default: the golden tiles.
+    to_run : bool
+        The caller runs the plan now. A plan that cannot be cached is then returned nevertheless, and the latest cached
+        plan serves whatever its max_batch and calibration, where these are None.
+
+    Returns
+    -------
+    Plan
+        The plan and its record.
+
+    Raises
+    ------
+    ConfigurationError
+        A wrong or contradicting option, or a cache that cannot be used.
+    EngineError
+        A missing package, a failed build, layers in another precision, or outputs that are too far off.
+    BundleError
+        The bundle is damaged or was replaced after it was opened.
     """
     precision = "fp32" if precision == "f32" else precision
     if precision not in PRECISIONS:
@@ -108,7 +149,7 @@ def compile_bundle(
     if isinstance(library, str):
         library = open_library(library, gpu=not ahead)
     if targets and not library.builds_ahead:
-        expected = "none: it builds for the GPU that is there, or portable"
+        expected = "none: it builds for the GPU that is present, or portable"
         raise ConfigurationError(library.name, "targets", ", ".join(targets), expected)
     free = (*(BATCHES if max_batch is None else ()), *(CALIBRATION if calibration is None else ())) if to_run else ()
     own = None
@@ -133,7 +174,7 @@ def _driver(device_id: int) -> PyCudaDriver:
 
 
 def precision_for(bundle: Bundle, gpu: GPU) -> str:
-    """The fastest precision that needs no calibration: bf16, before Ampere fp16; fp32 for what is no transformer."""
+    """Fastest precision without calibration: bf16, fp16 before Ampere, fp32 for a model that is no transformer."""
     require_onnx()
     from .mixed_precision import activations
 
@@ -152,7 +193,7 @@ def require_onnx() -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """One call of compile_bundle, its options checked."""
+    """One call of compile_bundle with checked options."""
 
     bundle: Bundle
     precision: str
@@ -165,23 +206,23 @@ class _Job:
     progress: Progress | None
     force: bool
     to_run: bool
-    free: tuple[str, ...]  # fields of the key in which a plan that is there may differ
+    free: tuple[str, ...]  # fields of the key in which a cached plan may differ
 
     def plan(self, cache: PlanCache) -> Plan:
         key = self._key()
-        return self._kept(cache, key, quiet=True) or self._made(cache, key)
+        return self._cached(cache, key, quiet=True) or self._new(cache, key)
 
-    def _kept(self, cache: PlanCache, key: PlanKey, quiet: bool = False) -> Plan | None:
+    def _cached(self, cache: PlanCache, key: PlanKey, quiet: bool = False) -> Plan | None:
         found = cache.find(key, quiet, self.free, self.force)
         if found is None:
             return None
         log.info("%s: plan %s from the cache", self.bundle.id, found[1].key.digest)
         return Plan(*found, cached=True)
 
-    def _made(self, cache: PlanCache, key: PlanKey) -> Plan:
+    def _new(self, cache: PlanCache, key: PlanKey) -> Plan:
         with cache.locked():
-            if (kept := self._kept(cache, key)) is not None:  # another process built it while this one waited
-                return kept
+            if (cached := self._cached(cache, key)) is not None:  # another process built it meanwhile
+                return cached
             cache.discard_stale(key)
             adopted = self._adopted(cache, key)
             data, record = adopted or self._build(key)
@@ -190,22 +231,22 @@ class _Job:
             except ConfigurationError as error:
                 if not self.to_run:
                     raise
-                log.warning("%s: the plan is used but not kept: %s", self.bundle.id, error)
+                log.warning("%s: the plan is used but not cached: %s", self.bundle.id, error)
                 record = dataclasses.replace(record, sha256=hashlib.sha256(data).hexdigest(), n_bytes=len(data))
             return Plan(data, record, adopted is not None)
 
     def _adopted(self, cache: PlanCache, key: PlanKey) -> tuple[bytes, PlanRecord] | None:
-        """A plan that was built ahead, examined on the GPU that is here, with a record under that one's key.
+        """A plan that was built ahead, examined on the GPU that is present, with a record under this GPU's key.
 
-        One that does not pass is left in the cache: other GPUs may take it.
+        A plan that does not pass stays in the cache for other GPUs.
         """
         if self.driver is None or key.gpu in AHEAD:
             return None
         for data, record in cache.ahead(key, self.free, self.force):
             log.info("%s: plan %s, built ahead, is examined on this GPU", self.bundle.id, record.key.digest)
-            own = dataclasses.replace(key, **{name: getattr(record.key, name) for name in self.free})
+            adopted = dataclasses.replace(key, **{name: getattr(record.key, name) for name in self.free})
             try:
-                return data, self._examined(data, dataclasses.replace(record, key=own))
+                return data, self._examined(data, dataclasses.replace(record, key=adopted))
             except EngineError as error:
                 log.warning("the plan %s, built ahead, is not for this GPU: %s", record.key.digest, error)
         return None
@@ -250,7 +291,7 @@ class _Job:
         return built.plan, record
 
     def _model(self) -> bytes:
-        """The bytes that are compiled, which are those that the key names: the file may not be what was opened."""
+        """Bytes of the model, which must be those of the key: the file may have been replaced."""
         path, expected = self.bundle.model_path, self.bundle.spec.sha256
         model = path.read_bytes()
         if (found := hashlib.sha256(model).hexdigest()) != expected:
@@ -272,7 +313,7 @@ class _Job:
         return self.library.build(model, self.profile, self.targets, self.portable, self.progress)
 
     def _examined(self, plan: bytes, record: PlanRecord) -> PlanRecord:
-        """The record with the layers as they were really built and the accuracy, found on the GPU."""
+        """The record with the built layers and the accuracy, found on the GPU."""
         assert self.driver is not None
         profile = Profile(record.key.preferred, record.key.maximum)
         session = GpuSession(plan, self.bundle.spec, self.bundle.model_path, profile, self.library, self.driver)
@@ -290,7 +331,7 @@ class _Job:
                 expected = f"at most {accuracy.tolerance:.3g}; another precision, or force, takes it"
                 found = f"a difference of {accuracy.difference:.3g} in {self.precision}"
                 raise EngineError(self.bundle.path, "accuracy", found, expected)
-            log.warning("%s: kept in spite of its accuracy: %s", self.bundle.id, accuracy)
+            log.warning("%s: kept by force although the accuracy is too low: %s", self.bundle.id, accuracy)
         read_back = bool(layers)
         layers = layers or record.layers
         return dataclasses.replace(record, layers=layers, read_back=read_back, accuracy=str(accuracy), forced=forced)
@@ -320,11 +361,23 @@ def compared(
     relative: float,
     logits: str | None = None,
 ) -> Accuracy:
-    """Outputs and their references, by name, as one Accuracy.
+    """Compare outputs with references.
 
-    Allowed is `absolute`, or `relative` of an output's largest value where that is more; reported is the output that is
-    furthest off by that measure. logits: the output whose largest elements are compared. A value that is not finite
-    differs infinitely.
+    Parameters
+    ----------
+    pairs : sequence
+        Outputs and reference outputs by name. A value that is not finite differs infinitely.
+    absolute : float
+        Allowed difference.
+    relative : float
+        Allowed difference as a share of an output's largest reference value, where that is more than `absolute`.
+    logits : str, optional
+        Output whose largest elements are compared.
+
+    Returns
+    -------
+    Accuracy
+        Of the output that is furthest off relative to its tolerance.
     """
     worst, allowed, cosine, tiles, same = 0.0, absolute, 1.0, 0, 0
     for outputs, references in pairs:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The few calls of CUDA's driver that an engine makes, as a protocol, and pycuda behind it.
+"""The calls of the CUDA driver that an engine needs, as a protocol, and their implementation with pycuda.
 
-Handles are whatever the implementation gives; they go back to the driver that gave them. All but `current` and `close`
-are called inside `with driver.current():`. A failure of the driver is an EngineError with its name of the error.
+Handles are opaque and belong to the driver that returned them. All methods but `current` and `close` are called inside
+`with driver.current():`. A failure of the driver is an EngineError with CUDA's name of the error.
 """
 
 from __future__ import annotations
@@ -26,61 +26,74 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no waiting for other code's work on the default stream
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for work on the default stream
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
-_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads' allocations do not end a capture
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: allocations of other threads do not end a capture
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
 class GPU:
-    """name: as the driver has it; capability: sm_89 and the like; driver: its version of CUDA and, where the
-    system says it, its own; memory_bytes: all of it."""
+    """Properties of a GPU."""
 
     name: str
+    """Name in the driver."""
     capability: str
+    """Compute capability, e.g. sm_89."""
     driver: str
+    """CUDA version of the driver and, where the system tells it, the driver's own version."""
     memory_bytes: int
+    """Total memory."""
 
 
 class CudaDriver(Protocol):
-    """One GPU's primary context and what is made in it."""
+    """Primary context of one GPU, its streams, events, memory and graphs."""
 
     gpu: GPU
 
     def current(self) -> contextlib.AbstractContextManager[None]:
-        """Makes the primary context this thread's, and puts back what was there before."""
+        """Make the primary context current on this thread, and restore the former one afterwards."""
         ...
 
-    def stream(self) -> Any: ...
+    def stream(self) -> Any:
+        """Create a stream."""
+        ...
 
     def stream_handle(self, stream: Any) -> int:
-        """What TensorRT takes."""
+        """Address of a stream, for TensorRT."""
         ...
 
-    def event(self) -> Any: ...
+    def event(self) -> Any:
+        """Create an event."""
+        ...
 
-    def record(self, event: Any, stream: Any) -> None: ...
+    def record(self, event: Any, stream: Any) -> None:
+        """Record an event on a stream."""
+        ...
 
     def wait(self, stream: Any, event: Any) -> None:
-        """What comes later on the stream waits for the event."""
+        """Let later work of a stream wait for an event."""
         ...
 
     def synchronise(self, stream_or_event: Any) -> None:
-        """Wait here."""
+        """Wait on the host for a stream or an event."""
         ...
 
     def pinned(self, shape: tuple[int, ...]) -> Tensor:
-        """A page-locked float32 array on the host."""
+        """Allocate a page-locked float32 array on the host."""
         ...
 
-    def free_pinned(self, array: Tensor) -> None: ...
+    def free_pinned(self, array: Tensor) -> None:
+        """Free a page-locked array."""
+        ...
 
     def allocate(self, n_bytes: int) -> Any:
-        """Device memory; int() of it is its address."""
+        """Allocate device memory; int() of the handle is its address."""
         ...
 
-    def free(self, memory: Any) -> None: ...
+    def free(self, memory: Any) -> None:
+        """Free device memory."""
+        ...
 
     def upload(self, memory: Any, array: Tensor, stream: Any) -> None:
         """Start copying a page-locked array to the device."""
@@ -91,28 +104,32 @@ class CudaDriver(Protocol):
         ...
 
     def begin_capture(self, stream: Any) -> None:
-        """What is put on the stream from now on is recorded, not run."""
+        """Record the following work of a stream instead of running it."""
         ...
 
     def end_capture(self, stream: Any) -> Any:
-        """The recorded graph, ready to be launched."""
+        """End the recording and return a graph that can be launched."""
         ...
 
-    def launch(self, graph: Any, stream: Any) -> None: ...
+    def launch(self, graph: Any, stream: Any) -> None:
+        """Run a graph on a stream."""
+        ...
 
-    def free_graph(self, graph: Any) -> None: ...
+    def free_graph(self, graph: Any) -> None:
+        """Free a graph."""
+        ...
 
     def memory(self) -> tuple[int, int]:
-        """Bytes of the GPU's memory that are free, and all."""
+        """Free and total memory of the GPU in bytes."""
         ...
 
     def close(self) -> None:
-        """Give the primary context back. Closing twice does no harm."""
+        """Release the primary context. Closing twice does no harm."""
         ...
 
 
 def _named_call(call: Callable[Concatenate[PyCudaDriver, P], T]) -> Callable[Concatenate[PyCudaDriver, P], T]:
-    """pycuda's errors in the call as EngineErrors, where they happen: a caller may go on without it."""
+    """Turn errors of pycuda in a call into EngineErrors."""
 
     @functools.wraps(call)
     def named(self: PyCudaDriver, /, *args: P.args, **options: P.kwargs) -> T:
@@ -125,17 +142,26 @@ def _named_call(call: Callable[Concatenate[PyCudaDriver, P], T]) -> Callable[Con
 
 
 class PyCudaDriver:
-    """A `CudaDriver` over pycuda; device_id: which GPU, from 0.
+    """`CudaDriver` with pycuda.
 
-    pycuda has no calls for graphs, nor one that takes a context from the thread alone: those few go to the same driver
-    library by ctypes. Raises EngineError where pycuda, the driver or the GPU is missing.
+    pycuda lacks calls for graphs and for popping a context; those go to the driver's library by ctypes.
+
+    Parameters
+    ----------
+    device_id : int
+        Index of the GPU.
+
+    Raises
+    ------
+    EngineError
+        pycuda, the driver or the GPU is missing.
     """
 
     def __init__(self, device_id: int = 0) -> None:
         try:
             import pycuda.driver as cuda
         except ImportError as error:
-            expected = "the NVIDIA driver and pycuda, made for it: pip install pycuda where CUDA's toolkit is"
+            expected = "the NVIDIA driver and pycuda: pip install pycuda, which needs the CUDA toolkit"
             raise EngineError("engine tensorrt", "pycuda", error, expected) from error
         self._cuda = cuda
         with self._named("initialisation"):
@@ -250,15 +276,15 @@ class PyCudaDriver:
         context, self._context = self._context, None
         if context is not None:
             with self._named("context"):
-                # In a thread other than the one that retained it, pycuda gives back only a context that is on top of
-                # its own stack of this thread; and it leaves it on CUDA's, so there it is taken off before.
+                # In a thread other than the one that retained the context, pycuda only detaches a context on top of
+                # its stack of this thread, and leaves it on CUDA's stack, from which it is popped here first.
                 context.push()
                 self._library.pop_context()
                 context.detach()
 
     @contextlib.contextmanager
     def _named(self, field: str) -> Iterator[None]:
-        """pycuda's errors as EngineErrors."""
+        """Turn errors of pycuda into EngineErrors."""
         try:
             yield
         except self._cuda.Error as error:
@@ -270,7 +296,7 @@ def _failure(field: str, error: Exception) -> EngineError:
 
 
 class _Library:
-    """The calls of CUDA's driver that pycuda lacks, by ctypes."""
+    """Calls of the CUDA driver that pycuda lacks, by ctypes."""
 
     def __init__(self) -> None:
         try:
@@ -311,10 +337,10 @@ class _Library:
 
 
 def _kernel_module() -> str:
-    """The driver's own version (580.65.06), several of which have one CUDA version; "" where it is not said."""
+    """The driver's own version (580.65.06), as several have one CUDA version; "" where the system does not tell."""
     try:
-        said = _KERNEL_MODULE.read_text(errors="replace")
+        text = _KERNEL_MODULE.read_text(errors="replace")
     except OSError:
         return ""
-    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", said)
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
     return found.group() if found else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TensorRT on an NVIDIA GPU: the bundle compiled once, cached, checked, and run from page-locked buffers."""
+"""The engine `tensorrt`: a bundle compiled once, cached, checked, and run on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..base import closed
 from .compiler import Plan, compile_bundle, precision_for
 from .cuda import CudaDriver, PyCudaDriver
 from .library import Library, PlanRefused, open_library
-from .plan_cache import PlanCache
+from .plan_cache import PlanCache, PlanRecord
 from .precisions import PRECISIONS, RELATIVE_TOLERANCES
 from .session import ENGINE, GpuSession
 
@@ -24,14 +24,36 @@ if TYPE_CHECKING:
 class TensorRTEngine:
     """See `Engine`. The constructor compiles (minutes, the first time), loads the plan and warms up.
 
-    precision: `auto` (bf16 from Ampere on, fp16 before it, fp32 for models that are no transformers), fp32, bf16, fp16
-    or int8; device_id: which GPU, from 0; max_batch: largest that is run at once, None for that of the plan that was
-    compiled last or, where none was, what suits the bundle's tiles. driver, library, cache: others than pycuda's, the
-    one that is installed, and the user's; a driver that is given is not closed. A cached plan that the library no
-    longer takes is built anew. plan: what was compiled; memory_bytes: of the GPU, that the engine took.
-    Raises EngineError, in one sentence, where the library, pycuda, the driver or the GPU is missing, or the outputs are
-    further from the bundle's than the precision may lead.
+    A cached plan that the library refuses is built anew.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle to run.
+    precision : str
+        "auto" (bf16 from Ampere on, fp16 before, fp32 for models that are no transformers), "fp32", "bf16", "fp16" or
+        "int8".
+    device_id : int
+        Index of the GPU.
+    driver : CudaDriver, optional
+        Default: pycuda's. A driver of the caller is not closed.
+    library : Library, optional
+        Default: the installed one.
+    max_batch : int, optional
+        Largest batch that is run at once. Default: that of the latest plan, or a number that suits the tiles.
+    cache : PlanCache, optional
+        Default: the user's.
+
+    Raises
+    ------
+    EngineError
+        The library, onnx, pycuda, the driver or the GPU is missing, or the outputs are too far off.
     """
+
+    plan: PlanRecord
+    """Record of the plan."""
+    memory_bytes: int
+    """Memory of the GPU that the engine took."""
 
     def __init__(
         self,
@@ -64,7 +86,7 @@ class TensorRTEngine:
         self.description = f"{library.name} {library.version}, {driver.gpu.name}, {precision}"
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `Engine.run`; any batch, in whichever thread."""
+        """See `Engine.run`; any batch size, in any thread."""
         if self._session is None:
             raise closed(ENGINE)
         with _named("run", "outputs"):
@@ -78,7 +100,7 @@ class TensorRTEngine:
 
 @contextlib.contextmanager
 def _named(field: str, expected: str) -> Iterator[None]:
-    """Whatever the library's bindings raise, which share no base, as an EngineError."""
+    """Turn exceptions of the library's bindings, which share no base class, into EngineErrors."""
     try:
         yield
     except WavesfmError:

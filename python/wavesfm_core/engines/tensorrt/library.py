@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TensorRT and TensorRT-RTX behind one face: what differs between the two, and between TensorRT 10 and 11, is here.
+"""TensorRT and TensorRT-RTX behind one interface, which hides the differences of the two and of TensorRT 10 and 11.
 
 Both read ONNX, build a plan for profiles of shapes, and run it. TensorRT-RTX needs no GPU to build and can build for
-several kinds of GPU at once; TensorRT builds for the GPU that is there. Networks are strongly typed in both.
+several kinds of GPU at once; TensorRT builds for the GPU that is present. Networks are strongly typed in both.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from ..base import RuntimeTensor
 
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")  # the fuller one first: it times kernels on the GPU that is there
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+"""Modules, the preferred one first: TensorRT times kernels on the GPU that is present."""
 INSTALL = f"{install_command('tensorrt_rtx')} (or NVIDIA's tensorrt)"
 WORKSPACE_BYTES = 4 << 30
-_MESSAGE = 300  # characters
+_MESSAGE_LIMIT = 300  # characters of a message of the library
 
 # TensorRT's names of types, in the network and in the engine inspector, as precisions
 _PRECISIONS = {
@@ -40,20 +41,22 @@ _PRECISIONS = {
     "tf32": "tf32",
 }
 
-# progress(phase, steps done, steps of the phase); an exception that it raises ends the build
 Progress = Callable[[str, int, int], object]
+"""Called with phase, steps done and steps of the phase. Its exception ends the build."""
 
 
 class PlanRefused(EngineError):
-    """A plan that the library does not take: of another GPU, driver or version than it was built for."""
+    """The library refuses a plan, as it was built for another GPU, driver or version."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Batches that a plan is built for: smallest 1, the one it is tuned for, and the largest."""
+    """Batches of a plan; the smallest is 1."""
 
     preferred: int
+    """Batch for which the plan is tuned."""
     maximum: int
+    """Largest batch."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.preferred <= self.maximum <= 1 << 16:
@@ -64,45 +67,48 @@ class Profile:
 
 @dataclass(frozen=True)
 class Build:
-    """A plan fresh from the builder.
-
-    products: how many matrix products of the network are in each precision, e.g. {"bf16": 37, "fp32": 3}, which a
-    strongly typed build keeps; warnings: what the library said, without repetitions.
-    """
+    """Result of a build."""
 
     plan: bytes
+    """The plan."""
     products: Mapping[str, int]
+    """Number of matrix products by precision, e.g. {"bf16": 37, "fp32": 3}; a strongly typed build keeps it."""
     warnings: tuple[str, ...] = ()
+    """Different warnings of the library."""
 
 
 class Library(Protocol):
-    """What compiler and engine need of a library; `open_library` gives a real one."""
+    """Functions of a library that compiler and engine use; `open_library` returns a real one."""
 
     name: str
+    """One of LIBRARIES."""
     version: str
-    captures: bool  # whether its contexts capture CUDA graphs by themselves
-    builds_ahead: bool  # whether it builds for GPUs that are not there
+    """Version of the library."""
+    captures: bool
+    """Whether its contexts capture CUDA graphs by themselves."""
+    builds_ahead: bool
+    """Whether it builds for GPUs that are not present."""
 
     def build(
         self, model: bytes, profile: Profile, targets: Sequence[str], portable: bool, progress: Progress | None
     ) -> Build:
-        """Parse and build; raises EngineError with the library's own words, ConfigurationError for unknown targets."""
+        """Build a plan; raises EngineError with the library's message, ConfigurationError for unknown targets."""
         ...
 
     def deserialise(self, plan: bytes) -> Any:
-        """The engine of a trusted plan (whose code it runs), in the current CUDA context; raises PlanRefused."""
+        """Load a trusted plan, whose code is run, in the current CUDA context; raises PlanRefused."""
         ...
 
     def tensors(self, engine: Any) -> dict[str, list[RuntimeTensor]]:
-        """Its "input"s and "output"s."""
+        """Tensors of an engine under the keys "input" and "output"."""
         ...
 
     def context(self, engine: Any) -> Any:
-        """A new execution context (set_input_shape, set_tensor_address, execute_async_v3); raises EngineError."""
+        """Create an execution context (set_input_shape, set_tensor_address, execute_async_v3); raises EngineError."""
         ...
 
     def layer_precisions(self, engine: Any) -> dict[str, int]:
-        """Layers by the precision of what they give, from the engine inspector; empty where it does not say."""
+        """Number of layers by output precision, from the engine inspector; empty where it does not tell."""
         ...
 
     def last_error(self) -> str:
@@ -112,7 +118,7 @@ class Library(Protocol):
 
 @dataclass
 class TensorRTLibrary:
-    """A `Library` over the module `tensorrt` or `tensorrt_rtx`."""
+    """`Library` of the module `tensorrt` or `tensorrt_rtx`."""
 
     name: str
     module: Any
@@ -121,13 +127,13 @@ class TensorRTLibrary:
     builds_ahead: bool = False
     _runtime: Any = field(default=None, repr=False)
     _logger: Any = field(default=None, repr=False)
-    _said: list[tuple[int, str]] = field(default_factory=list, repr=False)
+    _messages: list[tuple[int, str]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.version = str(self.module.__version__)
         self.captures = hasattr(self.module, "CudaGraphStrategy")
         self.builds_ahead = self.name == "tensorrt_rtx"
-        self._logger = _make_logger(self.module, self._said)
+        self._logger = _make_logger(self.module, self._messages)
 
     def build(
         self,
@@ -137,21 +143,19 @@ class TensorRTLibrary:
         portable: bool = False,
         progress: Progress | None = None,
     ) -> Build:
-        """See `Library.build`. targets: sm_86 and the like (TensorRT-RTX only); portable: for other GPUs too."""
+        """See `Library.build`. targets: sm_86 etc. (TensorRT-RTX only); portable: for other GPUs too."""
         trt = self.module
-        self._said.clear()
+        self._messages.clear()
         builder = trt.Builder(self._logger)
         if builder is None:
             raise EngineError(self.name, "builder", self.last_error(), "a builder")
-        typed = getattr(
-            trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None
-        )  # in TensorRT 11 there is nothing else
+        typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # the only kind in TensorRT 11
         network = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(network, self._logger)
         if not parser.parse(model):
             reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
             raise EngineError(
-                self.name, "model", f"refused ({reasons or self.last_error()})"[:_MESSAGE], "an ONNX model"
+                self.name, "model", f"refused ({reasons or self.last_error()})"[:_MESSAGE_LIMIT], "an ONNX model"
             )
         config = builder.create_builder_config()
         self._configure(config, builder, network, profile)
@@ -164,7 +168,7 @@ class TensorRTLibrary:
             raise monitor.error
         if plan is None:
             raise EngineError(self.name, "build", self.last_error(), "a plan")
-        warnings = tuple(dict.fromkeys(text for severity, text in self._said if severity == _WARNING))
+        warnings = tuple(dict.fromkeys(text for severity, text in self._messages if severity == _WARNING))
         return Build(bytes(plan), _products(trt, network), warnings)
 
     def _configure(self, config: Any, builder: Any, network: Any, profile: Profile) -> None:
@@ -176,23 +180,25 @@ class TensorRTLibrary:
             shapes.set_shape(tensor.name, (1, *rest), (profile.preferred, *rest), (profile.maximum, *rest))
         if config.add_optimization_profile(shapes) < 0:
             raise EngineError(self.name, "profile", self.last_error(), "inputs with a free batch")
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the built precisions can be read back
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # lets the built precisions be read back
         if hasattr(trt.BuilderFlag, "TF32"):
-            config.clear_flag(trt.BuilderFlag.TF32)  # where the model says float32 it means it
+            config.clear_flag(trt.BuilderFlag.TF32)  # its precision is lower than float32's
         if hasattr(trt.MemoryPoolType, "WORKSPACE"):
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
 
     def _aim(self, config: Any, targets: Sequence[str], portable: bool) -> None:
-        """Say for which GPUs to build; with neither targets nor portable, for the one that is there."""
+        """Set the GPUs to build for; with neither targets nor portable, the one that is present."""
         trt = self.module
         if not self.builds_ahead:
             if targets:
-                raise ConfigurationError(self.name, "targets", ", ".join(targets), "none: it builds for the GPU there")
+                raise ConfigurationError(
+                    self.name, "targets", ", ".join(targets), "none: it builds for the GPU that is present"
+                )
             if portable:
                 config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
             return
         if portable:
-            return  # with none set it builds for all from Ampere on
+            return  # without a capability it builds for all GPUs from Ampere on
         kinds = trt.ComputeCapability
         chosen = [getattr(kinds, _kind(target), None) for target in targets] or [kinds.CURRENT]
         if None in chosen:
@@ -205,8 +211,8 @@ class TensorRTLibrary:
 
     def deserialise(self, plan: bytes) -> Any:
         """See `Library.deserialise`."""
-        self._said.clear()
-        if self._runtime is None:  # kept: it has to outlive its engines
+        self._messages.clear()
+        if self._runtime is None:  # kept, as it must outlive its engines
             self._runtime = self.module.Runtime(self._logger)
         engine = self._runtime.deserialize_cuda_engine(plan) if self._runtime is not None else None
         if engine is None:
@@ -240,19 +246,18 @@ class TensorRTLibrary:
     def layer_precisions(self, engine: Any) -> dict[str, int]:
         """See `Library.layer_precisions`."""
         inspector = engine.create_engine_inspector()
-        said = inspector.get_engine_information(self.module.LayerInformationFormat.JSON)
-        return read_layers(said)
+        return read_layers(inspector.get_engine_information(self.module.LayerInformationFormat.JSON))
 
     def last_error(self) -> str:
         """See `Library.last_error`."""
-        errors = [text for severity, text in self._said if severity < _WARNING]
-        return (errors[-1] if errors else "no message")[:_MESSAGE]
+        errors = [text for severity, text in self._messages if severity < _WARNING]
+        return (errors[-1] if errors else "no message")[:_MESSAGE_LIMIT]
 
 
 def read_layers(information: str) -> dict[str, int]:
-    """Layers by the precision of their outputs, from the engine inspector's JSON.
+    """Number of layers by the precision of their outputs, from the engine inspector's JSON.
 
-    Left out are layers that do not say, and parts of the network that were fused whole, whose outputs tell nothing.
+    Layers without a type, and parts of the network that were fused as a whole, are left out.
     """
     try:
         layers = json.loads(information)["Layers"]
@@ -261,18 +266,18 @@ def read_layers(information: str) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for layer in layers if isinstance(layers, list) else []:
         if isinstance(layer, dict) and "ForeignNode" not in str(layer.get("Name", "")):
-            said = [str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Outputs", [])]
-            counts.update({_PRECISIONS[word] for text in said for word in text.lower().split() if word in _PRECISIONS})
+            types = [str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Outputs", [])]
+            counts.update({_PRECISIONS[word] for text in types for word in text.lower().split() if word in _PRECISIONS})
     return dict(counts)
 
 
 def find_libraries() -> dict[str, TensorRTLibrary]:
-    """The libraries that can be imported here, by name, in the order in which they are to be preferred."""
+    """Libraries that can be imported, by name, the preferred one first."""
     found = {}
     for name in LIBRARIES:
         try:
             module = importlib.import_module(name)
-        except (ImportError, OSError, RuntimeError) as error:  # a wheel without its shared libraries raises the latter
+        except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: a wheel without its shared libraries
             log.debug("%s cannot be used: %s", name, error)
             continue
         if hasattr(module, "Builder"):
@@ -281,9 +286,21 @@ def find_libraries() -> dict[str, TensorRTLibrary]:
 
 
 def open_library(name: str = "auto", gpu: bool = True) -> TensorRTLibrary:
-    """One library; name: `auto`, or one of LIBRARIES. gpu: whether there is one: without, only TensorRT-RTX can build.
+    """Import a library.
 
-    Raises ConfigurationError for another name and EngineError where there is none.
+    Parameters
+    ----------
+    name : str
+        "auto" or one of LIBRARIES.
+    gpu : bool
+        Whether a GPU is present; without one, "auto" prefers TensorRT-RTX, which can build nevertheless.
+
+    Raises
+    ------
+    ConfigurationError
+        Another name.
+    EngineError
+        No library can be imported.
     """
     if name not in ("auto", *LIBRARIES):
         raise ConfigurationError("engine tensorrt", "library", repr(name), "one of " + ", ".join(("auto", *LIBRARIES)))
@@ -297,7 +314,7 @@ def open_library(name: str = "auto", gpu: bool = True) -> TensorRTLibrary:
 
 
 def capability_name(text: str) -> str:
-    """A target as it is kept, "sm_89", from sm_89, SM89 or 8.9; raises ConfigurationError."""
+    """Normalise a target (sm_89, SM89 or 8.9) to "sm_89"; raises ConfigurationError."""
     digits = text.strip().lower().removeprefix("sm").removeprefix("_").replace(".", "")
     if not (digits.isascii() and digits.isdigit() and 2 <= len(digits) <= 3):
         raise ConfigurationError("compile", "target", repr(text), "a compute capability such as sm_89")
@@ -314,7 +331,7 @@ def _precision(dtype: object) -> str:
 
 
 def _products(trt: Any, network: Any) -> dict[str, int]:
-    """Products of the parsed network by precision; one whose factors are both dequantised integers counts as int8."""
+    """Number of matrix products by precision; a product of two dequantised factors counts as int8."""
     makers = {}
     counts: Counter[str] = Counter()
     for i in range(network.num_layers):
@@ -330,7 +347,7 @@ def _products(trt: Any, network: Any) -> dict[str, int]:
 
 
 def _is_dequantised(trt: Any, layer: Any, makers: Mapping[str, Any]) -> bool:
-    """Whether a layer dequantises, looked at through the reshapes that the parser puts in."""
+    """Whether a layer dequantises, behind the reshapes that the parser inserts."""
     for _ in range(4):
         if layer is None or layer.type == trt.LayerType.DEQUANTIZE:
             return layer is not None
@@ -343,7 +360,7 @@ def _is_dequantised(trt: Any, layer: Any, makers: Mapping[str, Any]) -> bool:
 _WARNING = 2  # TensorRT's severities: 0 internal error, 1 error, 2 warning, 3 information, 4 verbose
 
 
-def _make_logger(trt: Any, said: list[tuple[int, str]]) -> Any:
+def _make_logger(trt: Any, messages: list[tuple[int, str]]) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -351,8 +368,8 @@ def _make_logger(trt: Any, said: list[tuple[int, str]]) -> Any:
         def log(self, severity: Any, message: str) -> None:
             level = int(severity)
             if level <= _WARNING:
-                said.append((level, message))
-                # what went wrong is raised as an exception, with the library's words
+                messages.append((level, message))
+                # errors are raised as exceptions with the library's message
                 log.log(logging.INFO if level < _WARNING else logging.WARNING, "%s", message)
 
     return Log()
@@ -367,21 +384,21 @@ def _make_monitor(trt: Any, progress: Progress) -> Any:
 
         def phase_start(self, phase_name: str, parent_phase: str, num_steps: int) -> None:
             self._steps[phase_name] = num_steps
-            self._say(phase_name, 0, num_steps)
+            self._report(phase_name, 0, num_steps)
 
         def phase_finish(self, phase_name: str) -> None:
             steps = self._steps.pop(phase_name, 1)
-            self._say(phase_name, steps, steps)
+            self._report(phase_name, steps, steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._say(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            self._report(phase_name, step + 1, self._steps.get(phase_name, step + 1))
             return self.error is None
 
-        def _say(self, phase: str, done: int, steps: int) -> None:
+        def _report(self, phase: str, done: int, steps: int) -> None:
             if self.error is None:
                 try:
                     progress(phase, done, steps)
-                except BaseException as error:  # it must not pass through the library's C++
+                except BaseException as error:  # it must not pass through the library's C++ code
                     self.error = error
 
     return Monitor()

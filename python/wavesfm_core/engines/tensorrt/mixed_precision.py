@@ -111,7 +111,7 @@ class _Typing:
         self._weighted = {node.output[0] for node in found.weighted} if precision == "int8" else set()
         self._prefix = _free_prefix(graph)
         self._half: set[str] = set()
-        self._made: dict[str, str] = {}  # names of casts and quantised tensors, by their source
+        self._derived: dict[str, str] = {}  # names of casts and quantised tensors, by their source
         self._nodes: list[NodeProto] = []
 
     def apply(self) -> None:
@@ -158,9 +158,9 @@ class _Typing:
     def _as_half(self, name: str) -> str:
         if name in self._half or not name:
             return name
-        made = self._made.get(name)
+        made = self._derived.get(name)
         if made is None:
-            made = self._made[name] = f"{self._prefix}{name}/half"
+            made = self._derived[name] = f"{self._prefix}{name}/half"
             if name in self._graph.initialisers:
                 self._graph.add(_halved(self._graph.values(name), self._type, name), made)
             else:
@@ -170,28 +170,28 @@ class _Typing:
     def _as_float(self, name: str) -> str:
         if name not in self._half:
             return name
-        made = self._made.get(name)
+        made = self._derived.get(name)
         if made is None:
-            made = self._made[name] = f"{self._prefix}{name}/float"
+            made = self._derived[name] = f"{self._prefix}{name}/float"
             self._nodes.append(make_node("Cast", [name], made, to=FLOAT))
         return made
 
     def _quantised(self, name: str) -> str:
         """An activation through 8-bit integers, with one scale."""
         key = f"{name} in int8"
-        if key not in self._made:
+        if key not in self._derived:
             half, made = self._as_half(name), f"{self._prefix}{name}"
             scale = self._graph.add(_scales(np.float32(self._ranges[name])), f"{made}/scale")
             zero = self._graph.add(np.zeros((), np.int8), f"{made}/zero")
             self._nodes.append(make_node("QuantizeLinear", [half, scale, zero], f"{made}/int8"))
             self._nodes.append(make_node("DequantizeLinear", [f"{made}/int8", scale, zero], f"{made}/dequantised"))
-            self._made[key] = f"{made}/dequantised"
-        return self._made[key]
+            self._derived[key] = f"{made}/dequantised"
+        return self._derived[key]
 
     def _quantised_weights(self, node: NodeProto) -> str:
         """Weights as 8-bit integers, with a scale for each output."""
         name, made = node.input[1], f"{self._prefix}{node.input[1]}"
-        if f"{name} in int8" not in self._made:
+        if f"{name} in int8" not in self._derived:
             weights = self._graph.values(name)
             axis = 0 if node.op_type == "Gemm" and integer(node, "transB", 0) else 1
             scales = _scales(np.abs(weights).max(axis=1 - axis))
@@ -200,8 +200,8 @@ class _Typing:
             names = [self._graph.add(integers, f"{made}/int8"), self._graph.add(scales, f"{made}/scale")]
             names.append(self._graph.add(np.zeros(scales.shape, np.int8), f"{made}/zero"))
             self._nodes.append(make_node("DequantizeLinear", names, f"{made}/dequantised", axis=axis))
-            self._made[f"{name} in int8"] = f"{made}/dequantised"
-        return self._made[f"{name} in int8"]
+            self._derived[f"{name} in int8"] = f"{made}/dequantised"
+        return self._derived[f"{name} in int8"]
 
     def _keep_outputs_float(self) -> None:
         for name in self._half.intersection(self._graph.outputs):

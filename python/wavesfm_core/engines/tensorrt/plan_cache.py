@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans that were built once, kept for this user: deserialising a plan runs what it holds, so none is taken on trust.
+"""Cache of compiled plans for one user. Loading a plan executes code in it, so each is verified first.
 
-A plan is a local cache, never an artefact: it fits one GPU, driver, library and version. It lies beside a record with
-its key and sha256 in a directory that belongs to this user and that nobody else can write to.
+A plan suits one GPU, driver, library and version, so it is never shipped. Beside each plan lies a record with its key
+and sha256, in a directory that belongs to this user and that nobody else can write to.
 """
 
 from __future__ import annotations
@@ -24,85 +24,102 @@ from typing import Any
 from ...atomic_file import write_atomically
 from ...bundle.spec import from_dict
 from ...errors import ConfigurationError, WavesfmError
+from ...hashing import json_sha256
 
 log = logging.getLogger(__name__)
 
 DIRECTORY = "gr-wavesfm"
 PLAN, RECORD, LOCK = ".plan", ".json", "lock"
-RECORD_LIMIT, PLAN_LIMIT = 1 << 20, 16 << 30  # bytes
-AHEAD = ("portable", "targets")  # in the place of a GPU's name
+RECORD_LIMIT, PLAN_LIMIT = 1 << 20, 16 << 30
+"""Most bytes of a record and of a plan."""
+AHEAD = ("portable", "targets")
+"""Values of `PlanKey.gpu` for plans that were built ahead, without the GPU that runs them."""
 BATCHES = ("preferred", "maximum")
 CALIBRATION = ("calibration",)
 _PLACE = ("gpu", "capabilities", "driver")
-_MAKERS = ("version", "driver", "recipe")  # what makes a plan stale where another is there
+_MAKERS = ("version", "driver", "recipe")  # a plan is stale where one of these has changed
 
 
 @dataclass(frozen=True)
 class PlanKey:
-    """All that a plan depends on; two that differ in anything are two plans.
-
-    model: sha256 of the bundle's ONNX file; library, version: that built it; gpu: the GPU's name, or "portable", or
-    "targets" where it was built for capabilities; capabilities: sm_89 and the like, of the GPU or of the targets, none
-    for "portable"; driver: the driver's version, "" where none was there; precision; preferred, maximum: batches of the
-    profile; recipe: version of what was done to the model before; calibration: digest of the tiles that int8 was
-    calibrated with, "" for the bundle's.
-    """
+    """All that a plan depends on: plans with different keys are different plans."""
 
     model: str
+    """sha256 of the bundle's ONNX file."""
     library: str
+    """Name of the library that built the plan."""
     version: str
+    """Version of the library."""
     gpu: str
+    """Name of the GPU, "portable", or "targets" for a plan that was built for compute capabilities."""
     capabilities: tuple[str, ...]
+    """Compute capabilities (sm_89) of the GPU or of the targets; empty for "portable"."""
     driver: str
+    """Version of the NVIDIA driver; "" without one."""
     precision: str
+    """One of `precisions.PRECISIONS`."""
     preferred: int
+    """Batch for which the profile is tuned."""
     maximum: int
+    """Largest batch of the profile."""
     recipe: str
+    """`compiler.RECIPE` of the build."""
     calibration: str = ""
+    """Digest of the tiles that calibrated int8; "" for the bundle's golden tiles."""
 
     @property
     def digest(self) -> str:
-        """Names its files."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        """Name of the plan's files."""
+        return json_sha256(dataclasses.asdict(self))[:32]
 
     def matches(self, other: PlanKey, free: Collection[str] = ()) -> bool:
-        """Whether it is the other, or differs only in the fields `free`."""
+        """True if the keys are equal, ignoring the fields `free`."""
         return dataclasses.replace(self, **{name: getattr(other, name) for name in free}) == other
 
     def serves(self, other: PlanKey, free: Collection[str] = ()) -> bool:
-        """Whether a plan of this key, built for targets or portable, may run where one of the other key (a GPU's) does,
-        from which it differs in no more than the fields `free`."""
-        there = self.gpu == "portable" or (self.gpu == "targets" and set(other.capabilities) <= set(self.capabilities))
-        return there and other.gpu not in AHEAD and self.matches(other, (*free, *_PLACE))
+        """True if a portable or multi-target plan with this key can run on the GPU of `other`, ignoring `free`."""
+        covers = self.gpu == "portable" or (self.gpu == "targets" and set(other.capabilities) <= set(self.capabilities))
+        return covers and other.gpu not in AHEAD and self.matches(other, (*free, *_PLACE))
 
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """What is known of a plan: its key, the sha256 and size of its bytes, the bundle, and what its build was like.
-
-    layers: by precision, those of the plan where it was read_back, else the matrix products of the network; accuracy:
-    against the ONNX reference, in a sentence; built_s: seconds that it took; warnings: of the library; forced: whether
-    it is kept in spite of its accuracy.
-    """
+    """Record beside a plan."""
 
     key: PlanKey
+    """Key of the plan."""
     sha256: str
+    """sha256 of the plan's bytes."""
     n_bytes: int
+    """Size of the plan."""
     bundle: str
+    """Id of the bundle."""
     built_s: float
+    """Duration of the build in seconds."""
     layers: dict[str, int]
+    """Number of layers by precision: of the plan if `read_back`, else the matrix products of the network."""
     accuracy: str
+    """Accuracy against the ONNX reference, in a sentence."""
     warnings: tuple[str, ...] = field(default_factory=tuple)
+    """Warnings of the library."""
     read_back: bool = False
+    """Whether `layers` was read from the plan."""
     forced: bool = False
+    """Whether the plan is kept although its accuracy is too low."""
 
 
 class PlanCache:
-    """Plans under a directory; None: gr-wavesfm under XDG_CACHE_HOME, or ~/.cache.
+    """Plans and their records in a directory.
 
-    The directory is made with mode 0700. Raises ConfigurationError where it cannot be made, belongs to somebody else,
-    or can be written to by others.
+    Parameters
+    ----------
+    directory : Path, optional
+        Created with mode 0700. Default: gr-wavesfm under XDG_CACHE_HOME, or under ~/.cache.
+
+    Raises
+    ------
+    ConfigurationError
+        The directory cannot be created, belongs to another user, or can be written to by others.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -124,9 +141,14 @@ class PlanCache:
                 os.chmod(self.directory, 0o700)
 
     def load(self, key: PlanKey, quiet: bool = False) -> tuple[bytes, PlanRecord] | None:
-        """A plan whose bytes are those on record, or None; why one that is there is not taken is logged in one line.
+        """The plan of a key, if its bytes match its record; else None.
 
-        quiet: without that line, for one who looks again.
+        Parameters
+        ----------
+        key : PlanKey
+            Key of the plan.
+        quiet : bool
+            Do not log why a plan that is present is not used.
         """
         try:
             return self._load(key)
@@ -142,16 +164,25 @@ class PlanCache:
     def find(
         self, key: PlanKey, quiet: bool = False, free: Collection[str] = (), forced: bool = False
     ) -> tuple[bytes, PlanRecord] | None:
-        """The plan of a key, or of one that differs only in the fields `free`: the one that was stored or found last.
+        """The plan of a key, ignoring the fields `free`: the one that was stored or found last, or None.
 
-        forced: whether one that is kept in spite of its accuracy will do; quiet: see `load`.
+        Parameters
+        ----------
+        key : PlanKey
+            Key of the plan.
+        quiet : bool
+            As in `load`.
+        free : collection of str
+            Fields in which the plan's key may differ.
+        forced : bool
+            Accept a plan that is kept although its accuracy is too low.
         """
         records = [record for record in self.records(quiet=True) if record.key.matches(key, free)]
         if not records:
-            return self.load(key, quiet)  # its record is not there, or says why it is not taken
+            return self.load(key, quiet)  # the record is missing, or `load` logs what is wrong with it
         for record in reversed(records):
             if record.forced and not forced:
-                self._passed_over(record.key, "it is kept in spite of its accuracy", quiet)
+                self._passed_over(record.key, "its accuracy is too low, it was kept by force", quiet)
             elif found := self.load(record.key, quiet):
                 with contextlib.suppress(OSError):
                     os.utime(self._path(record.key.digest, RECORD))
@@ -161,7 +192,7 @@ class PlanCache:
     def ahead(
         self, key: PlanKey, free: Collection[str] = (), forced: bool = False
     ) -> Iterator[tuple[bytes, PlanRecord]]:
-        """The plans that were built ahead and may serve a GPU's key, as in `find`; the last one first."""
+        """Plans that were built ahead and can run on the GPU of a key, as in `find`; the latest first."""
         for record in reversed(self.records(quiet=True)):
             if record.key.serves(key, free) and (forced or not record.forced) and (found := self.load(record.key)):
                 yield found
@@ -173,7 +204,7 @@ class PlanCache:
         try:
             plan = _read_own(self._path(key.digest, PLAN), PLAN_LIMIT)
         except FileNotFoundError:
-            raise ValueError("only its record is there") from None
+            raise ValueError("only its record is present") from None
         if len(plan) != record.n_bytes:
             raise ValueError(f"{len(plan)} bytes, {record.n_bytes} on record")
         if hashlib.sha256(plan).hexdigest() != record.sha256:
@@ -189,37 +220,40 @@ class PlanCache:
         return record
 
     def store(self, plan: bytes, record: PlanRecord) -> PlanRecord:
-        """Keep a plan, whole or not at all; returns the record with its sha256 and size. Raises ConfigurationError."""
+        """Write a plan and its record.
+
+        Returns the record with sha256 and size. Raises ConfigurationError where they cannot be written.
+        """
         record = dataclasses.replace(record, sha256=hashlib.sha256(plan).hexdigest(), n_bytes=len(plan))
         text = json.dumps(dataclasses.asdict(record), indent=2, allow_nan=False) + "\n"
         digest = record.key.digest
         with self._errors("plan", f"{len(plan)} bytes that can be written"):
-            # the plan first: a reader who sees it with the old record finds the sha256 wrong, and no more
+            # the plan first: with the old record it only fails the check of its sha256
             write_atomically(self._path(digest, PLAN), plan, mode=0o600)
             write_atomically(self._path(digest, RECORD), text, mode=0o600)
         return record
 
     def discard(self, key: PlanKey, why: str) -> None:
-        """Remove a plan that is whole but of no use, while the lock is held; why is logged in one line."""
+        """Remove a plan that is intact but useless and log why; the caller holds the lock."""
         self._passed_over(key, why)
         with self._errors("plan", "files that can be removed"):
             for suffix in (RECORD, PLAN):
                 self._path(key.digest, suffix).unlink(missing_ok=True)
 
     def discard_stale(self, key: PlanKey) -> None:
-        """Discard what another version, driver or recipe made of the same for the same GPU, in whatever profile."""
+        """Remove plans of the same model and GPU from another version, driver or recipe, whatever their profile."""
         free = (*BATCHES, *CALIBRATION)
         for record in self.records(quiet=True):
             old = record.key
             if old.matches(key, (*free, *_MAKERS)) and not old.matches(key, free):
                 changed = [name for name in (*_MAKERS, *free) if getattr(old, name) != getattr(key, name)]
-                said = (f"{name} {getattr(old, name)!r}, now {getattr(key, name)!r}" for name in changed)
-                self.discard(old, "it is of " + "; ".join(said))
+                differences = (f"{name} {getattr(old, name)!r}, now {getattr(key, name)!r}" for name in changed)
+                self.discard(old, "it is of " + "; ".join(differences))
 
     def records(self, quiet: bool = False) -> list[PlanRecord]:
-        """Of all plans, in the order in which they were stored or found last; one that cannot be read is left out.
+        """Records of all plans, in the order in which they were stored or found last.
 
-        quiet: without a line in the log for each of those.
+        A record that cannot be read is left out, and logged unless `quiet`.
         """
         found = []
         for path in sorted(self.directory.glob("*" + RECORD), key=_age):
@@ -231,7 +265,7 @@ class PlanCache:
         return found
 
     def clear(self) -> tuple[int, int]:
-        """Remove all plans and what is left of writing them; returns how many plans, and bytes of all."""
+        """Remove all plans, records and scratch files; returns the number of plans and the bytes of all files."""
         plans = n_bytes = 0
         with self.locked(), self._errors("plan", "files that can be removed"):
             for path in self.directory.iterdir():
@@ -243,10 +277,9 @@ class PlanCache:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Held by one process at a time, while it builds: kernels that are timed side by side are timed wrongly.
+        """Lock of one builder at a time: kernels that are timed side by side are timed wrongly.
 
-        A lock of this process's own thread is waited for like that of another process. Raises ConfigurationError where
-        it cannot be had.
+        Threads of one process wait for each other too. Raises ConfigurationError where the lock cannot be taken.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with self._errors(LOCK, "a file that can be opened and locked"):
@@ -260,14 +293,14 @@ class PlanCache:
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)  # which gives the lock back, as the end of the process does
+            os.close(descriptor)  # releases the lock, as the end of the process does
 
     def _path(self, digest: str, suffix: str) -> Path:
         return self.directory / (digest + suffix)
 
     @contextlib.contextmanager
     def _errors(self, field: str, expected: str) -> Iterator[None]:
-        """The system's errors as ConfigurationErrors."""
+        """Turn OSErrors into ConfigurationErrors."""
         try:
             yield
         except OSError as error:
@@ -278,13 +311,13 @@ class PlanCache:
 
 
 def default_directory() -> Path:
-    """gr-wavesfm under XDG_CACHE_HOME where that is an absolute path, else under ~/.cache."""
+    """The directory gr-wavesfm under XDG_CACHE_HOME, if that is an absolute path, else under ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / DIRECTORY
 
 
 def _read_own(path: Path, limit: int) -> bytes:
-    """A file's bytes; raises ValueError unless it is a plain file of this user that others cannot write to."""
+    """Bytes of a file; raises ValueError unless it is a plain file of this user that others cannot write to."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
@@ -294,7 +327,7 @@ def _read_own(path: Path, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-            raise ValueError("it is no file that only this user can write to")
+            raise ValueError("it is not a file that only this user can write to")
         if facts.st_size > limit:
             raise ValueError(f"{facts.st_size} bytes, more than {limit}")
         return file.read()

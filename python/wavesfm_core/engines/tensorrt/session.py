@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plan at work on a GPU: buffers, streams, graphs, and the order in which batches pass through them."""
+"""Execution of a plan on a GPU: buffers, streams, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from .library import Library, Profile
 log = logging.getLogger(__name__)
 
 ENGINE = "engine tensorrt"
-SPLIT_FROM = 16  # tiles; a batch of so many goes in two parts, so that the second is copied while the first runs
-PINNED_LIMIT = 64 << 20  # bytes of one buffer set's inputs, which bound the largest batch
+SPLIT_FROM = 16
+"""Tiles from which on a batch is run in two parts, so that the second is copied while the first runs."""
+PINNED_LIMIT = 64 << 20
+"""Most bytes of the inputs of one buffer set; bounds the largest batch."""
 PREFERRED, MAXIMUM = 8, 64
+"""Batch for which a plan is tuned, and its largest batch."""
 
 
 def profile_of(spec: BundleSpec, max_batch: int | None = None) -> Profile:
-    """The batches to build for: 1, PREFERRED, and at most max_batch; None: MAXIMUM, less for very large tiles."""
+    """Profile of a bundle: batch 1, PREFERRED, and at most max_batch (None: MAXIMUM, less for very large tiles)."""
     if max_batch is None:
         tile_bytes = 4 * sum(math.prod(tensor.shape[1:]) for tensor in spec.inputs)
         max_batch = max(1, min(MAXIMUM, PINNED_LIMIT // tile_bytes))
@@ -37,29 +40,57 @@ def profile_of(spec: BundleSpec, max_batch: int | None = None) -> Profile:
 
 
 def parts(batch: int, maximum: int) -> list[slice]:
-    """A batch cut into runs of at most `maximum` tiles, of sizes as equal as can be, two or more from SPLIT_FROM on."""
+    """Split a batch into nearly equal runs of at most `maximum` tiles, two or more from SPLIT_FROM on."""
     n = max(math.ceil(batch / maximum), 2 if batch >= SPLIT_FROM else 1)
     return [slice(batch * i // n, batch * (i + 1) // n) for i in range(n)]
 
 
 @dataclass
 class _Buffers:
-    """One set: page-locked arrays and device memory by tensor, and the events that order its use."""
+    """One buffer set and the events that order its use."""
 
     host: dict[str, Tensor]
+    """Page-locked arrays by tensor."""
     device: dict[str, Any]
-    copied: Any  # its inputs are on the device
-    done: Any  # its outputs are on the host
-    graphs: dict[int, Any] = field(default_factory=dict)  # by batch
+    """Device memory by tensor."""
+    copied: Any
+    """Event: the inputs are on the device."""
+    done: Any
+    """Event: the outputs are on the host."""
+    graphs: dict[int, Any] = field(default_factory=dict)
+    """CUDA graphs by batch."""
 
 
 class GpuSession:
-    """One plan, with an execution context, two streams (copies in, and the rest) and two buffer sets.
+    """One plan with an execution context, two streams (input copies and the rest) and two buffer sets.
 
-    plan: trusted bytes (see plan_cache); spec: of the bundle; model: its file, for messages; memory_bytes: of the GPU,
-    that it took. Used by one thread at a time, whichever: the CUDA context is pushed and popped in each call. Raises
-    EngineError, and BundleError for a plan whose tensors are not the bundle's. The driver is not closed with it.
+    Used by one thread at a time, of any identity: each call pushes and pops the CUDA context.
+
+    Parameters
+    ----------
+    plan : bytes
+        Trusted plan, see `plan_cache`.
+    spec : BundleSpec
+        Contract of the bundle.
+    model : Path
+        The bundle's ONNX file, for errors.
+    profile : Profile
+        Batches of the plan.
+    library : Library
+        Library that built the plan.
+    driver : CudaDriver
+        The GPU. It is not closed with the session.
+
+    Raises
+    ------
+    EngineError
+        The plan cannot be loaded or run.
+    BundleError
+        The plan's tensors are not the bundle's.
     """
+
+    memory_bytes: int
+    """Memory of the GPU that the session took."""
 
     def __init__(
         self, plan: bytes, spec: BundleSpec, model: Path, profile: Profile, library: Library, driver: CudaDriver
@@ -85,12 +116,12 @@ class GpuSession:
             self._stack = stack.pop_all()
 
     def layer_precisions(self) -> dict[str, int]:
-        """Layers of the engine by precision, see `Library.layer_precisions`."""
+        """Number of layers by precision, see `Library.layer_precisions`."""
         with self._driver.current():
             return self._library.layer_precisions(self._engine)
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `Engine.run`; a batch larger than the profile's largest is run in parts."""
+        """See `Engine.run`; a batch above the profile's largest is run in parts."""
         if self._engine is None:
             raise closed(ENGINE)
         check_arrays(ENGINE, "input", self._spec.inputs, inputs)
@@ -109,13 +140,13 @@ class GpuSession:
         return outputs
 
     def close(self) -> None:
-        """Free everything, while no run is under way. Closing twice does no harm."""
+        """Free all memory, while no run is under way. Closing twice does no harm."""
         if self._engine is not None:
             with self._driver.current():
                 self._stack.close()
 
     def _start(self, buffers: _Buffers, inputs: Mapping[str, Tensor], part: slice) -> None:
-        """Put a part on its way: to the page-locked buffers, to the device, through the engine, and back."""
+        """Enqueue a part: into page-locked buffers, to the device, through the engine, and back."""
         driver, n = self._driver, part.stop - part.start
         for tensor in self._spec.inputs:
             host = buffers.host[tensor.name][:n]
@@ -135,7 +166,7 @@ class GpuSession:
             output[part] = buffers.host[name][: part.stop - part.start]
 
     def _enqueue(self, context: Any, buffers: _Buffers, n: int) -> None:
-        """The engine's run and the copies out, on their stream."""
+        """Enqueue the engine's run and the copies of the outputs on their stream."""
         for tensor in self._spec.inputs:
             if not context.set_input_shape(tensor.name, (n, *tensor.shape[1:])):
                 raise self._failed(f"input {tensor.name}, batch {n}")
@@ -148,9 +179,9 @@ class GpuSession:
             self._driver.download(buffers.host[output.name][:n], buffers.device[output.name], self._runs)
 
     def _warm_up(self) -> None:
-        """Run each batch of the profile in both buffer sets once, and record it as a graph where the library does not.
+        """Run each batch of the profile once in both buffer sets, and capture it as a graph if the library does not.
 
-        A graph holds on to the state of its execution context, so each batch has a context of its own.
+        A graph keeps state of its execution context, so each batch has a separate context.
         """
         most = self._profile.maximum
         split = {part.stop - part.start for part in parts(most, most)}
@@ -167,7 +198,7 @@ class GpuSession:
         try:
             context = self._graph_contexts[n] = self._library.context(self._engine)
             for buffers in self._buffers:
-                self._enqueue(context, buffers, n)  # once without, so that all is loaded that a graph must not load
+                self._enqueue(context, buffers, n)  # once without capturing: a capture must not load modules
                 driver.synchronise(self._runs)
                 driver.begin_capture(self._runs)
                 try:
@@ -198,18 +229,18 @@ class GpuSession:
             self._driver.free_graph(buffers.graphs.popitem()[1])
 
     def _forget(self) -> None:
-        """Contexts before their engine: the last reference frees each."""
+        """Drop the contexts before their engine: the last reference frees each."""
         self._graph_contexts.clear()
         self._context = self._copies = self._runs = None
         self._buffers = []
         self._engine = None
 
     def _settle(self) -> None:
-        """Wait until nothing uses the buffers any more, whatever became of it."""
+        """Wait until nothing uses the buffers any more, even after a failure."""
         for stream in (self._copies, self._runs):
             try:
                 self._driver.synchronise(stream)
-            except Exception as error:  # a context that is broken: all that is left to do is to free
+            except Exception as error:  # the context is broken: only freeing is left
                 log.warning("%s: %s", ENGINE, error)
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.recordings.iqfile import SAMPLE_BYTES, open_recording
+from wavesfm_core.recordings.iqfile import open_recording
 
 from ..tasks import Task
 from .base import Array, Raw, require_options
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 FFT_SIZE, HOP_SAMPLES = 1024, 512
 PIXEL_LIMIT = 64 << 20
 SAMPLES_LIMIT = 1 << 26  # of one crop
-IQ_SUFFIXES = (".sigmf-meta", *(f".{name}" for name in SAMPLE_BYTES))
+IQ_SUFFIXES = (".sigmf-meta", ".cu8", ".cs8", ".cs16", ".cf32")
 TIFF_NAME = re.compile(r"fc_(?P<fc>[\d.]+)MHz_fs_(?P<fs>[\d.]+)MHz_(?P<file>.+)_(?P<crop>\d+)$")
 
 

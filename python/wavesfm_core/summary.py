@@ -6,10 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from rich.console import Console
-from rich.table import Table
-
-from ..types import NOISE, UNKNOWN, Prediction
+from .types import NOISE, Prediction
 
 
 class Summary:
@@ -51,21 +48,3 @@ class Summary:
         """The label of the highest mean probability; NOISE when no tile was inferred."""
         means = self.probabilities
         return max(means, key=lambda label: means[label]) if means else NOISE
-
-    def show(self, console: Console, title: str) -> None:
-        """Print a table of the labels that were found and the verdict."""
-        means = self.probabilities
-        table = Table("label", "tiles", "part", "mean probability", title=title, title_justify="left")
-        for label, count in self.counts.most_common():
-            mean = "" if label == UNKNOWN or label not in means else f"{means[label]:.3f}"
-            table.add_row(label, str(count), f"{count / self.tiles:.1%}", mean)
-        console.print(table)
-        verdict = f"most probable: {self.label}"
-        verdict += f" ({means[self.label]:.3f})" if means else ""
-        console.print(verdict, highlight=False)
-        if self.inferred < self.tiles:
-            console.print(f"tiles held back by the power gate: {self.tiles - self.inferred}", highlight=False)
-        if self.partial:
-            console.print(f"partial tiles: {self.partial}", highlight=False)
-        if self.n_nonfinite:
-            console.print(f"samples that were NaN or infinite and taken as zero: {self.n_nonfinite}", highlight=False)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Recordings = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RECORDING...",
+        help="SigMF, .sigmf archives, WAV, .sdriq, raw samples; folders; a named pipe or - for standard input.",
+        show_default=False,
+    ),
+]
+Model = Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="Directory of the bundle to use.")]
+Rate = Annotated[str | None, typer.Option("--rate", metavar="HZ", help="Sample rate: 1.92e6, 2M, 250k.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="Such as cu8, cs8, cs16, cf32 or rs16, instead of what name and bytes tell."),
+]
+Centre = Annotated[str | None, typer.Option("--centre", metavar="HZ", help="Centre frequency: 433.92M.")]
+Channel = Annotated[int | None, typer.Option("--channel", help="Channel of a SigMF recording with several, from 0.")]
+Start = Annotated[str | None, typer.Option("--start", help="Skip so much: 2.5s, 40ms, or a number of samples.")]
+Length = Annotated[str | None, typer.Option("--length", help="Read so much: 2.5s, 40ms, or a number of samples.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, tensorrt, openvino or onnxruntime.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16; with TensorRT fp16 or int8.")]
+DeviceId = Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")]
+Threads = Annotated[int, typer.Option("--threads", help="Threads of the engine; 0: automatic.")]
+Gate = Annotated[str, typer.Option("--gate", metavar="DB|off", help="Power gate, dB over the noise floor.")]
+Threshold = Annotated[float | None, typer.Option("--threshold", help="Lower confidence is labelled 'unknown'.")]
