@@ -22,18 +22,24 @@ def tiles(
     workers: Annotated[int, typer.Option(min=1)] = 1,
     first_shard: Annotated[int, typer.Option(min=0)] = 0,
     drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; all when empty.")] = "",
+    views: Annotated[
+        str, typer.Option(help="bands: of the 20 classes; mixed, whole, zoom, held-out: also of unknown signals.")
+    ] = "bands",
 ) -> None:
     """Make prepared tiles of the signal generator and cache them; resumes."""
-    from ..signals import LABELS
     from ..signals.dataset import SignalDataset
+    from ..signals.views import ALL_LABELS, view_dataset
     from ..tiles import write_cache
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     spec = SpectrogramSpec()
     turns = tuple(drawn.split(",")) if drawn else ()
-    if unknown := set(turns) - set(LABELS):
-        raise InputError("tiles", "--drawn", ", ".join(sorted(unknown)), f"some of {', '.join(LABELS)}")
-    dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
+    if unknown := set(turns) - set(ALL_LABELS):
+        raise InputError("tiles", "--drawn", ", ".join(sorted(unknown)), f"some of {', '.join(ALL_LABELS)}")
+    if views == "bands":
+        dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
+    else:
+        dataset = view_dataset(views, seed, spec.tile_samples, spec.min_samples, turns)
     write_cache(directory, dataset, spec, count, workers, first_shard)
 
 
