@@ -27,6 +27,7 @@ app.command("compare-channels")(results.compare_channels)
 app.command()(results.report)
 app.command()(results.bench)
 app.command("import")(models.import_weights)
+app.command("import-bundle")(models.import_bundle)
 app.command()(models.export)
 
 

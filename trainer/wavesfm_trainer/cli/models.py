@@ -39,6 +39,20 @@ def import_weights(
         console.print(line, highlight=False, soft_wrap=True)
 
 
+def import_bundle(
+    bundle: Annotated[Path, typer.Argument(help="A bundle of a classifier that `export` wrote.")],
+    out: Annotated[Path, typer.Argument(help="The weights file to write (.safetensors).")],
+    task: Annotated[str, typer.Option(help="Task whose labels the head gets; the bundle's own when left out.")] = "",
+) -> None:
+    """Read a bundle's weights back, to fine-tune from; refused unless torch gives the bundle's golden outputs."""
+    from ..import_bundle import import_bundle as read_back
+    from ..tasks import read_task
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    labels = read_task(task).labels if task else ()
+    console.print(f"{read_back(bundle, out, labels)}", highlight=False, soft_wrap=True)
+
+
 def export(
     run: Annotated[Path, typer.Argument(help="A fine-tuned run, or its weights file.")],
     bundle: Annotated[Path, typer.Argument(help="The directory to write; a model card there is kept.")],

@@ -62,7 +62,7 @@ ZOOM_VIEWS: dict[str, tuple[View, ...]] = {
     "bluetooth": (View(2e6, 20e6),),
     "zigbee": (View(4e6, 20e6),),
     "lora": (View(0.25e6, 1e6),),
-    "ook-ism": (View(0.1e6, 1.1e6, 3), View(1.1e6, 2.4e6)),
+    "ook-ism": (View(0.1e6, 1.1e6, 2), View(1.1e6, 2.4e6)),
     "fsk-ism": (View(0.15e6, 1.1e6, 3), View(1.1e6, 2.4e6)),
     "wbfm": (View(0.3e6, 3.2e6),),
     "nfm-voice": (View(60e3, 300e3),),
@@ -97,13 +97,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Region:
-    """Where a signal stands in an emission: frames as seconds [start_s, stop_s), its band, its mean power there."""
+    """Where a signal stands in an emission: frames as seconds [start_s, stop_s), its band, its mean power there.
+
+    anchor_s: a time at which it is on the air.
+    """
 
     start_s: float
     stop_s: float
     low_hz: float
     high_hz: float
     power: float
+    anchor_s: float
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,10 @@ def _window(
         least = max(min_samples, min(int(shortest_s * rate_hz), n_samples))
         n_samples = int(log_uniform(rng, least, max(n_samples, least + 1)))
     n_samples = max(n_samples, min_samples)
-    start_s += rng.random() * max(span_s - n_samples / rate_hz, 0)
+    spare_s = span_s - n_samples / rate_hz
+    if spare_s > 0:  # somewhere in the region, around a time at which something is on the air
+        wanted_s = region.anchor_s - rng.uniform(0.05, 0.95) * n_samples / rate_hz
+        start_s = float(np.clip(wanted_s, start_s, start_s + spare_s))
     return rate_hz, start_s, n_samples
 
 
@@ -303,7 +310,9 @@ def _piece(rng: np.random.Generator, region: Region) -> Region:
         width = region.high_hz - region.low_hz
         return replace(region, low_hz=region.low_hz + first * width, high_hz=region.low_hz + (first + share) * width)
     length = region.stop_s - region.start_s
-    return replace(region, start_s=region.start_s + first * length, stop_s=region.start_s + (first + share) * length)
+    start_s = region.start_s + first * length
+    start_s = float(np.clip(start_s, region.anchor_s - share * length, region.anchor_s))
+    return replace(region, start_s=start_s, stop_s=start_s + share * length)
 
 
 def find_region(rng: np.random.Generator, emission: Emission, snr_db: float) -> Region:
@@ -346,7 +355,8 @@ def _bounds(rng, power: NDArray, marked: NDArray, chosen: int, frame_s: float, b
     on = np.flatnonzero((marked[first:last, low:high] > 0).any(axis=1)) + first
     level = float(power[on][:, low:high].sum(axis=1).mean()) + 1e-12
     middle = power.shape[1] // 2
-    return Region(first * frame_s, last * frame_s, (low - middle - 0.5) * bin_hz, (high - middle - 0.5) * bin_hz, level)
+    edges_hz = ((low - middle - 0.5) * bin_hz, (high - middle - 0.5) * bin_hz)
+    return Region(first * frame_s, last * frame_s, *edges_hz, level, (float(rng.choice(on)) + rng.random()) * frame_s)
 
 
 def _zoomed_noise(rng: np.random.Generator, snr_db: float, tile_samples: int, min_samples: int) -> Example:
