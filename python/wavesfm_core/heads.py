@@ -21,7 +21,9 @@ def softmax(logits: Tensor) -> np.ndarray:
 
 
 class ClassificationHead:
-    """Softmax over the labels; below `threshold` (settable while running) the label is UNKNOWN.
+    """Softmax over the labels at the spec's temperature; below `threshold` (settable while running) it is UNKNOWN.
+
+    So it is where a label UNKNOWN of the bundle has the probability `unknown_from` of the spec.
 
     threshold: None for the bundle's own.
     """
@@ -30,6 +32,8 @@ class ClassificationHead:
         self.labels = spec.labels
         self._bundle_id = bundle_id
         self.threshold = spec.threshold if threshold is None else threshold
+        self._temperature = spec.temperature
+        self._unknown_from = spec.unknown_from
 
     @property
     def threshold(self) -> float:
@@ -45,7 +49,8 @@ class ClassificationHead:
     def predict(self, logits: Tensor, tiles: Sequence[Tile]) -> list[Prediction]:
         """One prediction for each tile from logits [B, L]; EngineError for a wrong shape or values not finite."""
         _check(logits, "classification head", "logits", (len(tiles), len(self.labels)))
-        return [self._prediction(row, tile) for row, tile in zip(softmax(logits), tiles, strict=True)]
+        rows = softmax(np.asarray(logits, np.float64) / self._temperature)
+        return [self._prediction(row, tile) for row, tile in zip(rows, tiles, strict=True)]
 
     def no_signal(self, tile: Tile) -> Prediction:
         """What is said of a tile that the power gate held back."""
@@ -54,8 +59,9 @@ class ClassificationHead:
     def _prediction(self, probabilities: np.ndarray, tile: Tile) -> Prediction:
         best = int(probabilities.argmax())
         confidence = float(probabilities[best])
-        label = self.labels[best] if confidence >= self._threshold else UNKNOWN
-        return self._answer(tile, label, confidence, dict(zip(self.labels, map(float, probabilities), strict=True)))
+        by_label = dict(zip(self.labels, map(float, probabilities), strict=True))
+        rejected = confidence < self._threshold or by_label.get(UNKNOWN, 0.0) >= self._unknown_from
+        return self._answer(tile, UNKNOWN if rejected else self.labels[best], confidence, by_label)
 
     def _answer(
         self, tile: Tile, label: str, confidence: float | None, probabilities: Mapping[str, float]

@@ -20,7 +20,7 @@ REFERENCES = ("median", "full_scale")
 SOURCES = ("tile", "log10_rate", "snr_db")
 LAYOUTS = ("image", "least_squares")
 TASK_FIELDS = {  # of HeadSpec, which hold for one task only
-    "classification": ("labels", "threshold"),
+    "classification": ("labels", "threshold", "temperature", "unknown_from"),
     "position": ("axes", "low_m", "high_m"),
     "channel": ("grid", "scale"),
 }
@@ -240,7 +240,9 @@ class TensorSpec:
 class HeadSpec:
     """What the outputs mean: the task, and the fields of that task; those of another task stay as they are by default.
 
-    classification: labels in the order of the logits [B, L]; threshold: confidence below which the answer is "unknown".
+    classification: labels in the order of the logits [B, L]; threshold: confidence below which the answer is "unknown";
+        temperature: by which logits are divided, so that confidences are honest; unknown_from: probability of a label
+        "unknown" from which on it is the answer, although another label is more probable (1.0: never).
     position: axes, the names of the coordinates in the order of the outputs [B, D]; low_m and high_m, the coordinates
         in metres that -1 and 1 mean.
     channel: grid, (antennas, symbols, subcarriers) of the outputs [B, 2, antennas, symbols * subcarriers], which are
@@ -255,6 +257,8 @@ class HeadSpec:
     high_m: tuple[float, ...] = ()
     grid: tuple[int, ...] = ()
     scale: float = 1.0
+    temperature: float = 1.0
+    unknown_from: float = 1.0
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -281,6 +285,8 @@ class HeadSpec:
             return {
                 "labels": (different, "two or more different labels"),
                 "threshold": (0 <= self.threshold <= 1, "0 to 1"),
+                "temperature": (0 < self.temperature < math.inf, "a positive number"),
+                "unknown_from": (0 < self.unknown_from <= 1, "above 0, up to 1"),
             }
         if self.task == "position":
             n = len(self.axes)

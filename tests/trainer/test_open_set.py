@@ -59,7 +59,7 @@ def test_distance_is_small_near_a_class():
     features = rng.normal(0, 1, (1000, 4)) + 6 * label[:, None]
     means, precision = open_set.class_statistics(features, label, 2)
     near = open_set.feature_distance(features, means, precision)
-    far = open_set.feature_distance(features + [12.0, -12, 12, -12], means, precision)
+    far = open_set.feature_distance(features + np.array([12.0, -12, 12, -12]), means, precision)
     assert open_set.auroc(near, far) > 0.99
 
 

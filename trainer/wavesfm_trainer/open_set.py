@@ -75,9 +75,7 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
     return float(np.sum(gaps))
 
 
-def feature_distance(
-    features: NDArray, means: NDArray, precision: NDArray
-) -> Floats:
+def feature_distance(features: NDArray, means: NDArray, precision: NDArray) -> Floats:
     """Smallest squared Mahalanobis distance [N] of features [N, D] to class means [L, D] under one precision [D, D]."""
     apart = np.asarray(features, np.float64)[:, None] - means
     return np.einsum("nld,de,nle->nl", apart, precision, apart).min(axis=1)

@@ -47,7 +47,7 @@ def regions(iq: Samples, rate_hz: float, most: int = 4, size: int = 256) -> list
     smooth = ndimage.uniform_filter(power, (3, 3), mode="nearest")
     mask = smooth > floor * 10 ** (THRESHOLD_DB / 10)
     mask = ndimage.binary_closing(mask, np.ones((7, 5)), border_value=0) | mask
-    marked, count = ndimage.label(mask)
+    marked, _ = ndimage.label(mask)
     found = []
     for k, (rows, columns) in enumerate(ndimage.find_objects(marked)):
         energy = float(power[rows, columns][marked[rows, columns] == k + 1].sum())
@@ -82,9 +82,9 @@ def zoom(
     start = int(np.clip((region.start + region.stop - span) // 2, 0, len(iq) - span))
     piece = iq[start : start + span]
     spectrum = fft.fft(piece)
-    kept = int(round(span * new_hz / rate_hz))
+    kept = round(span * new_hz / rate_hz)
     kept = min(max(kept, 64), span)
-    middle = int(round((region.low_hz + region.high_hz) / 2 * span / rate_hz))
+    middle = round((region.low_hz + region.high_hz) / 2 * span / rate_hz)
     index = (np.arange(kept) - kept // 2 + middle) % span
     out = fft.fftshift(spectrum)[(index + span // 2) % span]
     edge = max(1, kept // 12)

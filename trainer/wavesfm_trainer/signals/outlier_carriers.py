@@ -43,11 +43,14 @@ def gated(rng: np.random.Generator, iq: IQ, share: float = 0.5) -> IQ:
 
 
 def constellation(rng: np.random.Generator, order: int) -> NDArray[np.complex64]:
-    """Points complex64 [order] of mean power 1: PSK up to 8, rings for 16 and 32 in a third, else square or cross QAM."""
+    """Points complex64 [order] of mean power 1: PSK up to 8, rings for a third of 16 and 32, else QAM."""
     if order <= 8 or (order <= 32 and rng.random() < 0.33):
         rings = 1 if order <= 8 else 2
         points = np.concatenate(
-            [(1 + 1.4 * ring) * np.exp(2j * np.pi * np.arange(order // rings) / (order // rings)) for ring in range(rings)]
+            [
+                (1 + 1.4 * ring) * np.exp(2j * np.pi * np.arange(order // rings) / (order // rings))
+                for ring in range(rings)
+            ]
         )
     else:
         side = int(np.ceil(np.sqrt(order)))
@@ -57,9 +60,7 @@ def constellation(rng: np.random.Generator, order: int) -> NDArray[np.complex64]
     return (points / np.sqrt(np.mean(np.abs(points) ** 2))).astype(np.complex64)
 
 
-def linear(
-    symbols: NDArray[np.complex64], rolloff: float, offset: bool = False
-) -> IQ:
+def linear(symbols: NDArray[np.complex64], rolloff: float, offset: bool = False) -> IQ:
     """Symbols [n] as root-raised-cosine pulses, complex64 [n * PER_SYMBOL]; offset: Q half a symbol later."""
     up = np.zeros(len(symbols) * PER_SYMBOL, np.complex64)
     up[::PER_SYMBOL] = symbols
@@ -87,7 +88,9 @@ def _modulated(rng: np.random.Generator, duration_s: float, symbol_rate_hz: floa
 
 def psk(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
     """BPSK to 8PSK of any symbol rate from 1.2 kBd to 30 MBd, continuous or in bursts."""
-    return _modulated(rng, duration_s, float(np.clip(view_hz * log_uniform(rng, 0.03, 0.8), 1.2e3, 30e6)), (2, 4, 4, 8), 0.5)
+    return _modulated(
+        rng, duration_s, float(np.clip(view_hz * log_uniform(rng, 0.03, 0.8), 1.2e3, 30e6)), (2, 4, 4, 8), 0.5
+    )
 
 
 def qam(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
@@ -97,7 +100,7 @@ def qam(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission
 
 
 def tetra(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """pi/4-DQPSK of 18 kBd with roll-off 0.35 (ETSI EN 300 392-2 clause 5), a base's stream or single slots of 14.2 ms."""
+    """pi/4-DQPSK of 18 kBd with roll-off 0.35 (ETSI EN 300 392-2 clause 5), a base or single slots of 14 ms."""
     count = min(int(np.ceil(duration_s * 18e3)) + 16, MOST_SYMBOLS)
     phase = np.cumsum(2 * rng.integers(0, 4, count) + 1)
     iq = linear(np.exp(1j * np.pi / 4 * phase).astype(np.complex64), 0.35)
@@ -153,7 +156,9 @@ def many_tones(rng: np.random.Generator, duration_s: float, view_hz: float) -> E
     """8 to 64 tones one at a time (MFSK, Olivia-like, DominoEX-like), each held for a while. Held out of training."""
     levels = int(rng.choice([8, 16, 32, 64]))
     width_hz = float(np.clip(view_hz * log_uniform(rng, 0.05, 0.7), 250.0, 2e6))
-    return _tones(rng, duration_s, width_hz / levels / rng.choice([1, 1, 2, 4]), levels, float(rng.choice([1, 2])), None)
+    return _tones(
+        rng, duration_s, width_hz / levels / rng.choice([1, 1, 2, 4]), levels, float(rng.choice([1, 2])), None
+    )
 
 
 def cdma(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:

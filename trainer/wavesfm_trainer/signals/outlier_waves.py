@@ -95,7 +95,7 @@ def plain_pulses(rng: np.random.Generator, duration_s: float, view_hz: float) ->
 
 
 def multicarrier(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """OFDM of random numerology, away from the widths of the classes: links of drones, power lines, ionospheric data."""
+    """OFDM of random numerology, away from the widths of the classes: links of drones, data over power lines."""
     width_hz = view_hz * log_uniform(rng, 0.05, 0.9)
     while any(abs(width_hz / known - 1) < 0.05 for known in KNOWN_WIDTHS_HZ):
         width_hz = view_hz * log_uniform(rng, 0.05, 0.9)
@@ -109,7 +109,7 @@ def multicarrier(rng: np.random.Generator, duration_s: float, view_hz: float) ->
     cells = (rng.choice(level, (count, used)) + 1j * rng.choice(level, (count, used))).astype(np.complex64)
     if rng.random() < 0.5:  # boosted pilots or empty carriers
         step = int(rng.integers(3, 16))
-        cells[:, :: step] *= np.float32(rng.choice([0.0, 1.5, 3.0]))
+        cells[:, ::step] *= np.float32(rng.choice([0.0, 1.5, 3.0]))
     if rng.random() < 0.3:  # frames that begin with a stronger symbol
         cells[:: int(rng.integers(4, 40))] *= np.float32(rng.uniform(1.5, 4))
     spectrum = np.zeros((count, n_fft), np.complex64)
@@ -174,7 +174,9 @@ def television(rng: np.random.Generator, duration_s: float, view_hz: float) -> E
     sound_hz = float(rng.choice([4.5e6, 5.5e6, 6.0e6, 6.5e6]))
     if sound_hz < rate_hz * 0.48:
         wobble = 4.0 * np.sin(2 * np.pi * rng.uniform(200, 3000) * t)
-        iq = iq + np.complex64(rng.uniform(0.1, 0.35)) * np.exp(1j * (2 * np.pi * sound_hz * t + wobble)).astype(np.complex64)
+        iq = iq + np.complex64(rng.uniform(0.1, 0.35)) * np.exp(1j * (2 * np.pi * sound_hz * t + wobble)).astype(
+            np.complex64
+        )
     return Emission(unit_power(iq), rate_hz, min(5e6, view_hz), placed=view_hz < 2e6)
 
 
@@ -190,7 +192,7 @@ def video_link(rng: np.random.Generator, duration_s: float, view_hz: float) -> E
 
 
 def other_fm(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
-    """Sound by FM with 9 to 45 kHz of deviation, between voice radio and broadcast (microphones, intercoms, film sound)."""
+    """Sound by FM with 9 to 45 kHz of deviation, between voice radio and broadcast (microphones, intercoms)."""
     rate_hz = 192e3
     n = 6 * _count(min(duration_s, 3.5), 32e3)
     sound = music(rng, n // 6, 32e3)[0] if rng.random() < 0.5 else speech(rng, n // 6, 32e3)

@@ -173,9 +173,7 @@ def _draw_samples(rng: np.random.Generator, low: int, high: int, full_share: flo
     return high if rng.random() < full_share else int(log_uniform(rng, low, max(high, low + 1)))
 
 
-def whole(
-    rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_samples: int, min_samples: int
-) -> Example:
+def whole(rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_samples: int, min_samples: int) -> Example:
     """A whole band with the signal somewhere in it, the receiver's artefacts, and its DC taken out in two of three."""
     views = (*signal.views, *MORE_VIEWS.get(signal.label, ())) if rng.random() < 0.45 else signal.views
     if rng.random() < 0.3 and signal.label in MORE_VIEWS:
@@ -316,7 +314,7 @@ def _piece(rng: np.random.Generator, region: Region) -> Region:
 
 
 def find_region(rng: np.random.Generator, emission: Emission, snr_db: float) -> Region:
-    """A region of the emission where it stands over the noise, drawn by its energy; bursts of one place may be joined."""
+    """A region of the emission where it stands over the noise, drawn by its energy; its bursts may be joined."""
     iq, rate_hz = emission.iq, emission.rate_hz
     size = 2 ** int(np.clip(round(np.log2(rate_hz / max(emission.occupied_hz, 1.0) * rng.uniform(8, 20))), 5, 11))
     size = max(min(size, 2 ** int(np.log2(max(len(iq) // 4, FIRST_FRAME)))), FIRST_FRAME)
