@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wavesfm_core.bundle import Bundle
+from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.heads import softmax
+from wavesfm_core.spec import HeadSpec, SpectrogramSpec
 from wavesfm_trainer import open_set, weights
+from wavesfm_trainer.average import average_runs, load_half, save_half
+from wavesfm_trainer.calibrate import calibrate_run, choose
 from wavesfm_trainer.import_bundle import import_bundle
+from wavesfm_trainer.open_report import held_out_report, recordings_report, views_report
+from wavesfm_trainer.signals.outliers import HELD_OUT
+from wavesfm_trainer.signals.views import view_dataset
 from wavesfm_trainer.tasks import read_task
+from wavesfm_trainer.tiles import write_cache
+from wavesfm_trainer.trained import open_pipeline, read_task_run
 
 MODEL = Path(__file__).parents[2] / "models" / "rf20-nano"
 
@@ -74,3 +84,77 @@ def test_a_bundle_gives_its_weights_back(tmp_path):
 
 def test_the_open_task_has_the_classes_and_unknown():
     assert read_task("rf20-open").labels == (*read_task("rf20").labels, "unknown")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The shipped weights as a run with a label for the unknown, and some tiles of views and of held-out families."""
+    root = tmp_path_factory.mktemp("open")
+    (root / "run").mkdir()
+    import_bundle(MODEL, root / "run" / "weights.safetensors", read_task("rf20-open").labels)
+    spec = SpectrogramSpec()
+    for name, count in (("zoom", 24), ("held-out", 8)):
+        write_cache(root / name, view_dataset(name, 5, 40_960, spec.min_samples), spec, count)
+    return root
+
+
+def test_calibration_goes_into_the_head_and_is_taken_off_again_when_training_goes_on(run):
+    made = calibrate_run(run / "run", run / "zoom")
+    head = read_task_run(run / "run").head
+    assert (head.temperature, head.unknown_from) == (made.temperature, made.unknown_from)
+    assert head.temperature > 0
+    assert 0 < head.unknown_from <= 1
+    assert made.error_after <= made.error_before + 0.05
+
+
+def test_at_most_the_share_asked_for_is_rejected():
+    rng = np.random.default_rng(6)
+    label = rng.integers(0, 3, 4000)
+    logits = rng.normal(0, 1, (4000, 3)) + 4 * np.eye(3)[label]
+    head = HeadSpec("classification", labels=("a", "b", "unknown"))
+    made = choose(logits, label, np.full(4000, 20.0), head, rejected=0.03)
+    p = softmax(logits / made.temperature)
+    known = label != 2
+    rejected = (p.argmax(1) == 2) | (p[:, 2] >= made.unknown_from)
+    assert rejected[known].mean() == pytest.approx(made.rejected)
+    assert made.rejected <= 0.031
+    assert choose(logits, label, np.full(4000, 20.0), HeadSpec("classification", labels=("a", "b", "c"))).rejected == 0
+
+
+def test_the_report_counts_families_and_views(run):
+    pipeline = open_pipeline(run / "run", "cpu")
+    views = views_report(pipeline, run / "zoom")
+    assert views["n_tiles"] == 24
+    assert 0 <= views["calibration_error"] <= 1
+    report = held_out_report(pipeline, run / "zoom", run / "held-out")
+    assert set(report["by_family"]) <= set(HELD_OUT)
+    assert set(report["scores"]) == {"probability", "confidence", "energy", "margin"}
+
+
+def test_a_recording_is_seen_whole_and_zoomed(run, tmp_path):
+    rng = np.random.default_rng(7)
+    iq = 0.02 * (rng.standard_normal(100_000) + 1j * rng.standard_normal(100_000))
+    iq[30_000:60_000] += np.exp(2j * np.pi * (0.2 * np.arange(30_000) + 2 * np.sin(0.05 * np.arange(30_000))))
+    iq.astype(np.complex64).tofile(tmp_path / "one.cf32")
+    (tmp_path / "MANIFEST.csv").write_text("file,label,sample_rate_hz,format\none.cf32,sat_gmsk,1000000,cf32_le\n")
+    report = recordings_report(open_pipeline(run / "run", "cpu"), tmp_path / "MANIFEST.csv")
+    kinds = [entry["kind"] for entry in report["files"]]
+    assert kinds == ["whole", "zoom"]
+    assert {entry["label"] for entry in report["files"]} == {"unknown"}
+
+
+def test_the_mean_of_runs_and_halves(run, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    record = weights.read(run / "run" / "weights.safetensors")
+    moved = {name: tensor + 1 for name, tensor in record.state.items()}
+    weights.save(other / "weights.safetensors", weights.load(record.where), record.extra, moved)
+    path = average_runs([run / "run", other], tmp_path / "mean")
+    mean = weights.read(path).state
+    assert all(np.allclose(mean[name], record.state[name] + 0.5, atol=1e-5) for name in mean)
+    half = save_half(path, tmp_path / "half.safetensors")
+    assert half.stat().st_size < 0.55 * path.stat().st_size
+    again = weights.read(load_half(half, tmp_path / "again.safetensors")).state
+    assert np.allclose(again["head.weight"], mean["head.weight"], atol=2e-3)
+    with pytest.raises(ConfigurationError, match="two or more"):
+        average_runs([other], tmp_path / "one")

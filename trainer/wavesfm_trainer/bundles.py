@@ -21,6 +21,7 @@ from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
 from wavesfm_core.golden import Golden
 from wavesfm_core.preprocess import prepare
 from wavesfm_core.spec import BundleSpec, ImageSpec, PilotGridSpec, SpectrogramSpec
+from wavesfm_core.types import UNKNOWN
 
 from .channel_model import ChannelModel
 from .data.readers import open_reader
@@ -30,6 +31,7 @@ from .precision import HALF_TYPES, typed
 from .runs_format import read_evaluation
 from .signals import CLASSES
 from .signals.dataset import SignalDataset
+from .signals.views import ALL_LABELS, LEAST_RATE_HZ, MORE_VIEWS
 from .task_model import TaskArgs
 from .tasks import Task
 from .trained import TorchEngine, TrainedTask, pilot_grids, read_task_run, task_spec
@@ -284,6 +286,8 @@ def _rates(trained: TrainedTask, given: tuple[float, float] | None) -> tuple[flo
         return 0.0, 0.0
     if given is not None:
         return given
+    if UNKNOWN in trained.head.labels and set(trained.head.labels) <= set(ALL_LABELS):
+        return LEAST_RATE_HZ, max(view.high_hz for views in MORE_VIEWS.values() for view in views)
     if unknown := [label for label in trained.head.labels if label not in CLASSES]:
         expected = f"the lowest and the highest of the training data, as {', '.join(unknown)} is not of the generator"
         raise ConfigurationError("export", "rates_hz", "nothing", expected)

@@ -281,8 +281,12 @@ def _task_model(recipe: Recipe, task: Task, head: HeadSpec, examples: Examples, 
 
 
 def _head_in(given: weights.Weights) -> HeadSpec | None:
-    """What the outputs of a fine-tuned model mean; None for a pre-training's weights."""
-    return from_dict(HeadSpec, given.extra["head"], given.where) if "head" in given.extra else None
+    """What the outputs of a fine-tuned model mean, before calibration; None for a pre-training's weights."""
+    if "head" not in given.extra:
+        return None
+    return replace(
+        from_dict(HeadSpec, given.extra["head"], given.where), threshold=0.0, temperature=1.0, unknown_from=1.0
+    )
 
 
 def _rated(augmentation: Augmentation, examples: Examples) -> Augmentation:

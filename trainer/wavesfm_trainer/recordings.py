@@ -22,6 +22,7 @@ from .metrics import confusion_matrix
 
 IQ_FORMATS = {"cu8": "cu8", "cs8": "cs8", "cs16_le": "cs16", "cf32_le": "cf32"}
 TASK_FILE = Path(__file__).parent / "tasks" / "rf20.yml"
+OPEN_TASK_FILE = TASK_FILE.with_name("rf20-open.yml")  # of models that have a label for what they do not know
 
 
 @dataclass(frozen=True)

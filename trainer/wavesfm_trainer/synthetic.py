@@ -19,11 +19,12 @@ from .tiles import Tiles, read_cache, read_note
 def tile_report(pipeline: Pipeline, directory: Path, max_tiles: int | None = None, batch_tiles: int = 50) -> dict:
     """`synthetic_report` of a run's or a bundle's pipeline on a directory of tile shards.
 
-    Raises InputError for tiles of other labels, or prepared otherwise than the model wants.
+    The model may know more labels than the tiles have, behind theirs. Raises InputError for tiles of other labels, or
+    prepared otherwise than the model wants.
     """
     spec, labels = pipeline.stream_spec, pipeline.bundle.spec.head.labels
     note = read_note(directory)
-    if note["labels"] != list(labels):
+    if note["labels"] != list(labels)[: len(note["labels"])]:
         raise InputError(directory, "labels", note["labels"], f"{list(labels)}, the model's")
     check_preprocess(spec, from_dict(SpectrogramSpec, note["spec"], f"{directory}: spec"), directory)
     tiles = read_cache(directory, max_tiles)

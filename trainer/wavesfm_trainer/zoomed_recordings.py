@@ -50,11 +50,13 @@ def regions(iq: Samples, rate_hz: float, most: int = 4, size: int = 256) -> list
     marked, _ = ndimage.label(mask)
     found = []
     for k, (rows, columns) in enumerate(ndimage.find_objects(marked)):
-        energy = float(power[rows, columns][marked[rows, columns] == k + 1].sum())
-        cells = int((marked[rows, columns] == k + 1).sum())
-        if cells < 4:
+        mine = marked[rows, columns] == k + 1
+        energy = float(power[rows, columns][mine].sum())
+        if mine.sum() < 4:
             continue
-        low, high = ((edge - size / 2 - 0.5) * rate_hz / size for edge in (columns.start, columns.stop))
+        # The clicks of hard keying are as wide as the band: a column counts that is on in a tenth of the rows.
+        on = columns.start + np.flatnonzero(mine.mean(axis=0) >= 0.1 * mine.mean(axis=0).max())
+        low, high = ((edge - size / 2 - 0.5) * rate_hz / size for edge in (on[0], on[-1] + 1))
         found.append(Found(rows.start * each * size, rows.stop * each * size, low, high, energy))
     found = [f for f in found if f.energy > 0.02 * max(g.energy for g in found)]
     return sorted(found, key=lambda f: -f.energy)[:most]

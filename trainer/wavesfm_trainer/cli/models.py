@@ -53,6 +53,16 @@ def import_bundle(
     console.print(f"{read_back(bundle, out, labels)}", highlight=False, soft_wrap=True)
 
 
+def average(
+    runs: Annotated[list[Path], typer.Argument(help="Runs that went on from the same weights.")],
+    out: Annotated[Path, typer.Option(help="The run directory to write.")],
+) -> None:
+    """The mean of runs that were trained side by side, as a run of its own."""
+    from ..average import average_runs
+
+    console.print(f"{average_runs(runs, out)}", highlight=False, soft_wrap=True)
+
+
 def export(
     run: Annotated[Path, typer.Argument(help="A fine-tuned run, or its weights file.")],
     bundle: Annotated[Path, typer.Argument(help="The directory to write; a model card there is kept.")],
