@@ -43,8 +43,8 @@ def regions(iq: Samples, rate_hz: float, most: int = 4, size: int = 256) -> list
     heard = power.sum(axis=1) > 0  # not the zeros of a squelch
     if heard.sum() < 2:
         return []
-    floor = np.quantile(power[heard], 0.15)
     smooth = ndimage.uniform_filter(power, (3, 3), mode="nearest")
+    floor = np.quantile(smooth[heard], 0.15)
     mask = smooth > floor * 10 ** (THRESHOLD_DB / 10)
     mask = ndimage.binary_closing(mask, np.ones((7, 5)), border_value=0) | mask
     marked, _ = ndimage.label(mask)
