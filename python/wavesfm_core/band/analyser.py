@@ -171,7 +171,9 @@ class BandAnalyser:
                 findings.events.append(self._event("ended", gone.last_row, gone))
         ends = self._tracker.expired(block.stop)
         self._tell(block, findings)
-        due = [track for track in self._told() if self._is_due(track, block.stop) and (track in ends or not track.ended)]
+        due = [
+            track for track in self._told() if self._is_due(track, block.stop) and (track in ends or not track.ended)
+        ]
         due.sort(key=lambda track: (track.n_looks, -track.cells))
         self._look(self.budget.spend(due), block.stop, findings)
         for track in ends:

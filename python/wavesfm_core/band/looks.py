@@ -61,7 +61,11 @@ class Looker:
 
     def edges(self, track: Track) -> tuple[float, float]:
         """Hz from the middle of the band: as refined, or as the detector has them."""
-        return track.refined if track.refined and self._is_narrow(track) else (self.hertz(track.low), self.hertz(track.high))
+        return (
+            track.refined
+            if track.refined and self._is_narrow(track)
+            else (self.hertz(track.low), self.hertz(track.high))
+        )
 
     def is_whole(self, track: Track) -> bool:
         """Whether it is wide enough to be seen as the whole band."""

@@ -140,7 +140,11 @@ class Track:
         spectra = np.zeros((len(pieces), high - low), np.float32)
         for spectrum, piece in zip(spectra, pieces, strict=True):
             spectrum[piece.raw_low - low : piece.raw_high - low] = piece.energy / piece.rows
-        usual = spectra.mean(0) if len(pieces) < 4 else np.partition(spectra, -(len(pieces) // 4) - 1, 0)[-(len(pieces) // 4) - 1]
+        usual = (
+            spectra.mean(0)
+            if len(pieces) < 4
+            else np.partition(spectra, -(len(pieces) // 4) - 1, 0)[-(len(pieces) // 4) - 1]
+        )
         floor = self.total.floor[low - self.total.low : high - self.total.low]
         a, b = extent(usual, floor, longest * max(1, len(pieces) // 4), middle - low)
         self.low, self.high = low + a, low + b
