@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ from .shadows import is_click, is_faint, is_shadow
 from .track import Track
 from .tracker import Tracker
 from .types import Emitter, Event
+
+Decide = Callable[[NDArray[np.float64]], tuple[str, float]]
+"""Probabilities [labels] -> label and confidence."""
 
 PATIENCE_S = 0.3  # for READY_SAMPLES; then a tile is made of what there is
 APART_S = 0.15  # between the first looks at one emitter
@@ -69,6 +72,7 @@ class BandAnalyser:
         start_sample: int = 0,
         namer: Namer | None = None,
         options: BandOptions | None = None,
+        decide: Decide | None = None,
     ) -> None:
         """A fresh stream.
 
@@ -90,6 +94,8 @@ class BandAnalyser:
             Tiles -> probabilities [n, labels]. Without one, `Findings.looks` has the tiles.
         options : BandOptions, optional
             None for the defaults.
+        decide : callable, optional
+            Probabilities [labels] -> label and confidence. By default the most probable label.
 
         Raises
         ------
@@ -104,6 +110,7 @@ class BandAnalyser:
         self.budget = Budget(self.options)
         self._labels = tuple(labels)
         self._namer = namer
+        self._decide = decide or self._most_probable
         self._rate = float(rate_hz)
         self._centre = centre_hz
         self._time = time
@@ -263,6 +270,9 @@ class BandAnalyser:
         probabilities = probabilities_of(track)
         if probabilities.size == 0:
             return "", None
+        return self._decide(probabilities)
+
+    def _most_probable(self, probabilities: NDArray[np.float64]) -> tuple[str, float]:
         best = int(np.argmax(probabilities))
         return self._labels[best], float(probabilities[best])
 

@@ -91,7 +91,7 @@ class Emitter:
             "low_hz": self.low_hz,
             "high_hz": self.high_hz,
             "centre_hz": self.centre_hz,
-            "time": None if self.time is None else float(self.time),
+            "time": None if self.time is None else self.time.as_dict(),
             "rate_hz": self.rate_hz,
             "snr_db": self.snr_db,
             "power_db": self.power_db,
@@ -131,7 +131,7 @@ class Event:
             "schema": SCHEMA,
             "event": self.happening,
             "sample": self.sample,
-            "time": None if self.time is None else float(self.time),
+            "time": None if self.time is None else self.time.as_dict(),
             "changes": list(self.changes),
             **{name: value for name, value in self.emitter.as_dict().items() if name not in ("schema", "time")},
         }

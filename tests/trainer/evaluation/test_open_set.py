@@ -25,7 +25,7 @@ from wavesfm_trainer.models import registry
 from wavesfm_trainer.signals.outliers import HELD_OUT
 from wavesfm_trainer.signals.views import view_dataset
 
-MODEL = Path(__file__).parents[2] / "models" / "rf20-nano"
+MODEL = Path(__file__).parents[3] / "models" / "rf20-nano"
 
 
 def test_auroc_is_the_share_of_pairs_in_order():

@@ -25,9 +25,7 @@ def tiles(
     drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; default: all.")] = "",
     views: Annotated[
         str,
-        typer.Option(
-            help="bands: the 20 classes in whole bands; mixed, whole, zoom, held-out: unknown signals too."
-        ),
+        typer.Option(help="bands: the 20 classes in whole bands; mixed, whole, zoom, held-out: unknown signals too."),
     ] = "bands",
 ) -> None:
     """Generate prepared tiles of the signal generator. A stopped command is resumed."""
