@@ -151,14 +151,3 @@ def test_statistics_are_of_values_in_0_to_1():
     picture = np.zeros((4, 224, 224), np.uint8)
     picture[:2] = 255
     assert tiles_module._statistics(picture) == pytest.approx((0.5, 0.5))
-
-
-def test_a_recording_that_the_squelch_leaves_too_little_of_is_taken_without_it():
-    spec = SpectrogramSpec(rows_per_tile=8)
-    dataset = SignalDataset(1, spec.tile_samples, spec.min_samples)
-    with pytest.raises(InputError, match="digital silence"):
-        prepare(dataset[1].iq, spec)
-    tiles = make_shard(dataset, spec, 1, 1)
-    whole = dataset.recording(1, squelch=False)
-    assert np.array_equal(whole.iq[dataset[1].iq != 0], dataset[1].iq[dataset[1].iq != 0])
-    assert np.array_equal(tiles.picture[0], np.rint(prepare(whole.iq, spec.unscaled())[0] * 255).astype(np.uint8))
