@@ -183,8 +183,10 @@ def whole(rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_sam
     if signal.label not in CLASSES:
         n_samples = min(n_samples, NATIVE_SAMPLES)
     example = make_example(rng, signal, n_samples, snr_db, rate_hz, tile_samples)
-    is_noise = signal.label == "noise"
-    artefacts = draw_artefacts(rng, 3.0 if is_noise else 1.0, keep=(-0.4, 0.4))
+    busy = 1.0
+    if signal.label == "noise":  # half of the empty bands are plain
+        busy = 3.0 if rng.random() < 0.5 else 0.1
+    artefacts = draw_artefacts(rng, busy, keep=(-0.4, 0.4))
     noise_power = _noise_power(example.iq)
     iq = apply_artefacts(rng, example.iq, artefacts, noise_power)
     if rng.random() < 0.25:  # a direct-conversion receiver's line
