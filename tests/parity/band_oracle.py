@@ -189,9 +189,7 @@ def mask_of(rows: Array, floor: Array, s: Settings) -> NDArray[np.bool_]:
         rest = np.where(spread(mask), 1.0, ratio)
         mean = rest[: count * height].reshape(count, height, -1).mean(1)
         freedom = degrees(height, width)
-        found = hysteresis(
-            box_of_ratio(mean, width), quantile(freedom, low) * MARGIN, quantile(freedom, high) * MARGIN
-        )
+        found = hysteresis(box_of_ratio(mean, width), quantile(freedom, low) * MARGIN, quantile(freedom, high) * MARGIN)
         mask[: count * height] |= np.repeat(found, height, axis=0)
     return mask | steady(np.where(spread(mask), 1.0, ratio), low, high)
 
@@ -230,7 +228,11 @@ def valleys(spectrum: Array, depth: float, low: int, stop: int) -> list[int]:
     found = []
     for i in range(low + 1, stop - 1):
         weak, strong = sorted((spectrum[low:i].max(), spectrum[i + 1 : stop].max()))
-        if spectrum[i] * 20 < strong and spectrum[i] * depth < weak and _is_wide(spectrum, weak / depth * 2, low, i, stop):
+        if (
+            spectrum[i] * 20 < strong
+            and spectrum[i] * depth < weak
+            and _is_wide(spectrum, weak / depth * 2, low, i, stop)
+        ):
             found.append(i)
     if not found:
         return []

@@ -153,9 +153,7 @@ def _edges(bins: NDArray[np.complex64], rate_hz: float, outside: float) -> tuple
     return tuple((np.array([low, high + 1]) / len(bins) - 0.5) * rate_hz)  # type: ignore[return-value]
 
 
-def _place(
-    rng: np.random.Generator, low: float, high: float, rate_hz: float, others: Sequence[Truth]
-) -> float | None:
+def _place(rng: np.random.Generator, low: float, high: float, rate_hz: float, others: Sequence[Truth]) -> float | None:
     reach = USED * rate_hz / 2
     if high - low > 2 * reach:
         return None

@@ -61,11 +61,15 @@ class Looker:
 
     def edges(self, track: Track) -> tuple[float, float]:
         """Hz from the middle of the band: as refined, or as the detector has them."""
-        return track.refined if track.refined and self._is_narrow(track) else (self.hertz(track.low), self.hertz(track.high))
+        return (
+            track.refined
+            if track.refined and self._is_narrow(track)
+            else (self.hertz(track.low), self.hertz(track.high))
+        )
 
     def is_whole(self, track: Track) -> bool:
         """Whether it is wide enough to be seen as the whole band."""
-        return track.width >= self._options.whole_share * self._fft
+        return track.kind == "whole" or track.width >= self._options.whole_share * self._fft
 
     def _is_narrow(self, track: Track) -> bool:
         """Whether its edges are refined: of wider ones the detector's bins say enough."""
