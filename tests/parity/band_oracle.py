@@ -195,7 +195,7 @@ def mask_of(rows: Array, floor: Array, s: Settings) -> NDArray[np.bool_]:
 
 
 def steady(rest: Array, low: float, high: float) -> NDArray[np.bool_]:
-    """What stands out in half of the block's groups of rows: from the first group to the last in which most of it does."""
+    """What stands out in half of the groups of rows: from the first group to the last in which most of it does."""
     means = box_of_ratio(groups_of(rest), 3)
     count, each = len(means), min(GROUP, len(rest))
     rank, one = (count + 1) // 2, degrees(each, 3)

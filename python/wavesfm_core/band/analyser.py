@@ -118,6 +118,7 @@ class BandAnalyser:
         )
         self._whole: Track | None = None
         self._whole_row = 0  # until which the band was last asked about as a whole
+        self._whole_known: tuple[NDArray[np.float64] | None, int] = (None, 0)  # the last sure answer
         self._answered = False  # whether there is news of it
         self._whole_from = 0  # since which nothing was found in the band
         self._whole_wait = 1  # rows until it is again: more each time
@@ -242,8 +243,11 @@ class BandAnalyser:
             return
         label, confidence = self._label(whole)
         if label in NAMELESS or confidence is None or confidence < SURE:
+            whole.log_sum, whole.n_looks = self._whole_known  # as it ends, it is what it was
             self._drop_whole(findings)
-        elif not whole.told:
+            return
+        self._whole_known = whole.log_sum, whole.n_looks
+        if not whole.told:
             whole.told, whole.told_label = True, label
             findings.events.append(self._event("appeared", whole.first_row, whole))
 

@@ -31,7 +31,10 @@ class Tracker:
     """
 
     def __init__(self, fft_size: int, hold_rows: int, memory_rows: int, most: int) -> None:
-        """fft_size: bins of the band; hold_rows: silence that is an end; memory_rows: until an emitter is forgotten; most: emitters kept."""
+        """fft_size: bins of the band; hold_rows: silence that is an end.
+
+        memory_rows: until an emitter is forgotten; most: emitters kept.
+        """
         self.tracks: list[Track] = []
         self._middle = fft_size // 2
         self._hold = hold_rows

@@ -23,8 +23,9 @@ class Emitter:
     number : int
         Of this emitter in this stream, from 1 on; never used twice.
     kind : str
-        "signal"; "shadow" for what turned out to be skirts or side lobes of a stronger one, or too weak; "line" for a constant carrier without sidebands (a spur, the receiver's DC), which is not named;
-        "whole" for what fills the band and shows only in what the model says.
+        "signal"; "shadow" for what turned out to be skirts or side lobes of a stronger one, a part of another, or too
+        weak; "line" for a constant carrier without sidebands (a spur, the receiver's DC), which is not named; "whole"
+        for what fills the band and shows only in what the model says.
     label : str
         Best label; "" while nobody has looked.
     confidence : float or None
