@@ -340,6 +340,9 @@ BandBlock BandDetector::finish_block() {
         cells_.multiply(row(t), inverse.data(), n);
         cells_.add(row(t), sum.data(), n);
         block.row_power[t] = cells_.total(row(t), n);
+        for (const std::size_t end : {std::size_t{0}, std::size_t{1}, n - 2, n - 1}) {
+            row(t)[end] = 1.0f; // the other end of the band leaks in here
+        }
     }
     block.mean.resize(n);
     for (std::size_t i = 0; i < n; i++) {

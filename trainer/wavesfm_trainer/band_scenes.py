@@ -180,8 +180,8 @@ class Score:
     """Counts over scenes.
 
     truths, boxes; found (a box of frequency IoU 0.3 and more while it is on the air); named (the label of the boxes
-    that cover most of it is its own); false (boxes of which less than 30 % lies in any truth, widened by a fifth); edged and
-    timed: found ones whose best box has both edges within a tenth of the width, both times within 2 ms.
+    that cover most of it is its own); false (boxes of which less than 30 % lies in any truth, widened by a fifth);
+    edged and timed: found ones whose best box has both edges within a tenth of the width, both times within 2 ms.
     """
 
     truths: int = 0
