@@ -18,11 +18,11 @@ constexpr float stronger_depth = 20.0f; // 13 dB: of a valley, under the stronge
 constexpr double gap_share = 0.015;     // of a signal's width, that a valley between signals has
 constexpr double margin = 1.06;         // 0.25 dB, for the floor's own error
 
-// How deep a valley in the median of so many rows must be: 10 dB, and what chance may do (three sigma of
+// How deep a valley in the median of so many rows must be: 13 dB, and what chance may do (three sigma of
 // either side).
 float valley_depth(std::size_t rows) {
     const double sigma = std::sqrt(M_PI / noise_freedom(rows, 3)); // the median's
-    return static_cast<float>(10.0 * (1.0 + 3.0 * sigma) / std::max(0.1, 1.0 - 3.0 * sigma));
+    return static_cast<float>(20.0 * (1.0 + 3.0 * sigma) / std::max(0.1, 1.0 - 3.0 * sigma));
 }
 
 struct Run {

@@ -220,9 +220,9 @@ MARGIN = 1.06  # 0.25 dB for the floor's own error
 
 
 def valley_depth(rows: int) -> float:
-    """How deep a valley in the median of so many rows must be: 10 dB, and what chance may do."""
+    """How deep a valley in the median of so many rows must be: 13 dB, and what chance may do."""
     sigma = np.sqrt(np.pi / degrees(rows, 3))
-    return 10 * (1 + 3 * sigma) / max(0.1, 1 - 3 * sigma)
+    return 20 * (1 + 3 * sigma) / max(0.1, 1 - 3 * sigma)
 
 
 def valleys(spectrum: Array, depth: float, low: int, stop: int) -> list[int]:

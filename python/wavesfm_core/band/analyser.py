@@ -183,8 +183,8 @@ class BandAnalyser:
                 gone.kind = "shadow"
                 findings.events.append(self._event("ended", gone.last_row, gone))
         ends = self._tracker.expired(block.stop)
-        self._watch_whole(block, findings)
         self._tell(block, findings)
+        self._watch_whole(block, findings)
         due = [
             track for track in self._told() if self._is_due(track, block.stop) and (track in ends or not track.ended)
         ]
