@@ -147,7 +147,7 @@ class BandAnalyser:
             self._take(block_of(made), findings)
         row = self.samples_in // self._fft
         due = [track for track in self._told() if not track.ended and self._wants_last_look(track)]
-        self._look(sorted(due, key=lambda track: track.n_looks), row, findings)
+        self._look(self.budget.spend(sorted(due, key=lambda track: track.n_looks)), row, findings)
         for track in self._told():
             if not track.ended:
                 track.ended = True
