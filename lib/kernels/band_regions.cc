@@ -159,8 +159,8 @@ std::vector<BandDetector::Span> BandDetector::spans(std::size_t bins, float outs
                                                     double expected) {
     const std::size_t n = settings_.fft_size;
     float* values = padded_.data() + box_margin;
-    const auto threshold = [&](double rate) {
-        return static_cast<float>(noise_quantile(freedom, -normal_quantile(rate)) * expected * margin);
+    const auto threshold = [&](double z) {
+        return static_cast<float>(noise_quantile(freedom, z) * expected * margin);
     };
     std::vector<Span> found;
     const float* compared = values;
@@ -170,8 +170,7 @@ std::vector<BandDetector::Span> BandDetector::spans(std::size_t bins, float outs
         cells_.box(values, scratch_.data(), bins, boxed_.data(), n);
         compared = boxed_.data();
     }
-    if (!cells_.compare(compared, threshold(settings_.grow_rate), threshold(settings_.false_rate),
-                        codes_.data(), n)) {
+    if (!cells_.compare(compared, threshold(grow_z_), threshold(false_z_), codes_.data(), n)) {
         return found;
     }
     for (std::size_t low = next_set(codes_.data(), 0, n); low < n;) {
