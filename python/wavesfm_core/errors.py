@@ -27,7 +27,7 @@ class WavesfmError(Exception):
         self.expected = expected
 
     def __reduce__(self) -> tuple[type[WavesfmError], tuple[str, str, str, str]]:
-        """What pickle needs, so that a worker process can raise it."""
+        """Pickled by its four parts: an error of a worker process reaches the process that started it."""
         return type(self), (self.where, self.field, self.found, self.expected)
 
 

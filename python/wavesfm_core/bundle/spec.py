@@ -20,7 +20,7 @@ from .spectrogram_spec import SpectrogramSpec
 T = TypeVar("T")
 
 DEFAULT_KIND = SpectrogramSpec.kind
-"""Kind of a specification that names none, as in files from before there were other kinds."""
+"""Kind of a specification without "kind", as in files older than the other kinds."""
 SOURCES = ("tile", "log10_rate", "snr_db")
 """Quantities that can feed an input of the model."""
 TASK_FIELDS = {

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_trainer import cli
 from wavesfm_trainer.data import tile_dataset as tiles

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 
 console = Console()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.spec import SpectrogramSpec, from_dict
+from wavesfm_core.bundle.spec import from_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
 

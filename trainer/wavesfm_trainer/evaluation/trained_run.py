@@ -12,16 +12,9 @@ from typing import Any
 
 from wavesfm_core.bundle.bundle import SPEC, Bundle
 from wavesfm_core.bundle.covariance import Covariances
-from wavesfm_core.bundle.spec import (
-    BundleSpec,
-    HeadSpec,
-    ImageSpec,
-    PilotGridSpec,
-    Preprocess,
-    TensorSpec,
-    from_dict,
-    preprocess_from_dict,
-)
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, Preprocess, TensorSpec, from_dict, preprocess_from_dict
 from wavesfm_core.errors import BundleError, ConfigurationError
 
 from ..data.numerologies import read_numerology

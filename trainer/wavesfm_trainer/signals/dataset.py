@@ -45,10 +45,6 @@ class SignalDataset:
     drawn: tuple[str, ...] = ()
 
     def __getitem__(self, index: int) -> Example:
-        return self.recording(index)
-
-    def recording(self, index: int, squelch: bool = True) -> Example:
-        """Recording `index`; without `squelch`, the same recording before silence was cut out of it."""
         rng = np.random.default_rng([self.seed, index])
         turns = self.drawn or self.labels
         label = turns[index % len(turns)]
@@ -56,7 +52,7 @@ class SignalDataset:
         if rng.random() < self.partial_share:
             n_samples = int(np.exp(rng.uniform(np.log(self.min_samples), np.log(self.tile_samples))))
         snr_db = None if self.snr_db is None else float(rng.uniform(*self.snr_db))
-        return make_example(rng, CLASSES[label], n_samples, snr_db, most_samples=self.tile_samples, squelch=squelch)
+        return make_example(rng, CLASSES[label], n_samples, snr_db, most_samples=self.tile_samples)
 
 
 def make_example(
@@ -66,7 +62,6 @@ def make_example(
     snr_db: float | None = None,
     rate_hz: float | None = None,
     most_samples: int = 0,
-    squelch: bool = True,
 ) -> Example:
     """One recording of one class with everything else drawn.
 
@@ -81,7 +76,6 @@ def make_example(
     if signal.label != "noise" and rng.random() < NEIGHBOUR_PROBABILITY:
         neighbours = _draw_neighbour(rng, emission, offset_hz, n_samples, rate_hz)
     reception = replace(reception, offset_hz=offset_hz, neighbours=neighbours)
-    reception = reception if squelch else replace(reception, squelch_s=0.0)
     iq = receive(rng, emission, reception, rate_hz, n_samples)
     return Example(iq, rate_hz, signal.label, reception.snr_db, reception)
 
