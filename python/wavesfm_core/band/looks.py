@@ -69,7 +69,7 @@ class Looker:
 
     def is_whole(self, track: Track) -> bool:
         """Whether it is wide enough to be seen as the whole band."""
-        return track.width >= self._options.whole_share * self._fft
+        return track.kind == "whole" or track.width >= self._options.whole_share * self._fft
 
     def _is_narrow(self, track: Track) -> bool:
         """Whether its edges are refined: of wider ones the detector's bins say enough."""

@@ -31,7 +31,10 @@ class Tracker:
     """
 
     def __init__(self, fft_size: int, hold_rows: int, memory_rows: int, most: int) -> None:
-        """fft_size: bins of the band; hold_rows: silence that is an end; memory_rows: until an emitter is forgotten; most: emitters kept."""
+        """fft_size: bins of the band; hold_rows: silence that is an end.
+
+        memory_rows: until an emitter is forgotten; most: emitters kept.
+        """
         self.tracks: list[Track] = []
         self._middle = fft_size // 2
         self._hold = hold_rows
@@ -45,7 +48,7 @@ class Tracker:
         for piece in block.pieces:
             track = self._home(piece)
             if track is None:
-                track = Track.of(self._number(), piece)
+                track = Track.of(self.number(), piece)
                 self.tracks.append(track)
             else:
                 if track.ended:
@@ -73,7 +76,8 @@ class Tracker:
         usual = pauses[len(pauses) // 2] if len(pauses) >= 2 else 0
         return min(max(self._hold, HOLD_PAUSES * usual), max(self._hold, self._memory / 2))
 
-    def _number(self) -> int:
+    def number(self) -> int:
+        """Of the next emitter."""
         self._next += 1
         return self._next - 1
 
