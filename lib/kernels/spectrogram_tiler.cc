@@ -73,9 +73,9 @@ bool is_missing(const float* sample) {
     return (re == 0.0f && im == 0.0f) || !(re < sample_limit && im < sample_limit);
 }
 
-constexpr std::size_t gap_part = 4;      // of a frame: a run of missing samples so long makes it a gap
-constexpr std::size_t long_gap_part = 4; // of a full tile's frames: a gap so long ends the tile
-constexpr std::size_t rounded_part = 64; // of a frame: so many scattered zeros are a rounded signal's
+constexpr std::size_t gap_part = 4;       // of a frame: a run of missing samples so long makes it a gap
+constexpr std::size_t long_gap_part = 4;  // of a full tile's frames: a gap so long ends the tile
+constexpr std::size_t rounded_part = 128; // of a frame: so many short runs of zeros are a rounded signal's
 
 } // namespace
 
@@ -171,7 +171,7 @@ bool SpectrogramTiler::is_gap(const float* samples) {
     if (!suspect) {
         return false;
     }
-    std::size_t longest = 0, length = 0, zeros = 0, received = 0;
+    std::size_t longest = 0, length = 0, scattered = 0, received = 0;
     for (std::size_t i = 0; i <= size; i++) {
         if (i < size && is_missing(samples + 2 * i)) {
             length++;
@@ -179,13 +179,13 @@ bool SpectrogramTiler::is_gap(const float* samples) {
         }
         received += i < size;
         longest = std::max(longest, length);
-        for (std::size_t j = i - length; length < run && j < i; j++) {
-            zeros += samples[2 * j] == 0.0f && samples[2 * j + 1] == 0.0f;
-        }
+        // a run at the frame's edge may be the end of a longer one
+        const bool inside = length > 0 && length < run && length < i && i < size;
+        scattered += inside && samples[2 * i - 2] == 0.0f && samples[2 * i - 1] == 0.0f;
         length = 0;
     }
     if (received > 0) {
-        rounded_ = zeros >= std::max<std::size_t>(size / rounded_part, 2);
+        rounded_ = scattered >= std::max<std::size_t>(size / rounded_part, 2);
     }
     return longest >= run && !rounded_;
 }

@@ -53,7 +53,7 @@ struct TilerCounts {
 //!
 //! A frame with a run of missing samples (exact zeros, or not finite) of a quarter frame or more was not
 //! received: it is left out, and rows average the frames that were. A run that is as long as a quarter of a
-//! full tile ends the tile. Runs of zeros among scattered single zeros are a weak signal's, rounded to
+//! full tile ends the tile. Runs of zeros among many short ones are a weak signal's, rounded to
 //! integers, and no gap.
 //!
 //! Per frame: window of unit mean power, FFT, |X|^2 / N^2 (a full-scale tone on one bin is 0 dB with the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a model's outputs mean: logits to predictions, metres, channels. The trainer's evaluation uses the same."""
+"""Outputs of a model to answers: logits to predictions, positions in metres, channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .types import NOISE, UNKNOWN, ChannelEstimate, PositionEstimate, Prediction
 RATE_TOLERANCE = 1e-3  # relative: a rate so little outside of those trained at is taken for one of them
 
 
-def softmax(logits: Tensor) -> np.ndarray:
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """float64 probabilities over the last axis, for any finite logits."""
     shifted = np.asarray(logits, np.float64)
     shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
@@ -24,7 +24,10 @@ def softmax(logits: Tensor) -> np.ndarray:
 
 
 class ClassificationHead:
-    """Softmax over the labels; below `threshold` the label is UNKNOWN.
+    """Softmax over the labels at the spec's temperature.
+
+    The label is UNKNOWN where the confidence is below `threshold`, and where the bundle's own label UNKNOWN has the
+    probability `unknown_from` of the spec or more.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ class ClassificationHead:
         self._bundle_id = bundle_id
         self._rates_hz = rates_hz
         self.threshold = spec.threshold if threshold is None else threshold
+        self._temperature = spec.temperature
+        self._unknown_from = spec.unknown_from
 
     @property
     def threshold(self) -> float:
@@ -86,16 +91,27 @@ class ClassificationHead:
         _check(logits, "classification head", "logits", (len(tiles), len(self.labels)))
         if margins_db is None:
             margins_db = [tile.peak_db - tile.floor_db for tile in tiles]
-        return [self._prediction(*each) for each in zip(softmax(logits), tiles, margins_db, strict=True)]
+        rows = self.probabilities(logits)
+        return [self._prediction(*each) for each in zip(rows, tiles, margins_db, strict=True)]
+
+    def probabilities(self, logits: Tensor) -> NDArray[np.float64]:
+        """Calibrated probabilities float64 [B, L] of finite logits [B, L]."""
+        return softmax(np.asarray(logits, np.float64) / self._temperature)
+
+    def decide(self, probabilities: NDArray[np.floating]) -> tuple[str, float]:
+        """Label and confidence of probabilities [L]."""
+        best = int(probabilities.argmax())
+        confidence = float(probabilities[best])
+        unknown = float(probabilities[self.labels.index(UNKNOWN)]) if UNKNOWN in self.labels else 0.0
+        rejected = confidence < self._threshold or unknown >= self._unknown_from
+        return UNKNOWN if rejected else self.labels[best], confidence
 
     def held_back(self, tile: Tile, margin_db: float) -> Prediction:
         """The answer for a tile that the power gate held back: noise, not inferred."""
         return self._answer(tile, NOISE, None, {}, margin_db)
 
     def _prediction(self, probabilities: np.ndarray, tile: Tile, margin_db: float) -> Prediction:
-        best = int(probabilities.argmax())
-        confidence = float(probabilities[best])
-        label = self.labels[best] if confidence >= self._threshold else UNKNOWN
+        label, confidence = self.decide(probabilities)
         by_label = dict(zip(self.labels, map(float, probabilities), strict=True))
         return self._answer(tile, label, confidence, by_label, margin_db)
 
@@ -137,7 +153,7 @@ def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
     rate_hz : float
         Sample rate of the tile; 0.0 when unknown.
     trained_hz : (float, float)
-        Lowest and highest sample rate trained at; (0, 0) when unknown.
+        Lowest and highest sample rate trained at; (0, 0) for a model that takes no rate.
 
     Returns
     -------
@@ -145,15 +161,25 @@ def rate_note(rate_hz: float, trained_hz: tuple[float, float]) -> str:
         "unknown", "outside 0.25 to 25 MS/s" (the rates trained at), or "" for a rate that was trained.
     """
     low_hz, high_hz = trained_hz
+    if high_hz == 0.0:
+        return ""
     if rate_hz == 0.0:
         return "unknown"
-    if high_hz == 0.0 or low_hz * (1 - RATE_TOLERANCE) <= rate_hz <= high_hz * (1 + RATE_TOLERANCE):
+    if low_hz * (1 - RATE_TOLERANCE) <= rate_hz <= high_hz * (1 + RATE_TOLERANCE):
         return ""
     return f"outside {low_hz / 1e6:g} to {high_hz / 1e6:g} MS/s"
 
 
 class PositionHead:
-    """Outputs in [-1, 1] to metres, linearly; what lies outside is taken as it is."""
+    """Outputs in [-1, 1] to metres, linearly and without clipping.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+        Names of the axes and the coordinates in metres of -1 and 1.
+    bundle_id : str
+        Identity of the bundle.
+    """
 
     def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
         self.axes = spec.axes
@@ -174,7 +200,15 @@ class PositionHead:
 
 
 class ChannelHead:
-    """Real and imaginary parts to complex channels, times the spec's scale."""
+    """Real and imaginary parts to complex channels, times the spec's scale.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+        Shape of the grid and scale.
+    bundle_id : str
+        Identity of the bundle.
+    """
 
     def __init__(self, spec: HeadSpec, bundle_id: str) -> None:
         self.grid = spec.grid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tiles or arrays in, what the model says of them out: gate, engine, head. No threads, no GNU Radio."""
+"""Tiles or arrays to answers of the model: gate, engine, head. No threads, no GNU Radio."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bundle.bundle import Bundle, bundle_inputs
 from .bundle.image_spec import ImageSpec
@@ -28,16 +29,27 @@ from .types import Estimate, Prediction, Samples, Tensor, Tile
 class Pipeline:
     """A bundle ready to classify one stream of tiles, or to estimate from arrays; used by one thread at a time.
 
-    A bundle of spectrograms takes IQ (`predict`, `classify`, `classify_recording`), a bundle of images takes arrays
-    (`estimate`); another kind is refused with ConfigurationError.
-    bundle, engine, head, gate: its parts; `head.threshold` (of classification) and `gate.gate_db` may be set while
-    running. The gate holds back no arrays.
+    `open` is the usual constructor. A bundle of spectrograms takes IQ (`predict`, `classify`, `classify_recording`), a
+    bundle of images takes arrays (`estimate`); the other calls raise ConfigurationError.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model and its contract.
+    engine : Engine
+        Runs the model.
+    head : Head
+        Outputs to answers; a classification's `threshold` may be set while running.
+    gate : PowerGate
+        Holds back tiles of known noise; its `gate_db` and `ask_every` may be set while running. It is not asked about
+        arrays.
+    opener : callable or None
+        Opens the engine again, for `reopen`; None: a closed pipeline stays closed.
     """
 
     def __init__(
         self, bundle: Bundle, engine: Engine, head: Head, gate: PowerGate, opener: Callable[[], Engine] | None = None
     ) -> None:
-        """`open` is the way in; opener: what `reopen` calls, None: a closed pipeline stays closed."""
         self.bundle = bundle
         self.engine = engine
         self.head = head
@@ -87,7 +99,7 @@ class Pipeline:
         return cls(bundle, opener(), head, gate, opener)
 
     def close(self) -> None:
-        """Free the engine, while no call is under way; closing twice does no harm."""
+        """Free the engine. Not while a call runs; a second call does nothing."""
         self._closed = True
         self.engine.close()
 
@@ -98,7 +110,7 @@ class Pipeline:
             self.engine.abandon()
 
     def reopen(self) -> None:
-        """After `close`: the engine anew, as it was opened; otherwise nothing. Raises as `open` does."""
+        """Open the engine again after `close`; without a `close` do nothing. Raises as `open` does."""
         if self._closed and self._opener is not None:
             self.engine = self._opener()
             self._closed = False
@@ -110,7 +122,7 @@ class Pipeline:
 
     @property
     def stream_spec(self) -> SpectrogramSpec:
-        """How IQ becomes this bundle's tiles; ConfigurationError for a bundle of images, which takes no IQ."""
+        """Preprocessing of IQ; raises ConfigurationError for a bundle that takes no IQ."""
         return self._streaming()[0]
 
     def _streaming(self) -> tuple[SpectrogramSpec, ClassificationHead]:
@@ -156,17 +168,47 @@ class Pipeline:
             self.gate.forget_unanswered()  # there are none but after a failure
         return [answers[place] for place in range(len(tiles))]
 
+    @property
+    def classification_head(self) -> ClassificationHead:
+        """The head; ConfigurationError for a bundle that takes no IQ."""
+        return self._streaming()[1]
+
+    def probabilities(self, tiles: Sequence[Tile]) -> NDArray[np.float64]:
+        """Calibrated probabilities [n, labels] of n tiles at any sample rates, without the power gate.
+
+        Raises
+        ------
+        EngineError
+            When the engine fails.
+        """
+        return self.classification_head.probabilities(self._infer(tiles))
+
     def _infer(self, tiles: Sequence[Tile]) -> Tensor:
         spec = self.bundle.spec
         inputs = bundle_inputs(spec, np.stack([tile.data for tile in tiles]), [tile.rate_hz for tile in tiles])
         return self.engine.run(inputs)[spec.outputs[0].name]
 
     def estimate(self, arrays: Sequence[Tensor], batch_tiles: int = 8) -> list[Estimate]:
-        """What the model says of each array float32 [C, rows, columns], in order; for bundles of images.
+        """Answers for arrays, of a bundle of images.
 
-        Predictions (whose places in a stream are 0), PositionEstimates or ChannelEstimates, by the bundle's task.
-        Raises InputError naming the array (the first is 0), EngineError, and ConfigurationError for a bundle of
-        another kind (for pilot grids there is `channel.pipeline.ChannelPipeline`).
+        Parameters
+        ----------
+        arrays : sequence of ndarray float32 [C, rows, columns]
+        batch_tiles : int
+            Most arrays that the engine takes at once.
+
+        Returns
+        -------
+        list
+            In order, by the bundle's task: Prediction (at sample 0), PositionEstimate or ChannelEstimate.
+
+        Raises
+        ------
+        InputError
+            For an array of another type or shape; its index is named.
+        EngineError
+        ConfigurationError
+            For a bundle of another kind. For pilot grids there is `channel.pipeline.ChannelPipeline`.
         """
         preprocess = self.bundle.preprocess_as(ImageSpec, "arrays are to be read")
         _check_batch(batch_tiles)
@@ -180,9 +222,24 @@ class Pipeline:
     def classify(
         self, samples: Samples, rate_hz: float = 0.0, centre_hz: float | None = None, batch_tiles: int = 8
     ) -> list[Prediction]:
-        """Predictions of all tiles of samples [n], taken as a stream of its own; a shorter rest is a partial tile.
+        """Predictions of all tiles of a stream.
 
-        rate_hz: 0 when unknown. Raises InputError when there are too few samples for even a partial tile, EngineError.
+        Parameters
+        ----------
+        samples : ndarray of complex64 [n]
+            The whole stream; what is left after the last full tile becomes a partial one.
+        rate_hz : float
+            Sample rate; 0 when unknown.
+        centre_hz : float or None
+            Centre frequency; None when unknown.
+        batch_tiles : int
+            Most tiles that the engine takes at once.
+
+        Raises
+        ------
+        InputError
+            When there are too few samples for a partial tile.
+        EngineError
         """
         samples = np.asarray(samples)
         if samples.ndim != 1 or samples.dtype != np.complex64:
@@ -231,8 +288,9 @@ class Pipeline:
 
     def _refuse_none(self, count: int, where: object, n_samples: int) -> None:
         if count == 0:
-            least = self.stream_spec.min_samples
-            raise InputError(where, "length", f"{n_samples} samples", f"at least {least}, this model's shortest tile")
+            least, silent = self.stream_spec.min_samples, self.stream_accounts.samples_silent
+            found = f"{n_samples} samples" + (f", {silent} of them digital silence" if silent else "")
+            raise InputError(where, "length", found, f"at least {least}, this model's shortest tile")
 
 
 def _check_batch(batch_tiles: int) -> None:

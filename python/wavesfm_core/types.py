@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vocabulary that passes between the modules: tiles in, answers out; shapes, units and dtypes stated once."""
+"""Data classes that pass between the modules: tiles and slots in, answers out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StreamTime(NamedTuple):
-    """Absolute time as GNU Radio's rx_time has it: whole seconds since the epoch and the fraction in [0, 1)."""
+    """Absolute time as in GNU Radio's rx_time: whole seconds since the epoch, and the fraction in [0, 1)."""
 
     full_s: int
     frac_s: float
@@ -149,11 +149,14 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class PositionEstimate:
-    """Where the model places a transmitter: position_m in metres along `axes`; bundle_id: of the model that said so."""
+    """The model's estimate of a transmitter's position."""
 
     position_m: tuple[float, ...]
+    """Coordinates in metres."""
     axes: tuple[str, ...]
+    """Names of the coordinates."""
     bundle_id: str
+    """Identity of the bundle that answered."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain types for JSON."""
@@ -162,60 +165,62 @@ class PositionEstimate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slot:
-    """What was received in one OFDM slot, after the FFT, and where in the stream it came from.
-
-    grid: complex64 [antennas, symbols, subcarriers], the subcarriers in the order of rising frequency.
-    start_sample: absolute index of the slot's first sample (of its first cyclic prefix); n_samples: that it covers.
-    rate_hz: sample rate, 0.0 when unknown; time: of the first sample, None when unknown.
-    n_nonfinite: samples of all antennas that were NaN or infinite and were taken as zero.
-    sync_metric: of the correlation that found the slot, 0 to 1; None where a tag did.
-    arrived_s: time.monotonic() at which the slot's last sample was there; None offline.
-    """
+    """The received grid of one OFDM slot and its place in the stream."""
 
     grid: NDArray[np.complex64]
+    """complex64 [antennas, symbols, subcarriers], subcarriers in the order of rising frequency."""
     start_sample: int
+    """Absolute index of the slot's first sample, that of its first cyclic prefix."""
     n_samples: int
+    """Samples that the slot covers."""
     rate_hz: float = 0.0
+    """Sample rate in Hz; 0.0 when unknown."""
     time: StreamTime | None = None
+    """Time of the first sample; None when unknown."""
     n_nonfinite: int = 0
+    """Samples of all antennas that were NaN or infinite and were replaced by zero."""
     sync_metric: float | None = None
+    """Correlation that found the slot, 0 to 1; None where a tag marked it."""
     arrived_s: float | None = None
+    """time.monotonic() at the arrival of the slot's last sample; None offline."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelEstimate:
-    """What an estimator takes the channel to be, and what the pilots say of it.
-
-    channel: complex64 [antennas, symbols, subcarriers], in the units of the received grid; bundle_id: of the model, ""
-    where there was none.
-    method: "ls", "ls-nearest", "lmmse", "lmmse-tf" or "model", the one that made `channel`; "" when not said.
-    noise_power: measured at the pilots, per antenna and subcarrier; snr_db: measured there, limited to -40 to 80 dB.
-    residual: mean |y - h x|^2 at the pilots over noise_power: about 1 when h is right, and well above when not; 0 for
-        least squares, which go through the pilots. These three are None where nothing measured them.
-    backed_off: least squares stand here in place of another method's answer, whose residual this is.
-    nmse_db: the mean squared error to be expected, over the channel's power; None where unknown. It is what theory says
-        of `method` at this SNR (of LMMSE in place of a model), and what the residual shows beyond the noise.
-    start_sample, n_samples, time, n_nonfinite: of the slot; latency_s: from the arrival of the slot's last sample to
-        the making of this estimate, None offline.
-    """
+    """An estimate of the channel of one slot, and its quality as measured at the pilots."""
 
     channel: NDArray[np.complex64]
+    """complex64 [antennas, symbols, subcarriers], in the units of the received grid."""
     bundle_id: str
+    """Identity of the model's bundle; "" without a model."""
     method: str = ""
+    """"ls", "ls-nearest", "lmmse", "lmmse-tf" or "model"; "" when unknown."""
     noise_power: float | None = None
+    """Per antenna and subcarrier; None when not measured."""
     snr_db: float | None = None
+    """Limited to -40 to 80 dB; None when not measured."""
     residual: float | None = None
+    """Mean |y - h x|^2 at the pilots over noise_power: about 1 for a right estimate, more for a wrong one, 0 for least
+    squares (which pass through the pilots). None when not measured."""
     backed_off: bool = False
+    """True when least squares replaced `method`; `residual` is that of the rejected estimate."""
     start_sample: int = 0
+    """Absolute index of the slot's first sample."""
     n_samples: int = 0
+    """Samples that the slot covers."""
     time: StreamTime | None = None
+    """Time of the first sample; None when unknown."""
     latency_s: float | None = None
+    """Seconds from the arrival of the slot's last sample to this estimate; None offline."""
     n_nonfinite: int = 0
+    """Samples of the slot that were NaN or infinite."""
     nmse_db: float | None = None
+    """Expected mean squared error over the channel's power: the theory's for `method` at this SNR (LMMSE's for a
+    model), or more where the residual exceeds the noise. None when unknown."""
 
     @property
     def gated(self) -> bool:
-        """Never: no gate holds a slot back."""
+        """Always False: the power gate is for tiles."""
         return False
 
     def facts(self) -> dict[str, object]:
@@ -248,14 +253,23 @@ class Accounts:
     """Counts of tiles by outcome; at every moment tiles_in = inferred + gated + dropped + failed + waiting."""
 
     tiles_in: int = 0
+    """Tiles submitted."""
     inferred: int = 0
+    """Tiles that the engine answered."""
     gated: int = 0
+    """Tiles that the power gate held back."""
     dropped: int = 0
+    """Tiles discarded without an answer."""
     failed: int = 0
+    """Tiles whose inference failed."""
     waiting: int = 0
+    """Tiles in the queue or in the engine."""
     batches: int = 0
+    """Batches processed."""
     last_error: str = ""
+    """Text of the last error; "" for none."""
     extra: dict[str, float] = field(default_factory=dict)
+    """Further counts by name."""
 
     def closes(self) -> bool:
         """Whether every tile is accounted for."""

@@ -209,6 +209,19 @@ def test_too_short(pipeline: Pipeline, tone: Tone, tmp_path: Path, n_samples: in
             list(pipeline.classify_recording(recording))
 
 
+def test_a_stream_of_digital_silence_is_refused_as_such(pipeline: Pipeline) -> None:
+    with pytest.raises(InputError, match=r"found 4096 samples, 4096 of them digital silence"):
+        pipeline.classify(np.zeros(4096, np.complex64), 1e6)
+
+
+def test_gaps_of_a_stream_are_in_its_predictions_and_accounts(pipeline: Pipeline, tone: Tone) -> None:
+    samples = tone(-0.2, 4096)
+    samples[500:700] = 0
+    (first, second) = pipeline.classify(samples, 1e6)
+    assert (first.label, first.n_gap_samples, second.n_gap_samples) == ("left", 192, 0)
+    assert pipeline.stream_accounts.samples_silent == 192
+
+
 @pytest.mark.parametrize("samples", [np.zeros(300), np.zeros((2, 300), np.complex64), [0j] * 300])
 def test_samples_of_another_kind(pipeline: Pipeline, samples: Any) -> None:
     with pytest.raises(InputError, match=r"samples: type: found .*, expected complex64 \[n\]"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Arrays of CSI, pilots or powers -> prepared tiles; called through `preprocess.prepare`."""
+"""Arrays of CSI, pilots or powers to prepared tiles; called through `preprocess.tile.prepare`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,32 @@ from ..bundle.image_spec import ImageSpec
 from ..errors import InputError
 from ..types import Tensor
 
-SIDE_LIMIT = 65536  # of an array that comes in
-VALUES_LIMIT = 1 << 28  # of all its channels: 1 GiB
+SIDE_LIMIT = 65536  # rows or columns of an input array
+VALUES_LIMIT = 1 << 28  # values of an input array: 1 GiB
 
 
 def image_tile(array: NDArray[Any], spec: ImageSpec, where: str) -> Tensor:
-    """float32 [channels, height, width] of an array float32 [channels, rows, columns]; see `ImageSpec` for the steps.
+    """Prepare one array; `ImageSpec` documents the steps.
 
-    float64 is rounded. Raises InputError, naming `where`, for another type, count of channels or size (before anything
-    is allocated), for NaN and infinity, for negative powers where the spec takes decibels, and for values so large that
-    the tile would not be finite.
+    Parameters
+    ----------
+    array : ndarray of float32 [channels, rows, columns]
+        float64 is rounded.
+    spec : ImageSpec
+        The preprocessing.
+    where : str
+        Name of the array in errors.
+
+    Returns
+    -------
+    ndarray
+        float32 [channels, height, width].
+
+    Raises
+    ------
+    InputError
+        For another type, number of channels or size (checked before any allocation), for values that are not finite,
+        for negative powers where the spec takes decibels, and for values so large that the tile would overflow.
     """
     image = _as_image(array, spec, where)
     if spec.decibel_floor is not None:
@@ -33,7 +49,7 @@ def image_tile(array: NDArray[Any], spec: ImageSpec, where: str) -> Tensor:
     std = np.array(spec.std)
     scale = (spec.range_high - spec.range_low) / (spec.high - spec.low) / std
     offset = (spec.range_low - np.array(spec.mean)) / std
-    with np.errstate(over="ignore", invalid="ignore"):  # refused below, in words
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below with an error
         tile -= np.float32(spec.low)
         tile *= scale.astype(np.float32)[:, None, None]
         tile += offset.astype(np.float32)[:, None, None]
@@ -56,7 +72,7 @@ def _as_image(array: NDArray[Any], spec: ImageSpec, where: str) -> Tensor:
             raise InputError(where, name, size, f"1 to {SIDE_LIMIT}")
     if array.size > VALUES_LIMIT:
         raise InputError(where, "values", array.size, f"at most {VALUES_LIMIT}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
+    with np.errstate(over="ignore"):  # too large for float32: becomes infinite and is refused
         image = array.astype(np.float32, copy=False)
     finite = np.isfinite(image)
     if not finite.all():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the pilots of a slot say: least squares, noise, signal, and whether an estimate fits them."""
+"""Measurements at the pilots of a slot: least squares, noise and signal power, and the residual of an estimate."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ from .image import image_tile
 Grid = NDArray[np.complex64]
 
 SNR_LIMITS_DB = (-40.0, 80.0)
-POWER_LIMITS = (1e-30, 1e30)  # of the pilots: what lies outside is no signal that single precision can hold
-PREFIX_MARGIN = 1 / 16  # of the prefix, on both sides: what a slot's start may be off, and the smear of filters
-LEAKAGE = 1e-7  # of the signal's power, what a noise mode may hold of a path at any delay within the prefix
-NOISE_MODES = 96  # as many dimensions are used, of more: their noise is averaged well enough
-DELAYS = 256  # tried for the leakage
+POWER_LIMITS = (1e-30, 1e30)  # mean power of the pilots that single precision can hold
+PREFIX_MARGIN = 1 / 16  # of the prefix, on both sides: timing error of a slot's start and delay spread of filters
+LEAKAGE = 1e-7  # largest part of a path's power, at any delay within the prefix, in a noise mode
+NOISE_MODES = 96  # most dimensions used: enough to average the noise
+DELAYS = 256  # delays at which the leakage is evaluated
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What the pilots of B slots say.
-
-    ls: least squares at the pilots, complex64 [B, A, P, Fp].
-    noise_power, signal_power: of one element of the grid, mean over the antennas, float64 [B], both positive.
-    """
+    """Measurements at the pilots of B slots."""
 
     ls: Grid
+    """Least squares at the pilots, complex64 [B, A, P, Fp]."""
     noise_power: NDArray[np.float64]
+    """Of one element of the grid, mean over the antennas, float64 [B], positive."""
     signal_power: NDArray[np.float64]
+    """Of one element of the grid, mean over the antennas, float64 [B], positive."""
 
     @property
     def snr_db(self) -> NDArray[np.float64]:
@@ -52,12 +51,25 @@ def observe(
     noise_power: NDArray[Any] | float | None = None,
     signal_power: NDArray[Any] | float | None = None,
 ) -> Observation:
-    """Least squares, noise and signal of slots complex64 [B, A, S, F].
+    """Least squares, noise power and signal power of slots.
 
-    The noise is the mean power of the least squares in those modes that no delay within the prefix reaches (see
-    `noise_modes`): unbiased for such channels. The signal is the mean power of the least squares less the noise.
-    noise_power, signal_power: [B] or one number, where they are known; None: measured. Raises InputError, naming the
-    slot of the batch, for what `check_grid` refuses, and for powers that are not positive.
+    The noise power is the mean power of the least squares in the modes that no delay within the prefix reaches (see
+    `noise_modes`); it is unbiased for channels within the prefix. The signal power is the mean power of the least
+    squares less the noise power.
+
+    Parameters
+    ----------
+    grids : ndarray of complex64 [B, A, S, F]
+        Received slots.
+    spec : OFDMSpec
+        Numerology.
+    noise_power, signal_power : ndarray [B], float or None
+        Known powers; None: measured.
+
+    Raises
+    ------
+    InputError
+        For a slot that `check_grid` refuses (its index in the batch is named), and for powers that are not positive.
     """
     if not isinstance(grids, np.ndarray) or grids.ndim != 4 or not len(grids):
         found = f"shape {grids.shape}" if isinstance(grids, np.ndarray) else type(grids).__name__
@@ -87,16 +99,28 @@ def observe_checked(
 
 
 def check_grid(grid: NDArray[Any], spec: OFDMSpec, where: str) -> None:
-    """Raise InputError, naming `where`, unless grid is complex64 [A, S, F] of this numerology, finite, with pilots.
+    """Check a received slot.
 
-    A pilot symbol without any signal makes a slot useless; an antenna without is that antenna's loss alone, and passes.
+    Parameters
+    ----------
+    grid : ndarray of complex64 [A, S, F]
+        Received slot; an antenna may be silent, a pilot symbol may not.
+    spec : OFDMSpec
+        Numerology.
+    where : str
+        Name of the slot in errors.
+
+    Raises
+    ------
+    InputError
+        For another type or shape, values that are not finite, or a pilot symbol that is zero on all antennas.
     """
     if not isinstance(grid, np.ndarray) or grid.dtype != np.complex64:
         raise InputError(where, "grid", getattr(grid, "dtype", type(grid).__name__), "a numpy array of complex64")
     if grid.shape != spec.grid_shape:
         expected = f"{spec.grid_shape}, the numerology's antennas, symbols and subcarriers"
         raise InputError(where, "grid", f"shape {grid.shape}", expected)
-    # one kernel for all of it: a slot passes here with each thread of a flowgraph wanting the interpreter's lock
+    # one kernel call: all threads of a flowgraph compete for the interpreter's lock here
     bad, power, silent = _kernels.check_grid(np.ascontiguousarray(grid), spec.pilot_symbols, _pilot_subcarriers(spec))
     if bad:
         raise InputError(where, "grid", f"NaN or infinity in {bad} of {grid.size} elements", "finite numbers")
@@ -116,13 +140,13 @@ def _pilot_subcarriers(spec: OFDMSpec) -> list[int]:
 
 
 def at_pilots(grids: NDArray[Any], spec: OFDMSpec) -> NDArray[Any]:
-    """[..., A, P, Fp] of [..., A, S, F]: the elements where the pilots are."""
+    """Elements of grids [..., A, S, F] at the pilots: [..., A, P, Fp]."""
     return grids[..., list(spec.pilot_symbols), spec.pilot_offset :: spec.pilot_step]
 
 
 def least_squares(grids: Grid, spec: OFDMSpec) -> Grid:
-    """What was received at the pilots over what was sent: complex64 [B, A, P, Fp] of [B, A, S, F]."""
-    return np.ascontiguousarray(at_pilots(grids, spec) * spec.pilots.conj())  # they have unit power
+    """Received over sent pilots of grids complex64 [B, A, S, F]: complex64 [B, A, P, Fp]."""
+    return np.ascontiguousarray(at_pilots(grids, spec) * spec.pilots.conj())  # pilots have unit power
 
 
 def mean_power(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -133,13 +157,18 @@ def mean_power(values: NDArray[Any]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=16)
 def noise_modes(spec: OFDMSpec) -> Grid:
-    """Modes of the pilots' subcarriers that hold noise and nothing else: complex64 [Fp, modes], to multiply with.
+    """Modes of the pilots' subcarriers that hold noise only.
 
     The weakest eigenvectors of the covariance of a flat delay profile over the shortest prefix and its margin
-    (PREFIX_MARGIN): as many as hold, of a path at any delay there, at most LEAKAGE of its power on average. A
-    numerology that leaves none (few pilots, or a prefix near the comb's ambiguity) gets its weakest one, and then the
-    noise is measured too high. One that leaves more than NOISE_MODES gets so many dimensions of theirs at random: they
-    are near-degenerate, so that eigenvectors in order would be those of delays, and others on another machine.
+    (PREFIX_MARGIN), as many as hold on average at most LEAKAGE of the power of a path at any delay there. A numerology
+    without such modes (few pilots, or a prefix near the comb's ambiguity) gets its weakest one; the noise is then
+    overestimated. Of more than NOISE_MODES, a random subspace is used: the eigenvectors are nearly degenerate, and
+    their order differs between machines.
+
+    Returns
+    -------
+    ndarray
+        complex64 [Fp, modes], read-only.
     """
     positions = spec.frequencies[spec.pilot_subcarriers].astype(np.float64)
     prefix = min(spec.prefix_samples) / spec.fft_size  # delays are in parts of a symbol, 1 / spacing_hz
@@ -149,31 +178,64 @@ def noise_modes(spec: OFDMSpec) -> Grid:
     _, vectors = np.linalg.eigh(np.sinc(np.subtract.outer(positions, positions) * (last - first)))
     delays = np.linspace(-1, 1, DELAYS) * (last - first) / 2
     paths = np.exp(-2j * np.pi * np.outer(positions, delays))
-    held = np.abs(vectors.T @ paths) ** 2  # eigh's order: the weakest first
+    held = np.abs(vectors.T @ paths) ** 2  # eigh sorts the weakest first
     leaks = (np.cumsum(held, axis=0) / np.arange(1, len(positions) + 1)[:, None]).max(axis=1)
     vectors = vectors[:, : max(1, int(np.count_nonzero(leaks <= LEAKAGE)))]
     if vectors.shape[1] > NOISE_MODES:
         directions = np.random.default_rng(0).standard_normal((len(positions), NOISE_MODES))
-        vectors, _ = np.linalg.qr(vectors @ (vectors.T @ directions))  # whatever basis the eigenvectors are
+        vectors, _ = np.linalg.qr(vectors @ (vectors.T @ directions))  # independent of the basis that eigh chose
     modes = (middle[:, None] * vectors).conj().astype(np.complex64)
-    modes.setflags(write=False)  # it is shared by all who ask for it
+    modes.setflags(write=False)  # cached: all callers share it
     return modes
 
 
 def residuals(channels: Grid, observation: Observation, spec: OFDMSpec) -> NDArray[np.float64]:
-    """Mean |y - h x|^2 at the pilots over the noise power, float64 [B], for estimates h [B, A, S, F].
+    """Mean |y - h x|^2 at the pilots over the noise power.
 
-    About 1 where h is right (a little below as far as h follows the noise: 0 for least squares, which goes through the
-    pilots), and 1 + e where h is wrong by e times the noise power: from about 2 on least squares are better there.
+    About 1 for a right estimate, less as far as the estimate follows the noise (0 for least squares), and 1 + e for an
+    error of e times the noise power. From about 2 on least squares are the better estimate.
+
+    Parameters
+    ----------
+    channels : ndarray of complex64 [B, A, S, F]
+        Estimates h.
+    observation : Observation
+        Of the same slots.
+    spec : OFDMSpec
+        Numerology.
+
+    Returns
+    -------
+    ndarray
+        float64 [B].
     """
     return mean_power(observation.ls - at_pilots(channels, spec)) / observation.noise_power
 
 
 def pilot_tile(grid: Grid, spec: PilotGridSpec, where: str) -> Tensor:
-    """What `prepare` makes of a grid complex64 [A, S, F]: float32 spec.tile_shape.
+    """Prepare one received grid.
 
-    Layout "image": the pilots sent and received as the paper has them, and then the steps of the ImageSpec. Layout
-    "least_squares": see `least_squares_tiles`. Raises InputError for what `check_grid` refuses.
+    Layout "image": the sent and received pilots as in the paper, then the steps of the ImageSpec. Layout
+    "least_squares": see `least_squares_tiles`.
+
+    Parameters
+    ----------
+    grid : ndarray of complex64 [A, S, F]
+        Received slot.
+    spec : PilotGridSpec
+        The preprocessing.
+    where : str
+        Name of the grid in errors.
+
+    Returns
+    -------
+    ndarray
+        float32 spec.tile_shape.
+
+    Raises
+    ------
+    InputError
+        For a grid that `check_grid` refuses.
     """
     numerology = spec.numerology
     check_grid(grid, numerology, where)
@@ -190,9 +252,19 @@ def measured_snr_db(grids: Sequence[Grid], spec: PilotGridSpec) -> NDArray[np.fl
 
 
 def least_squares_tiles(ls: Grid) -> tuple[Tensor, NDArray[np.float32]]:
-    """Least squares complex64 [B, A, P, Fp] over the root of their mean power, and that root, float32 [B].
+    """Least squares of unit mean power as tiles, and the factor taken out.
 
-    Tiles are float32 [B, 2 P, A, Fp]: real part of the first pilot symbol, its imaginary part, real part of the second.
+    Parameters
+    ----------
+    ls : ndarray of complex64 [B, A, P, Fp]
+        Least squares at the pilots.
+
+    Returns
+    -------
+    tiles : ndarray
+        float32 [B, 2 P, A, Fp]: real part of the first pilot symbol, its imaginary part, real part of the second, ...
+    roots : ndarray
+        float32 [B]: root of the mean power of each slot.
     """
     roots = np.sqrt(mean_power(ls)).astype(np.float32)
     scaled = ls.transpose(0, 2, 1, 3) / roots[:, None, None, None]

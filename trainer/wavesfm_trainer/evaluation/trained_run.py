@@ -78,7 +78,7 @@ def load_run(run: Path | str) -> TrainedTask | TrainedEncoder:
     """
     path = weights_file(Path(run))
     record = registry.read(path)
-    model = registry.load(path)
+    model = registry.build(record)
     config = read_config(path)
     if isinstance(model, MaskedAutoencoder):
         return TrainedEncoder(path.parent, model, _specs_of_data(record), config)
