@@ -26,6 +26,7 @@ LEAST_DUTY = 0.05  # of a view that spans several bursts
 SKIRT_VIEW = 1.45  # of the first view, in widths of all that stood over the floor
 LEAST_RATE_HZ = 20e3
 NARROW_BINS = 48
+NARROW_RAW_HZ = 300e3
 MARGIN = 0.1  # before and after a burst, of its length
 
 
@@ -73,7 +74,8 @@ class Looker:
 
     def _is_narrow(self, track: Track) -> bool:
         """Whether its edges are refined: of wider ones the detector's bins say enough."""
-        return track.strong_width < NARROW_BINS
+        raw_hz = (track.raw_high - track.raw_low) * self._rate / self._fft
+        return track.strong_width < NARROW_BINS or raw_hz < NARROW_RAW_HZ
 
     def view_rate(self, track: Track) -> float:
         """Sample rate at which this emitter is looked at."""
