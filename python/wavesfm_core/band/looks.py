@@ -22,6 +22,7 @@ Namer = Callable[[Sequence[Tile]], NDArray[np.floating]]
 """Tiles -> probabilities [n, labels]."""
 
 READY_SAMPLES = 16384  # of a view, from which on a first look need not wait
+KNOWN_S = 0.5  # of signal, at most, for a look at what is known
 LEAST_DUTY = 0.05  # of a view that spans several bursts
 SKIRT_VIEW = 1.45  # of the first view, in widths of all that stood over the floor
 LEAST_RATE_HZ = 20e3
@@ -103,7 +104,10 @@ class Looker:
     def _view(self, ring: SampleRing, track: Track, stop: int) -> View:
         rate = self.view_rate(track)
         per_sample = self._rate / rate
-        start, end = self._span(track, ring.start, stop, int(self._spec.tile_samples * per_sample))
+        most = int(self._spec.tile_samples * per_sample)
+        if track.n_looks >= self._options.looks_per_emitter:
+            most = min(most, int(KNOWN_S * self._rate))
+        start, end = self._span(track, ring.start, stop, most)
         least = int(self._spec.min_samples * per_sample * 1.02) + 1
         if end - start < least:
             end = min(stop, end + (least - (end - start)) // 2 + 1)
