@@ -45,7 +45,8 @@ AlignedFloats hann(std::size_t n) { // unit mean power over n, each weight twice
 } // namespace
 
 BandDetector::BandDetector(const BandSettings& settings)
-    : settings_(checked(settings)), loops_(hot_loops()), cells_(band_loops()),
+    : settings_(checked(settings)), grow_z_(-normal_quantile(settings.grow_rate)),
+      false_z_(-normal_quantile(settings.false_rate)), loops_(hot_loops()), cells_(band_loops()),
       plan_(forward_plan(settings.fft_size)), window_(hann(settings.fft_size)), frame_(2 * settings.fft_size),
       spectrum_(2 * settings.fft_size), power_(settings.fft_size, 0.0f), carry_(2 * settings.fft_size),
       powers_(settings.block_rows * settings.fft_size), mask_(powers_.size()), taken_(powers_.size()),

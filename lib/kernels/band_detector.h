@@ -86,6 +86,7 @@ private:
     float* row(std::size_t t) { return powers_.data() + t * settings_.fft_size; }
 
     const BandSettings settings_;
+    const double grow_z_, false_z_; // where the normal distribution has them
     const HotLoops& loops_;
     const BandLoops& cells_;
     const fftwf_plan plan_;

@@ -80,7 +80,7 @@ double beside_edge(const std::vector<double>& x, std::ptrdiff_t at, std::ptrdiff
 // Lowers `opened` under signals that are wider than the opening but end sharply on both sides, or on one with
 // the other beyond the band.
 void lower_under_wide(const std::vector<double>& smooth, const std::vector<double>& deep,
-                      std::vector<double>& opened) {
+                      double lowest_of_noise, std::vector<double>& opened) {
     const std::size_t n = smooth.size();
     for (std::size_t low = 0; low < n;) {
         if (!(opened[low] > contrast * deep[low])) {
@@ -97,7 +97,7 @@ void lower_under_wide(const std::vector<double>& smooth, const std::vector<doubl
             const double a = std::log(left > 0.0 ? left : right), b = std::log(right > 0.0 ? right : left);
             for (std::size_t i = low; i < stop; i++) {
                 const double part = (static_cast<double>(i - low) + 0.5) / static_cast<double>(stop - low);
-                opened[i] = std::exp(a + (b - a) * part);
+                opened[i] = std::exp(a + (b - a) * part) * lowest_of_noise;
             }
         }
         low = stop;
@@ -127,14 +127,15 @@ std::vector<float> BandDetector::floor(std::size_t rows) {
     }
     const std::size_t width = std::max<std::size_t>(4, n / 256);
     const double freedom = noise_freedom(each, width);
-    const double clip = (1.0 + 1.5 * std::sqrt(2.0 / freedom)) / noise_quantile(freedom, -2.5);
+    const double lowest_of_noise = noise_quantile(freedom, -2.5); // what an opening leaves of it
+    const double clip = (1.0 + 1.5 * std::sqrt(2.0 / freedom)) / lowest_of_noise;
     std::vector<double> smooth = smoothed(low, width);
     const auto half = static_cast<std::size_t>(settings_.opening * static_cast<double>(n)) / 2;
     const std::size_t most = n * 17 / 40; // 0.85 of the band
     std::vector<double> opened = extreme(extreme(smooth, half, 1.0), half, -1.0);
-    lower_under_wide(smooth, extreme(extreme(smooth, most, 1.0), most, -1.0), opened);
+    lower_under_wide(smooth, extreme(extreme(smooth, most, 1.0), most, -1.0), lowest_of_noise, opened);
     for (std::size_t i = 0; i < n; i++) {
-        smooth[i] = std::min(smooth[i], clip * opened[i]);
+        smooth[i] = smooth[i] < clip * opened[i] ? smooth[i] : opened[i] / lowest_of_noise;
     }
     const double least = std::pow(10.0, settings_.floor_db / 10.0);
     const std::vector<double> means = smoothed(smooth, 4 * width);

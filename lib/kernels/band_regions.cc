@@ -12,17 +12,17 @@ namespace wavesfm {
 
 namespace {
 
-constexpr std::size_t near_rows = 3, near_bins = 2; // that a region may pause for
+constexpr std::size_t near_rows = 3, near_bins = 2;     // that a region may pause for
 constexpr std::uint32_t most_bins = 64, most_ratio = 8; // of the widths of two rows of one region
 constexpr float stronger_depth = 20.0f; // 13 dB: of a valley, under the stronger signal beside it
-constexpr double gap_share = 0.015;    // of a signal's width, that a valley between signals has
-constexpr double margin = 1.06;                     // 0.25 dB, for the floor's own error
+constexpr double gap_share = 0.015;     // of a signal's width, that a valley between signals has
+constexpr double margin = 1.06;         // 0.25 dB, for the floor's own error
 
-// How deep a valley in the median of so many rows must be: 10 dB, and what chance may do (three sigma of either
-// side).
+// How deep a valley in the median of so many rows must be: 13 dB, and what chance may do (three sigma of
+// either side).
 float valley_depth(std::size_t rows) {
     const double sigma = std::sqrt(M_PI / noise_freedom(rows, 3)); // the median's
-    return static_cast<float>(10.0 * (1.0 + 3.0 * sigma) / std::max(0.1, 1.0 - 3.0 * sigma));
+    return static_cast<float>(20.0 * (1.0 + 3.0 * sigma) / std::max(0.1, 1.0 - 3.0 * sigma));
 }
 
 struct Run {
@@ -106,7 +106,8 @@ std::vector<Run> runs_of(const std::uint8_t* mask, std::size_t rows, std::size_t
     return runs;
 }
 
-// Whether what is under `level` around bin i is wider than a gap in a signal (an OFDM signal's missing carrier).
+// Whether what is under `level` around bin i is wider than a gap in a signal (an OFDM signal's missing
+// carrier).
 bool is_wide(const float* x, float level, std::size_t low, std::size_t i, std::size_t stop) {
     std::size_t first = i, last = i + 1;
     while (first > low && x[first - 1] < level) {
@@ -119,8 +120,10 @@ bool is_wide(const float* x, float level, std::size_t low, std::size_t i, std::s
     return static_cast<double>(last - first) >= std::max(2.0, gap_share * narrower);
 }
 
-// Where a spectrum falls between two signals: 13 dB under the stronger and `depth` under the weaker; the deepest first.
-void find_valleys(const float* x, float depth, std::size_t low, std::size_t stop, std::vector<std::size_t>& valleys) {
+// Where a spectrum falls between two signals: 13 dB under the stronger and `depth` under the weaker; the
+// deepest first.
+void find_valleys(const float* x, float depth, std::size_t low, std::size_t stop,
+                  std::vector<std::size_t>& valleys) {
     std::vector<std::pair<std::size_t, std::size_t>> spans{{low, stop}};
     std::vector<std::size_t> after; // where the highest after each bin lies
     while (!spans.empty()) {
@@ -137,7 +140,8 @@ void find_valleys(const float* x, float depth, std::size_t low, std::size_t stop
             const std::size_t next = after[i - a];
             const float weak = std::min(x[before], x[next]), strong = std::max(x[before], x[next]);
             const bool low_enough = x[i] * stronger_depth < strong && x[i] * depth < weak;
-            if (low_enough && (deepest == b || x[i] < x[deepest]) && is_wide(x, weak / depth * 2.0f, a, i, b)) {
+            if (low_enough && (deepest == b || x[i] < x[deepest]) &&
+                is_wide(x, weak / depth * 2.0f, a, i, b)) {
                 deepest = i;
             }
         }
@@ -155,8 +159,8 @@ std::vector<BandDetector::Span> BandDetector::spans(std::size_t bins, float outs
                                                     double expected) {
     const std::size_t n = settings_.fft_size;
     float* values = padded_.data() + box_margin;
-    const auto threshold = [&](double rate) {
-        return static_cast<float>(noise_quantile(freedom, -normal_quantile(rate)) * expected * margin);
+    const auto threshold = [&](double z) {
+        return static_cast<float>(noise_quantile(freedom, z) * expected * margin);
     };
     std::vector<Span> found;
     const float* compared = values;
@@ -166,8 +170,7 @@ std::vector<BandDetector::Span> BandDetector::spans(std::size_t bins, float outs
         cells_.box(values, scratch_.data(), bins, boxed_.data(), n);
         compared = boxed_.data();
     }
-    if (!cells_.compare(compared, threshold(settings_.grow_rate), threshold(settings_.false_rate),
-                        codes_.data(), n)) {
+    if (!cells_.compare(compared, threshold(grow_z_), threshold(false_z_), codes_.data(), n)) {
         return found;
     }
     for (std::size_t low = next_set(codes_.data(), 0, n); low < n;) {
@@ -287,10 +290,10 @@ std::vector<BandPiece> BandDetector::pieces(std::size_t rows, const std::vector<
 }
 
 void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
-    const std::size_t n = settings_.fft_size, each = std::min<std::size_t>(group_rows, rows), count = rows / each,
-                      rank = (count + 1) / 2;
-    AlignedFloats lowest(rank * n, std::numeric_limits<float>::infinity()), group(n), sum(n + 2 * box_margin, 0.0f),
-        smooth(n);
+    const std::size_t n = settings_.fft_size, each = std::min<std::size_t>(group_rows, rows),
+                      count = rows / each, rank = (count + 1) / 2;
+    AlignedFloats lowest(rank * n, std::numeric_limits<float>::infinity()), group(n),
+        sum(n + 2 * box_margin, 0.0f), smooth(n);
     for (std::size_t g = 0; g < count; g++) {
         std::fill(group.begin(), group.end(), 0.0f);
         for (std::size_t t = g * each; t < (g + 1) * each; t++) {
@@ -319,7 +322,8 @@ void BandDetector::separate(std::size_t rows, const std::vector<float>& floor) {
     }
     for (const std::size_t i : valleys) {
         for (std::size_t t = 0; t < rows; t++) {
-            std::memset(mask_.data() + t * n + i - 1, 0, 3); // more than near_bins; a valley is never at a span's end
+            std::memset(mask_.data() + t * n + i - 1, 0,
+                        3); // more than near_bins; a valley is never at a span's end
         }
     }
 }
@@ -335,6 +339,9 @@ BandBlock BandDetector::finish_block() {
         cells_.multiply(row(t), inverse.data(), n);
         cells_.add(row(t), sum.data(), n);
         block.row_power[t] = cells_.total(row(t), n);
+        for (const std::size_t end : {std::size_t{0}, std::size_t{1}, n - 2, n - 1}) {
+            row(t)[end] = 1.0f; // the other end of the band leaks in here
+        }
     }
     block.mean.resize(n);
     for (std::size_t i = 0; i < n; i++) {

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .band.types import Emitter, Event
+from .band.types import Emitter, Event, boxes
 from .band_stream import BandStream
 from .errors import ConfigurationError
 from .pipeline import Pipeline
@@ -50,8 +50,8 @@ class Analysis:
     """Signals found in the band where `detected`, otherwise runs of predictions, in order."""
     detected: bool = False
     """Whether the findings have edges of their own in the band."""
-    emitters: list[Emitter] = field(default_factory=list)
-    """Emitters of the band's analysis, as they were at their ends; empty without one."""
+    events: list[Event] = field(default_factory=list)
+    """What happened to the emitters of the band; empty where it was not searched."""
     notes: list[str] = field(default_factory=list)
     """Sentences about what was assumed, doubted or left out."""
 
@@ -59,6 +59,11 @@ class Analysis:
     def duration_s(self) -> float | None:
         """None when the rate is unknown."""
         return self.n_samples / self.rate_hz if self.rate_hz else None
+
+    @property
+    def signals(self) -> list[Emitter]:
+        """Emitters that are signals, as they were at their ends, in the order of their starts."""
+        return boxes(self.events)
 
     @property
     def summary(self) -> Summary:
@@ -120,8 +125,8 @@ def analyse(
         interrupted = True  # the way to end a stream that has no end
     analysis.findings = find_runs(analysis.predictions)
     if search is not None:
-        analysis.emitters, waiting = find_emitters(pipeline, search)
-        signals = [each for each in analysis.emitters if each.kind == "signal" and each.label != NOISE]
+        analysis.events, waiting = search_band(pipeline, search)
+        signals = [each for each in analysis.signals if each.label != NOISE]
         analysis.detected = bool(signals) or detect == "on"
         if analysis.detected:
             notes = dict.fromkeys(each.rate_note for each in analysis.predictions)
@@ -137,13 +142,13 @@ def analyse(
     return analysis
 
 
-def find_emitters(pipeline: Pipeline, recording: Recording) -> tuple[list[Emitter], int]:
-    """Search the band of a recording.
+def search_band(pipeline: Pipeline, recording: Recording) -> tuple[list[Event], int]:
+    """Search the band of a recording, and name what is found.
 
     Returns
     -------
-    emitters : list of Emitter
-        As they were at their ends, in the order of their starts.
+    events : list of Event
+        In the order in which they became known.
     waiting : int
         Looks that the budget left out.
     """
@@ -157,8 +162,7 @@ def find_emitters(pipeline: Pipeline, recording: Recording) -> tuple[list[Emitte
         for block in recording.blocks(start=segment.start_sample, stop=stop):
             events += stream.push(block)
     events += stream.finish()
-    ended = [event.emitter for event in events if event.happening == "ended"]
-    return sorted(ended, key=lambda each: (each.start_sample, each.low_hz)), stream.looks_waiting
+    return events, stream.looks_waiting
 
 
 def _search(recording: Recording | IQStream, detect: str) -> Recording | None:
@@ -195,7 +199,8 @@ def _emitter_finding(emitter: Emitter, bundle_id: str, rate_note: str) -> Findin
 
 
 def _detection_notes(analysis: Analysis, waiting: int) -> list[str]:
-    lines = sum(each.kind == "line" for each in analysis.emitters)
+    ended = [event.emitter for event in analysis.events if event.happening == "ended"]
+    lines = sum(each.kind == "line" for each in ended)
     notes = [f"constant carriers (spurs, DC) that were not named: {lines}"] if lines else []
     if waiting:
         notes.append(f"{waiting} looks at signals were left out, beyond the budget of tiles")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import ConfigurationError, InputError
-from ..types import Samples, StreamTime
+from ..types import UNKNOWN, Samples, StreamTime
 from .looks import READY_SAMPLES, Look, Looker, Namer
 from .naming import Budget, add_look, probabilities_of
 from .options import BandOptions
@@ -23,14 +23,17 @@ from .shadows import is_click, is_faint, is_shadow
 from .track import Track
 from .tracker import Tracker
 from .types import Emitter, Event
+from .whole import NAMELESS, SAMPLES, extend, is_uneven, repeats, whole_track
 
 Decide = Callable[[NDArray[np.float64]], tuple[str, float]]
 """Probabilities [labels] -> label and confidence."""
 
+ROUND_S = 0.2  # from one round of looks to the next, which share their transforms
 PATIENCE_S = 0.3  # for READY_SAMPLES; then a tile is made of what there is
 APART_S = 0.15  # between the first looks at one emitter
 POWER_STEP_DB = 6.0  # that is a change
 WIDTH_STEP = 1.5
+SURE = 0.5  # confidence from which on the whole band is given a label
 
 
 @dataclass
@@ -121,6 +124,13 @@ class BandAnalyser:
         self._tracker = Tracker(
             self._fft, self._rows(self.options.hold_s), self._rows(self.options.memory_s), self.options.most_emitters
         )
+        self._round_row = -self._rows(ROUND_S)  # of the last round of looks
+        self._whole: Track | None = None
+        self._whole_row = 0  # until which the band was last asked about as a whole
+        self._whole_known: tuple[NDArray[np.float64] | None, int] = (None, 0)  # the last sure answer
+        self._answered = False  # whether there is news of it
+        self._whole_from = 0  # since which nothing was found in the band
+        self._whole_wait = 1  # rows until it is again: more each time
         self._looker = Looker(spec, self._rate, self._fft, self.options)
 
     def push(self, samples: NDArray[Any]) -> Findings:
@@ -146,11 +156,14 @@ class BandAnalyser:
             self._take(block_of(made), findings)
         row = self.samples_in // self._fft
         due = [track for track in self._told() if not track.ended and self._wants_last_look(track)]
-        self._look(sorted(due, key=lambda track: track.n_looks), row, findings)
+        self._look(self.budget.spend(sorted(due, key=lambda track: track.n_looks)), row, findings)
         for track in self._told():
             if not track.ended:
                 track.ended = True
                 self._end(track, findings)
+        if self._answered:
+            self._tell_whole(findings)
+        self._drop_whole(findings)
         return findings
 
     def named(self, look: Look, probabilities: NDArray[np.floating]) -> None:
@@ -158,6 +171,8 @@ class BandAnalyser:
         if probabilities.shape != (len(self._labels),):
             raise InputError("band", "probabilities", probabilities.shape, f"[{len(self._labels)}]")
         add_look(look.track, probabilities)
+        if look.track is self._whole:
+            self._answered = True
 
     def emitters(self) -> list[Emitter]:
         """All that are known and told of, as they are now, in the order of their numbers."""
@@ -178,6 +193,7 @@ class BandAnalyser:
                 findings.events.append(self._event("ended", gone.last_row, gone))
         ends = self._tracker.expired(block.stop)
         self._tell(block, findings)
+        self._watch_whole(block, findings)
         due = [
             track for track in self._told() if self._is_due(track, block.stop) and (track in ends or not track.ended)
         ]
@@ -204,6 +220,51 @@ class BandAnalyser:
             if changes:
                 findings.events.append(self._event("changed", block.stop, track, changes))
 
+    def _watch_whole(self, block: Block, findings: Findings) -> None:
+        """What fills the band is asked about now and then, while nothing is found in it and it is more than noise."""
+        found = any(track.told and not track.ended and track.kind == "signal" for track in self._tracker.tracks)
+        if self._answered:
+            self._answered = False
+            self._tell_whole(findings)
+        if found:
+            self._drop_whole(findings)
+            self._whole_from = block.stop
+            return
+        if self._whole is not None and self._whole.told:
+            extend(self._whole, block)
+        if block.stop - self._whole_row < self._whole_wait:
+            return
+        stop = min(block.stop * self._fft, self.samples_in)
+        if not (is_uneven(block) or repeats(self._ring.span(stop - SAMPLES, stop))):
+            self._drop_whole(findings)
+            return
+        self._whole_row = block.stop
+        self._whole_wait = min(2 * self._whole_wait, self._rows(self.options.relook_s))
+        if self._whole is None:
+            self._whole = whole_track(self._tracker.number(), block, self._whole_from)
+        self._whole.log_sum, self._whole.n_looks = None, 0  # the last answer counts alone
+        self._look([self._whole], block.stop, findings)
+
+    def _tell_whole(self, findings: Findings) -> None:
+        """Whether the model knows what fills the band."""
+        whole = self._whole
+        if whole is None or whole.n_looks == 0:
+            return
+        label, confidence = self._label(whole)
+        if label in NAMELESS or confidence is None or confidence < SURE:
+            whole.log_sum, whole.n_looks = self._whole_known  # as it ends, it is what it was
+            self._drop_whole(findings)
+            return
+        self._whole_known = whole.log_sum, whole.n_looks
+        if not whole.told:
+            whole.told, whole.told_label = True, label
+            findings.events.append(self._event("appeared", whole.first_row, whole))
+
+    def _drop_whole(self, findings: Findings) -> None:
+        if self._whole is not None and self._whole.told:
+            findings.events.append(self._event("ended", self._whole.last_row, self._whole))
+        self._whole = None
+
     def _end(self, track: Track, findings: Findings) -> None:
         if track.kind == "signal" and (is_faint(track) or is_shadow(track, self._tracker.tracks)):
             track.kind = "shadow"
@@ -222,7 +283,8 @@ class BandAnalyser:
             track.told_label, track.told_width, track.told_db = label, track.width, power_db
         return tuple(changes)
 
-    def _is_due(self, track: Track, row: int) -> bool:
+    def _is_due(self, track: Track, row: int, share: float) -> bool:
+        """Whether it is to be looked at at this row; share: of relook_s that must have gone by."""
         if track.kind != "signal":
             return False
         if track.n_looks == 0:
@@ -233,7 +295,7 @@ class BandAnalyser:
         since = row - track.looked_row
         if track.n_looks < self.options.looks_per_emitter:
             return since > self._rows(APART_S * 2.0 ** (track.n_looks - 1))
-        return since > self._rows(self.options.relook_s)
+        return since > self._rows(share * self.options.relook_s)
 
     def _wants_last_look(self, track: Track) -> bool:
         if track.kind != "signal" or track.n_looks >= self.options.looks_per_emitter:
@@ -248,7 +310,7 @@ class BandAnalyser:
         looks = self._looker.looks(self._ring, tracks, stop)
         for track in tracks:
             track.looked_row = row
-        looks = [look for look in looks if look.track.kind == "signal"]
+        looks = [look for look in looks if look.track.kind != "line"]
         if self._namer is None:
             findings.looks += looks
         elif looks:
@@ -274,7 +336,8 @@ class BandAnalyser:
 
     def _most_probable(self, probabilities: NDArray[np.float64]) -> tuple[str, float]:
         best = int(np.argmax(probabilities))
-        return self._labels[best], float(probabilities[best])
+        confidence = float(probabilities[best])
+        return self._labels[best] if confidence >= self.options.threshold else UNKNOWN, confidence
 
     def _place(self, row: int) -> int:
         """The stream's sample at which a row begins: the middle of its first frame's rise."""

@@ -43,6 +43,8 @@ class BandOptions:
         Seconds after which a named emitter is looked at again.
     looks_per_emitter : int
         Tiles from which on an emitter counts as named, 1 or more.
+    threshold : float
+        Confidence below which an emitter is "unknown", 0 to 1.
     ring_bytes : int
         Memory for the last samples, of which views are cut.
     most_emitters : int
@@ -60,6 +62,7 @@ class BandOptions:
     looks_per_s: float = 40.0
     relook_s: float = 2.0
     looks_per_emitter: int = 3
+    threshold: float = 0.0
     ring_bytes: int = 1 << 28
     most_emitters: int = 512
 
@@ -78,6 +81,7 @@ class BandOptions:
             "false_rate": (0 < self.false_rate < 1e-3, "more than 0 and less than 0.001"),
             "whole_share": (0 < self.whole_share <= 1, "more than 0, at most 1"),
             "view_width": (1.4 <= self.view_width <= 20, "1.4 to 20"),
+            "threshold": (self.threshold <= 1, "0 to 1"),
             "looks_per_emitter": (self.looks_per_emitter >= 1, "1 or more"),
             "most_emitters": (self.most_emitters >= 1, "1 or more"),
         }

@@ -84,8 +84,9 @@ class Track:
 
     def add(self, piece: Piece) -> None:
         """One more piece: time on the air, spectrum."""
-        self._air(piece.start, piece.stop)
-        self.recent.append(piece)
+        self.hear(piece.start, piece.stop)
+        if piece.total >= FRAGMENT * max((other.total for other in self.recent), default=0.0):
+            self.recent.append(piece)
         self.cells += piece.cells
         self.raw_low, self.raw_high = min(self.raw_low, piece.raw_low), max(self.raw_high, piece.raw_high)
         self.total.add(piece.raw_low, piece.energy, piece.floor)
@@ -93,12 +94,12 @@ class Track:
     def absorb(self, other: Track) -> None:
         """All of another one, which was a part of this."""
         for start, stop in other.bursts:
-            self._air(start, stop)
+            self.hear(start, stop)
         self.cells += other.cells
         self.raw_low, self.raw_high = min(self.raw_low, other.raw_low), max(self.raw_high, other.raw_high)
         self.total.add(other.total.low, other.total.energy, other.total.floor)
 
-    def _air(self, start: int, stop: int) -> None:
+    def hear(self, start: int, stop: int) -> None:
         """Time on the air; what overlaps or nearly touches the last burst makes that longer."""
         self.first_row = min(self.first_row, start)
         self.last_row = max(self.last_row, stop)

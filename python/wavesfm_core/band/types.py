@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,9 @@ class Emitter:
     number : int
         Of this emitter in this stream, from 1 on; never used twice.
     kind : str
-        "signal"; "shadow" for what turned out to be skirts or side lobes of a stronger one, or too weak; "line" for a constant carrier without sidebands (a spur, the receiver's DC), which is not named;
-        "whole" for what fills the band and shows only in what the model says.
+        "signal"; "shadow" for what turned out to be skirts or side lobes of a stronger one, a part of another, or too
+        weak; "line" for a constant carrier without sidebands (a spur, the receiver's DC), which is not named; "whole"
+        for what fills the band and shows only in what the model says.
     label : str
         Best label; "" while nobody has looked.
     confidence : float or None
@@ -135,3 +136,12 @@ class Event:
             "changes": list(self.changes),
             **{name: value for name, value in self.emitter.as_dict().items() if name not in ("schema", "time")},
         }
+
+
+def boxes(events: Iterable[Event]) -> list[Emitter]:
+    """Signals among the emitters that have ended, each as it was at its end, in the order of their starts."""
+    ended = [event.emitter for event in events if event.happening == "ended"]
+    return sorted(
+        (emitter for emitter in ended if emitter.kind in ("signal", "whole")),
+        key=lambda emitter: (emitter.start_sample, emitter.low_hz),
+    )

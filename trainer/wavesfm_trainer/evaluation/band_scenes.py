@@ -32,7 +32,7 @@ TIME_S = 2e-3
 
 @dataclass(frozen=True)
 class Truth:
-    """One signal: label, start_s to stop_s, low_hz to high_hz (99 % of its power), snr_db within them while on the air."""
+    """One signal: label, start_s to stop_s, low_hz to high_hz (99 % of its power), snr_db there while on the air."""
 
     label: str
     start_s: float
@@ -179,9 +179,9 @@ def _lay(spectrum: NDArray[np.complex64], bins: NDArray[np.complex64], shift: in
 class Score:
     """Counts over scenes.
 
-    truths, boxes; found (a box of frequency IoU 0.3 and more while it is on the air); named (the label of the boxes that
-    cover most of it is its own); false (boxes of which less than 30 % lies in any truth, widened by a fifth); edged and
-    timed: found ones whose best box has both edges within a tenth of the width, both times within 2 ms.
+    truths, boxes; found (a box of frequency IoU 0.3 and more while it is on the air); named (the label of the boxes
+    that cover most of it is its own); false (boxes of which less than 30 % lies in any truth, widened by a fifth);
+    edged and timed: found ones whose best box has both edges within a tenth of the width, both times within 2 ms.
     """
 
     truths: int = 0

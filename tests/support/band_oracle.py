@@ -116,7 +116,7 @@ def beside_edge(x: Array, at: int, outwards: int) -> float:
     return (outer + inner) / 2 if flat and first > CONTRAST * inner else 0.0
 
 
-def lowered_under_wide(smooth: Array, deep: Array, opened: Array) -> Array:
+def lowered_under_wide(smooth: Array, deep: Array, opened: Array, lowest: float) -> Array:
     """The opened floor, but for wide spans with sharp ends, under which it goes straight (in dB) from side to side."""
     n = len(smooth)
     lowered = opened.copy()
@@ -127,7 +127,7 @@ def lowered_under_wide(smooth: Array, deep: Array, opened: Array) -> Array:
         if (low == 0 or left) and (stop == n or right) and (left or right):
             part = (np.arange(stop - low) + 0.5) / (stop - low)
             a, b = np.log(left or right), np.log(right or left)
-            lowered[low:stop] = np.exp(a + (b - a) * part)
+            lowered[low:stop] = np.exp(a + (b - a) * part) * lowest
     return lowered
 
 
@@ -144,9 +144,10 @@ def floor_of(rows: Array, s: Settings) -> Array:
     window = int(s.opening * n) | 1
     opened = slide(slide(smooth, window, np.min), window, np.max)
     most = 2 * (n * 17 // 40) + 1
-    opened = lowered_under_wide(smooth, slide(slide(smooth, most, np.min), most, np.max), opened)
-    clip = (1 + 1.5 * np.sqrt(2 / freedom)) / quantile(freedom, -2.5)
-    floor = box(np.minimum(smooth, clip * opened), 4 * width)
+    lowest = quantile(freedom, -2.5)
+    opened = lowered_under_wide(smooth, slide(slide(smooth, most, np.min), most, np.max), opened, lowest)
+    clip = (1 + 1.5 * np.sqrt(2 / freedom)) / lowest
+    floor = box(np.where(smooth < clip * opened, smooth, opened / lowest), 4 * width)
     return np.maximum(floor, 10 ** (s.floor_db / 10))
 
 
@@ -182,6 +183,7 @@ def mask_of(rows: Array, floor: Array, s: Settings) -> NDArray[np.bool_]:
 
     high, low = NormalDist().inv_cdf(1 - s.false_rate), NormalDist().inv_cdf(1 - s.grow_rate)
     ratio = rows / floor
+    ratio[:, [0, 1, -2, -1]] = 1.0  # the other end of the band leaks in there
     mask = np.zeros(ratio.shape, bool)
     for height, width in SCALES:
         height = min(height, len(rows))
@@ -195,7 +197,7 @@ def mask_of(rows: Array, floor: Array, s: Settings) -> NDArray[np.bool_]:
 
 
 def steady(rest: Array, low: float, high: float) -> NDArray[np.bool_]:
-    """What stands out in half of the block's groups of rows: from the first group to the last in which most of it does."""
+    """What stands out in half of the groups of rows: from the first group to the last in which most of it does."""
     means = box_of_ratio(groups_of(rest), 3)
     count, each = len(means), min(GROUP, len(rest))
     rank, one = (count + 1) // 2, degrees(each, 3)
@@ -218,9 +220,9 @@ MARGIN = 1.06  # 0.25 dB for the floor's own error
 
 
 def valley_depth(rows: int) -> float:
-    """How deep a valley in the median of so many rows must be: 10 dB, and what chance may do."""
+    """How deep a valley in the median of so many rows must be: 13 dB, and what chance may do."""
     sigma = np.sqrt(np.pi / degrees(rows, 3))
-    return 10 * (1 + 3 * sigma) / max(0.1, 1 - 3 * sigma)
+    return 20 * (1 + 3 * sigma) / max(0.1, 1 - 3 * sigma)
 
 
 def valleys(spectrum: Array, depth: float, low: int, stop: int) -> list[int]:
