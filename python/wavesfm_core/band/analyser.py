@@ -195,7 +195,9 @@ class BandAnalyser:
         self._tell(block, findings)
         self._watch_whole(block, findings)
         due = [
-            track for track in self._told() if self._is_due(track, block.stop, 1.0) and (track in ends or not track.ended)
+            track
+            for track in self._told()
+            if self._is_due(track, block.stop, 1.0) and (track in ends or not track.ended)
         ]
         due.sort(key=lambda track: (track.n_looks, -track.cells))
         self._look(self.budget.spend(due), block.stop, findings)
