@@ -197,7 +197,7 @@ class BandAnalyser:
         due = [
             track
             for track in self._told()
-            if self._is_due(track, block.stop, 1.0) and (track in ends or not track.ended)
+            if (track in ends or not track.ended) and self._is_due(track, block.stop, 1.0)
         ]
         due.sort(key=lambda track: (track.n_looks, -track.cells))
         self._look(self.budget.spend(due), block.stop, findings)
