@@ -295,7 +295,7 @@ py::array_t<double> power_in_modes(const Samples& values, const Samples& modes) 
 
 // The GIL is kept: this takes microseconds, and a release of it lets another of the flowgraph's threads in.
 void copy_streams(const py::sequence& streams, std::size_t first, std::size_t count,
-                 py::array_t<std::complex<float>> out, std::size_t at) {
+                  py::array_t<std::complex<float>> out, std::size_t at) {
     if (out.ndim() != 2 || !(out.flags() & py::array::c_style) ||
         static_cast<std::size_t>(out.shape(0)) != streams.size()) {
         throw py::value_error("out: expected a contiguous array with a row for each stream");

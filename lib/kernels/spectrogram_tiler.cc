@@ -171,20 +171,21 @@ bool SpectrogramTiler::is_gap(const float* samples) {
     if (!suspect) {
         return false;
     }
-    std::size_t longest = 0, length = 0, scattered = 0, received = 0;
+    std::size_t longest = 0, length = 0, scattered = 0, judged = 0;
     for (std::size_t i = 0; i <= size; i++) {
         if (i < size && is_missing(samples + 2 * i)) {
             length++;
             continue;
         }
-        received += i < size;
+        judged += i < size;
         longest = std::max(longest, length);
         // a run at the frame's edge may be the end of a longer one
         const bool inside = length > 0 && length < run && length < i && i < size;
+        judged += inside ? length : 0;
         scattered += inside && samples[2 * i - 2] == 0.0f && samples[2 * i - 1] == 0.0f;
         length = 0;
     }
-    if (received > 0) {
+    if (judged > size / gap_part) { // enough to tell; else as in the frames before
         rounded_ = scattered >= std::max<std::size_t>(size / rounded_part, 2);
     }
     return longest >= run && !rounded_;

@@ -41,6 +41,8 @@ class BandStream:
         Number of the first sample.
     options : BandOptions or None
         None for the defaults.
+    numbered : int
+        Emitters get numbers above this one.
 
     Raises
     ------
@@ -56,12 +58,12 @@ class BandStream:
         time: StreamTime | None = None,
         start_sample: int = 0,
         options: BandOptions | None = None,
+        numbered: int = 0,
     ) -> None:
         self._pipeline = pipeline
         self._spec = pipeline.stream_spec
         self._options = options or BandOptions()
-        self._numbered = 0
-        self._largest = 0
+        self._numbered = self._largest = numbered
         self._position = start_sample
         self.samples_in = 0
         self.looks_left = 0
@@ -76,6 +78,11 @@ class BandStream:
     def emitters(self) -> list[Emitter]:
         """Emitters of the present tuning, as they are known now."""
         return [self._renumbered(emitter) for emitter in self._analyser.emitters()]
+
+    @property
+    def largest_number(self) -> int:
+        """Largest number of an emitter so far."""
+        return self._largest
 
     @property
     def looks_waiting(self) -> int:

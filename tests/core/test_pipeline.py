@@ -109,7 +109,7 @@ def test_every_prediction_tells_its_levels(pipeline: Pipeline, tone: Tone) -> No
         (0.25e6, ""),
         (25.001e6, ""),
         (26e6, "outside 0.25 to 25 MS/s"),
-        (4.0, "outside 0.25 to 25 MS/s"),
+        (4e3, "outside 0.25 to 25 MS/s"),
     ],
 )
 def test_a_rate_that_was_not_trained_is_noted(pipeline: Pipeline, tone: Tone, rate_hz: float, note: str) -> None:

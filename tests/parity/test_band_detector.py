@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import band_oracle as oracle
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import band_oracle as oracle
 from wavesfm_core._kernels import BandDetector
 
 FFT, ROWS = 256, 64
@@ -26,7 +26,7 @@ def coloured(n: int, seed: int, shape: str) -> np.ndarray:
 
 
 def scene(n: int, seed: int = 1) -> np.ndarray:
-    """Noise, a carrier, a burst of noise in an eighth of the band, short pulses, a weak steady signal, two neighbours."""
+    """Noise, a carrier, a burst in an eighth of the band, short pulses, a weak steady signal, two neighbours."""
     x = noise(n, seed)
     t = np.arange(n)
     x += np.exp(2j * np.pi * 0.31 * t).astype(np.complex64)

@@ -45,8 +45,8 @@ def window(name: str, n: int) -> np.ndarray:
 def received_frames(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
     """Starts of the frames that are no gap: without a run of missing samples of a quarter frame, int [frames].
 
-    A frame with fft_size / 128 (2 at least) short runs of zeros within is a rounded signal's and no gap, and so are
-    frames all zero that follow it.
+    A frame with fft_size / 128 (2 at least) short runs of zeros within is a rounded signal's and no gap; a frame of
+    which a quarter or less can be judged is as the one before.
     """
     missing = (x == 0) | ~np.isfinite(x)
     quarter, rounded, starts = max(spec.fft_size // 4, 1), False, []
@@ -55,9 +55,11 @@ def received_frames(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
         edges = np.diff(np.concatenate([[0], frame.astype(int), [0]]))
         runs = list(zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True))
         longest = max((stop - first for first, stop in runs), default=0)
-        if frame[quarter - 1 :: quarter].any() and not frame.all():
+        if frame[quarter - 1 :: quarter].any():
             within = [run for run in runs if run[1] - run[0] < quarter and run[0] > 0 and run[1] < spec.fft_size]
-            rounded = sum(x[start + stop - 1] == 0 for _, stop in within) >= max(spec.fft_size // 128, 2)
+            judged = spec.fft_size - frame.sum() + sum(stop - first for first, stop in within)
+            if judged > spec.fft_size // 4:
+                rounded = sum(x[start + stop - 1] == 0 for _, stop in within) >= max(spec.fft_size // 128, 2)
         if longest < quarter or rounded:
             starts.append(start)
     return np.array(starts, int)

@@ -28,6 +28,7 @@ from .whole import NAMELESS, SAMPLES, extend, is_uneven, repeats, whole_track
 Decide = Callable[[NDArray[np.float64]], tuple[str, float]]
 """Probabilities [labels] -> label and confidence."""
 
+ROUND_S = 0.2  # from one round of looks to the next, which share their transforms
 PATIENCE_S = 0.3  # for READY_SAMPLES; then a tile is made of what there is
 APART_S = 0.15  # between the first looks at one emitter
 POWER_STEP_DB = 6.0  # that is a change
@@ -123,6 +124,7 @@ class BandAnalyser:
         self._tracker = Tracker(
             self._fft, self._rows(self.options.hold_s), self._rows(self.options.memory_s), self.options.most_emitters
         )
+        self._round_row = -self._rows(ROUND_S)  # of the last round of looks
         self._whole: Track | None = None
         self._whole_row = 0  # until which the band was last asked about as a whole
         self._whole_known: tuple[NDArray[np.float64] | None, int] = (None, 0)  # the last sure answer
@@ -193,7 +195,9 @@ class BandAnalyser:
         self._tell(block, findings)
         self._watch_whole(block, findings)
         due = [
-            track for track in self._told() if self._is_due(track, block.stop) and (track in ends or not track.ended)
+            track
+            for track in self._told()
+            if self._is_due(track, block.stop, 1.0) and (track in ends or not track.ended)
         ]
         due.sort(key=lambda track: (track.n_looks, -track.cells))
         self._look(self.budget.spend(due), block.stop, findings)
@@ -281,7 +285,8 @@ class BandAnalyser:
             track.told_label, track.told_width, track.told_db = label, track.width, power_db
         return tuple(changes)
 
-    def _is_due(self, track: Track, row: int) -> bool:
+    def _is_due(self, track: Track, row: int, share: float) -> bool:
+        """Whether it is to be looked at at this row; share: of relook_s that must have gone by."""
         if track.kind != "signal":
             return False
         if track.n_looks == 0:
@@ -292,7 +297,7 @@ class BandAnalyser:
         since = row - track.looked_row
         if track.n_looks < self.options.looks_per_emitter:
             return since > self._rows(APART_S * 2.0 ** (track.n_looks - 1))
-        return since > self._rows(self.options.relook_s)
+        return since > self._rows(share * self.options.relook_s)
 
     def _wants_last_look(self, track: Track) -> bool:
         if track.kind != "signal" or track.n_looks >= self.options.looks_per_emitter:

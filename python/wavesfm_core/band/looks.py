@@ -22,10 +22,12 @@ Namer = Callable[[Sequence[Tile]], NDArray[np.floating]]
 """Tiles -> probabilities [n, labels]."""
 
 READY_SAMPLES = 16384  # of a view, from which on a first look need not wait
+KNOWN_S = 0.5  # of signal, at most, for a look at what is known
 LEAST_DUTY = 0.05  # of a view that spans several bursts
 SKIRT_VIEW = 1.45  # of the first view, in widths of all that stood over the floor
 LEAST_RATE_HZ = 20e3
 NARROW_BINS = 48
+NARROW_RAW_HZ = 300e3
 MARGIN = 0.1  # before and after a burst, of its length
 
 
@@ -73,7 +75,8 @@ class Looker:
 
     def _is_narrow(self, track: Track) -> bool:
         """Whether its edges are refined: of wider ones the detector's bins say enough."""
-        return track.strong_width < NARROW_BINS
+        raw_hz = (track.raw_high - track.raw_low) * self._rate / self._fft
+        return track.strong_width < NARROW_BINS or raw_hz < NARROW_RAW_HZ
 
     def view_rate(self, track: Track) -> float:
         """Sample rate at which this emitter is looked at."""
@@ -101,7 +104,10 @@ class Looker:
     def _view(self, ring: SampleRing, track: Track, stop: int) -> View:
         rate = self.view_rate(track)
         per_sample = self._rate / rate
-        start, end = self._span(track, ring.start, stop, int(self._spec.tile_samples * per_sample))
+        most = int(self._spec.tile_samples * per_sample)
+        if track.n_looks >= self._options.looks_per_emitter:
+            most = min(most, int(KNOWN_S * self._rate))
+        start, end = self._span(track, ring.start, stop, most)
         least = int(self._spec.min_samples * per_sample * 1.02) + 1
         if end - start < least:
             end = min(stop, end + (least - (end - start)) // 2 + 1)

@@ -14,6 +14,9 @@ from .extent import Spectrum, extent
 NEAR_ROWS = 1  # within which two pieces begin and end together
 GAP_BINS = 8  # between them, at most, or
 GAP_WIDTHS = 2.0  # as many of the wider one's width
+CUT_BINS = 8  # of either part of a piece that is cut in two
+CUT_SHARE = 0.01  # of its energy
+CUT_DEPTH = 4.0  # times the valley, that either part reaches
 UNEQUAL = 100.0  # times the energy of one that the other may have
 
 
@@ -61,6 +64,30 @@ class Piece:
     def total(self) -> float:
         """All of the energy."""
         return float(self.energy.sum())
+
+    def cut(self, at: int) -> tuple[Piece, Piece] | None:
+        """Below and above the lowest bin near `at`, if that is a valley between two that are worth it; else None."""
+        place = at - self.raw_low
+        reach = max(4, self.energy.size // 50)
+        if place < reach or place > self.energy.size - reach:
+            return None
+        smooth = np.convolve(self.energy, np.ones(5) / 5, "same")
+        lowest = place - reach + int(np.argmin(smooth[place - reach : place + reach]))
+        sides = self.energy[:lowest], self.energy[lowest:]
+        if min(side.size for side in sides) < CUT_BINS or min(side.sum() for side in sides) < CUT_SHARE * self.total:
+            return None
+        if smooth[lowest] * CUT_DEPTH > min(float(smooth[:lowest].max()), float(smooth[lowest:].max())):
+            return None
+        return self._side(0, lowest), self._side(lowest, self.energy.size)
+
+    def _side(self, low: int, high: int) -> Piece:
+        energy, floor = self.energy[low:high], self.floor[low:high]
+        core = extent((energy / self.rows).astype(np.float32), floor, self.rows)
+        first = self.raw_low + low
+        cells = self.cells * (high - low) // self.energy.size
+        return Piece(
+            self.start, self.stop, first, self.raw_low + high, first + core[0], first + core[1], energy, floor, cells
+        )
 
 
 @dataclass(frozen=True, slots=True)

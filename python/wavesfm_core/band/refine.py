@@ -13,7 +13,8 @@ from .extent import DEPTH
 from .views import Zoomed
 
 BINS = 256
-FRAMES = 4096  # at most, spread over the view
+FRAMES = 1024  # at most, spread over the view
+PEAK_FRAMES = 200  # from which on the strongest hundredth says something
 ON_AIR = 0.2  # of the power of the strongest tenth of the frames
 LINE_REST = 0.003  # of a line's power that may lie beside it
 LINE_VARIATION = 0.3  # standard deviation of a line's power over its mean
@@ -59,10 +60,11 @@ def refine(view: Zoomed, low_hz: float, high_hz: float, noise: float) -> Edges |
     least = noise * max(0.5, 4 / np.sqrt(len(power)))
     if not (excess > least).any():
         return None
-    if high_hz - low_hz < NARROW_HZ:
+    wide = high_hz - low_hz >= NARROW_HZ
+    if not wide:
         clipped = _without_line(excess)
         excess = clipped if (clipped > least).any() else excess
-    low, high = _hull(excess, least)
+    low, high = _hull(*_strongest(power, excess, noise, least)) if wide else _hull(excess, least)
     a, b = _occupied(excess, *_around_peak(excess, least, low, high))
     low, high = min(low, a), max(high, b)
     return Edges((first + low - offset - 0.5) * step, (first + high - offset - 0.5) * step, _is_line(power, noise))
@@ -72,6 +74,20 @@ def _on_air(power: NDArray[np.float32]) -> NDArray[np.bool_]:
     strongest = np.sort(power)[-max(1, power.size // 10) :].mean()
     on: NDArray[np.bool_] = power >= ON_AIR * strongest
     return on
+
+
+def _strongest(
+    power: NDArray[np.float32], excess: NDArray[np.float32], noise: float, least: float
+) -> tuple[NDArray[np.float32], float]:
+    """What is reached in one frame of a hundred, over the noise, where there are frames enough: of a signal that comes
+    and goes beside one that stays, the mean would say too little. And the least of it that is not noise."""
+    if len(power) < PEAK_FRAMES:
+        return excess, least
+    rank = len(power) - 1 - len(power) // 100
+    peaks = np.partition(power, rank, axis=0)[rank]
+    of_noise = noise * float(np.log(100))  # exponential
+    strongest = np.maximum(peaks - of_noise, 0)
+    return (strongest, 0.5 * of_noise) if (strongest > 0.5 * of_noise).any() else (excess, least)
 
 
 def _hull(excess: NDArray[np.float32], least: float) -> tuple[int, int]:

@@ -22,7 +22,7 @@ class SampleRing:
     def __init__(self, limit_bytes: int, least_samples: int, start: int = 0) -> None:
         """limit_bytes: of memory; least_samples: kept even where that needs more; start: place of the first sample."""
         self._size = max(limit_bytes // ITEM, 2 * least_samples)
-        self._buffer = np.empty(0, np.complex64)
+        self._buffer = np.empty(self._size, np.complex64)  # the system gives the pages as they are written to
         self._from = 0  # in the buffer
         self._to = 0
         self.stop = start
@@ -41,18 +41,10 @@ class SampleRing:
         self._to += samples.size
 
     def _make_room(self, count: int) -> None:
-        if self._to + count <= self._buffer.size:
+        if self._to + count <= self._size:
             return
         kept = min(self._to - self._from, self._size - count, self._size // 2)
-        wanted = min(self._size, max(2 * self._buffer.size, kept + count, 1 << 16))
-        held = self._buffer[self._to - kept : self._to]
-        if wanted > self._buffer.size and self._buffer.size < self._size:
-            kept = min(self._to - self._from, wanted - count)
-            fresh = np.empty(wanted, np.complex64)
-            fresh[:kept] = self._buffer[self._to - kept : self._to]
-            self._buffer = fresh
-        else:
-            self._buffer[:kept] = held.copy()
+        self._buffer[:kept] = self._buffer[self._to - kept : self._to]
         self._from, self._to = 0, kept
 
     def span(self, start: int, stop: int) -> Samples:

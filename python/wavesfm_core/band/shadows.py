@@ -11,6 +11,7 @@ from .track import Track
 
 FAINT = 0.005, 0.01  # of a stronger neighbour's energy and density: its skirts, whenever they show
 BESIDE = 0.05, 0.1  # and its side lobes, which come and go with it
+WIDER = 1.5  # than its emitter's a side lobe is not
 REACH = 3.0  # of side lobes, in widths of their emitter
 SHARED = 0.8  # of the rows on which a side lobe is seen with its emitter
 LEAST_CELLS = 8
@@ -40,6 +41,8 @@ def is_shadow(track: Track, tracks: Sequence[Track]) -> bool:
 
 
 def _shades(strong: Track, weak: Track, energy: float, density: float) -> bool:
+    if weak.width > WIDER * (strong.raw_high - strong.raw_low):
+        return False
     share, depth = energy / strong.energy, density / strong.density
     if share >= BESIDE[0] or depth >= BESIDE[1]:
         return False
@@ -48,7 +51,8 @@ def _shades(strong: Track, weak: Track, energy: float, density: float) -> bool:
     together = strong.first_row <= weak.last_row and weak.first_row <= strong.last_row
     if share < FAINT[0] and depth < FAINT[1] and away < width and together:
         return True
-    return strong.n_bursts > 1 and away < REACH * width and _shared(weak, strong) >= SHARED
+    lobe = strong.n_bursts > 1 and away < REACH * width and weak.width < WIDER * strong.width
+    return lobe and _shared(weak, strong) >= SHARED
 
 
 def _shared(weak: Track, strong: Track) -> float:

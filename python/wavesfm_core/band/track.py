@@ -85,7 +85,8 @@ class Track:
     def add(self, piece: Piece) -> None:
         """One more piece: time on the air, spectrum."""
         self.hear(piece.start, piece.stop)
-        self.recent.append(piece)
+        if piece.total >= FRAGMENT * max((other.total for other in self.recent), default=0.0):
+            self.recent.append(piece)
         self.cells += piece.cells
         self.raw_low, self.raw_high = min(self.raw_low, piece.raw_low), max(self.raw_high, piece.raw_high)
         self.total.add(piece.raw_low, piece.energy, piece.floor)

@@ -17,6 +17,7 @@ BESIDE_BINS = 8  # and within which a part lies beside
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
 STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
 SKIRT = 0.1  # of the density of the whole that what lies beside its edges has
+STEADY_ROWS = 32  # on the air, of an emitter whose edges are known
 DC_WIDTH = 10  # bins that the receiver's DC line may take
 HOLD_PAUSES = 3.0  # pauses of usual length until silence is an end
 
@@ -45,7 +46,7 @@ class Tracker:
     def take(self, block: Block) -> list[Track]:
         """The pieces of the next block; returns those that have become a part of another."""
         touched: set[Track] = set()
-        for piece in block.pieces:
+        for piece in [part for whole in block.pieces for part in self._parts(whole, block.start)]:
             track = self._home(piece)
             if track is None:
                 track = Track.of(self.number(), piece)
@@ -87,6 +88,23 @@ class Tracker:
         track.bursts.clear()
         track.n_bursts = track.rows_on = 0
         track.total.energy[:] = 0
+
+    def _parts(self, piece: Piece, start: int) -> list[Piece]:
+        """A piece in which a known steady emitter and a neighbour run into one another, cut where the known ends."""
+        for track in self.tracks:
+            known = track.recent[-1] if track.recent else piece
+            steady = track.rows_on >= STEADY_ROWS and not track.is_bursty and known.stop >= start - NEAR_ROWS
+            if (
+                not steady
+                or known.raw_low < piece.raw_low - BESIDE_BINS
+                or known.raw_high > piece.raw_high + BESIDE_BINS
+            ):
+                continue
+            for cut in (known.raw_low, known.raw_high):
+                parts = piece.cut(cut)
+                if parts is not None:
+                    return [smaller for part in parts for smaller in self._parts(part, start)]
+        return [piece]
 
     def _is_dc(self, piece: Piece) -> bool:
         """Whether it is nothing but the receiver's DC line, which is no part of a signal around it."""

@@ -84,9 +84,9 @@ class HeadSpec:
     imaginary part, symbol after symbol."""
     scale: float = 1.0
     """Channel: factor of the outputs."""
-    temperature: float = 1.0
+    temperature: float = field(default=1.0, metadata={"omit_default": True})
     """Classification: divisor of the logits, chosen on validation data so that confidences are calibrated."""
-    unknown_from: float = 1.0
+    unknown_from: float = field(default=1.0, metadata={"omit_default": True})
     """Classification: probability of a label "unknown" from which on it is the answer, although another label is more
     probable; 1.0 for never."""
 

@@ -7,7 +7,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from wavesfm_core.errors import InputError
 from wavesfm_trainer.signals import CLASSES, LABELS
 from wavesfm_trainer.signals.artefacts import Artefacts, apply_artefacts, draw_artefacts
 from wavesfm_trainer.signals.base import Emission
@@ -61,7 +60,7 @@ def test_drawn_and_kind_may_be_chosen():
     plans = [data.plan(i) for i in range(60)]
     assert {plan.label for plan in plans} == {"dmr", "noise"}
     assert {plan.kind for plan in plans} == {"zoom"}
-    with pytest.raises(InputError, match="--views"):
+    with pytest.raises(ValueError, match="views: found"):
         view_dataset("odd", 1, TILE, LEAST)
 
 

@@ -41,7 +41,10 @@ def tiles(
     if views == "bands":
         dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
     else:
-        dataset = view_dataset(views, seed, spec.tile_samples, spec.min_samples, turns)
+        try:
+            dataset = view_dataset(views, seed, spec.tile_samples, spec.min_samples, turns)
+        except ValueError as error:
+            raise InputError("tiles", "--views", repr(views), f"bands, or another name ({error})") from None
     write_shards(directory, dataset, spec, count, workers, first_shard)
 
 

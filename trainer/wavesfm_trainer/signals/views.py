@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
-from wavesfm_core.errors import InputError
 
 from . import CLASSES, LABELS
 from .artefacts import apply_artefacts, draw_artefacts
@@ -383,11 +382,11 @@ def _zoomed_noise(rng: np.random.Generator, snr_db: float, tile_samples: int, mi
 def view_dataset(name: str, seed: int, tile_samples: int, min_samples: int, drawn: tuple[str, ...] = ()) -> ViewDataset:
     """The data set of one of `wavesfm-train tiles --views`: mixed, whole, zoom, or held-out (unknown families only).
 
-    Raises InputError for another name.
+    Raises ValueError for another name.
     """
     shares = {"mixed": 0.6, "whole": 0.0, "zoom": 1.0, "held-out": 0.6}
     if name not in shares:
-        raise InputError("tiles", "--views", name, f"bands, {', '.join(shares)}")
+        raise ValueError(f"views: found {name!r}, expected one of {', '.join(shares)}")
     held_out = name == "held-out"
     drawn = (UNKNOWN,) if held_out else drawn
     return ViewDataset(seed, tile_samples, min_samples, shares[name], drawn=drawn, held_out=held_out)

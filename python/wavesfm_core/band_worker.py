@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The search of the band beside a live stream, on its own thread: a bounded queue of samples, closing accounts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from .band.options import BandOptions
+from .band.types import Emitter, Event
+from .band_stream import BandStream
+from .errors import EngineError, WavesfmError
+from .pipeline import Pipeline
+from .types import Samples, StreamTime
+
+log = logging.getLogger(__name__)
+POLL_S = 0.05  # how often a wait looks whether it was cancelled
+QUEUE_S = 0.5  # of samples that wait, at most
+UNKNOWN_RATE_SAMPLES = 1 << 20
+
+
+@dataclass
+class BandAccounts:
+    """Where the samples of a searched stream went; samples_in = searched + missed + waiting."""
+
+    samples_in: int = 0
+    """Samples that came."""
+    samples_searched: int = 0
+    """Samples that the detector saw."""
+    samples_missed: int = 0
+    """Samples dropped because the search was slower than the stream, or because the rate is unknown."""
+    samples_waiting: int = 0
+    """Samples in the queue."""
+    looks_left: int = 0
+    """Emitters that were due for a look and had to wait for the budget."""
+    events: int = 0
+    """Events that were handed over."""
+    failures: int = 0
+    """Exceptions of the search; each begins the search anew."""
+
+
+@dataclass(frozen=True)
+class _Retune:
+    """What is reported of the next sample; None: as before."""
+
+    rate_hz: float | None = None
+    centre_hz: float | None = None
+    time: StreamTime | None = None
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """Samples that were dropped; the search begins anew behind them."""
+
+    count: int
+
+
+class BandWorker:
+    """Search one stream for emitters on a thread that no exception ends.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Of a bundle for spectrograms; its engine is called on this thread too, so it is one of `engines.shared`.
+    on_events : callable
+        Called on the worker's thread with a list of events, in order.
+    on_error : callable
+        Called on the worker's thread with a WavesfmError.
+    rate_hz, centre_hz
+        As known at the start: 0.0 and None when unknown.
+    start_sample : int
+        Index of the first sample.
+    options : BandOptions or None
+        None for the defaults.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        on_events: Callable[[list[Event]], object],
+        on_error: Callable[[WavesfmError], object],
+        rate_hz: float = 0.0,
+        centre_hz: float | None = None,
+        start_sample: int = 0,
+        options: BandOptions | None = None,
+    ) -> None:
+        self._pipeline, self._on_events, self._on_error = pipeline, on_events, on_error
+        self._options = options
+        self._rate_hz, self._centre_hz = rate_hz, centre_hz  # as the thread knows them
+        self._limit_rate_hz = rate_hz  # as the sender knows it
+        self._position = start_sample  # of the next sample that the thread takes
+        self._stream: BandStream | None = None
+        self._numbered = 0  # largest number of an emitter so far
+        self._emitters: list[Emitter] = []
+        self._changed = threading.Condition()  # its lock guards the queue and the accounts
+        self._queue: deque[Samples | _Retune | _Lost] = deque()
+        self._accounts = BandAccounts()
+        self._busy = self._closed = False
+        self._thread = threading.Thread(target=self._work, name="wavesfm-band", daemon=True)
+        self._thread.start()
+
+    @property
+    def accounts(self) -> BandAccounts:
+        """A consistent copy."""
+        with self._changed:
+            return replace(self._accounts)
+
+    @property
+    def emitters(self) -> list[Emitter]:
+        """Emitters of the present tuning, as they were known after the last samples."""
+        with self._changed:
+            return list(self._emitters)
+
+    def push(self, samples: Samples, block: bool, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Take samples in; they are copied.
+
+        Parameters
+        ----------
+        samples : ndarray of complex64 [n]
+        block : bool
+            With a full queue: wait, or drop and count.
+        cancelled : callable
+            Polled while this waits; True ends the wait.
+        """
+        count = int(samples.size)
+        if not count:
+            return
+        with self._changed:
+            self._accounts.samples_in += count
+            limit = max(count, int(QUEUE_S * self._limit_rate_hz) or UNKNOWN_RATE_SAMPLES)
+            while block and self._is_full(count, limit) and not (self._closed or cancelled()):
+                self._changed.wait(POLL_S)
+            if self._closed or self._is_full(count, limit):
+                self._accounts.samples_missed += count
+                self._queue.append(_Lost(count))
+            else:
+                self._accounts.samples_waiting += count
+                self._queue.append(samples.copy())
+            self._changed.notify_all()
+
+    def retune(
+        self, rate_hz: float | None = None, centre_hz: float | None = None, time: StreamTime | None = None
+    ) -> None:
+        """Take in what is reported of the next sample; None for what does not change."""
+        with self._changed:
+            if rate_hz is not None:
+                self._limit_rate_hz = rate_hz
+            self._queue.append(_Retune(rate_hz, centre_hz, time))
+            self._changed.notify_all()
+
+    def finish(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        """Search what waits, end every emitter, and end the thread; False if cancelled."""
+        with self._changed:
+            while (self._queue or self._busy) and not (self._closed or cancelled()):
+                self._changed.wait(POLL_S)
+            done = not (self._queue or self._busy)
+        if done and self._stream is not None:
+            self._run(self._stream.finish)
+        self.close()
+        return done
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """End the thread; samples that wait are counted as missed. False if it has not ended in time."""
+        with self._changed:
+            self._closed = True
+            self._accounts.samples_missed += self._accounts.samples_waiting
+            self._accounts.samples_waiting = 0
+            self._queue.clear()
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _is_full(self, count: int, limit: int) -> bool:
+        return self._accounts.samples_waiting + count > limit
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                item = self._queue.popleft()
+                self._busy = True
+            self._take(item)
+            with self._changed:
+                self._busy = False
+                self._emitters = [] if self._stream is None else self._stream.emitters
+                self._changed.notify_all()
+
+    def _take(self, item: Samples | _Retune | _Lost) -> None:
+        if isinstance(item, _Retune):
+            self._retune(item)
+        elif isinstance(item, _Lost):
+            self._end()
+            self._position += item.count
+        else:
+            searched = self._search(item)
+            with self._changed:
+                if not self._closed:
+                    self._accounts.samples_waiting -= item.size
+                    self._accounts.samples_searched += item.size if searched else 0
+                    self._accounts.samples_missed += 0 if searched else item.size
+            self._position += item.size
+
+    def _retune(self, item: _Retune) -> None:
+        self._rate_hz = self._rate_hz if item.rate_hz is None else item.rate_hz
+        self._centre_hz = self._centre_hz if item.centre_hz is None else item.centre_hz
+        if self._rate_hz <= 0:
+            self._end()
+        elif self._stream is None:
+            self._begin(item.time)
+        else:
+            stream = self._stream
+            self._run(lambda: stream.retune(item.rate_hz, item.centre_hz, item.time))
+
+    def _search(self, samples: Samples) -> bool:
+        if self._stream is None:
+            if self._rate_hz <= 0:
+                return False
+            self._begin(None)
+        stream = self._stream
+        return stream is not None and self._run(lambda: stream.push(samples))
+
+    def _begin(self, time: StreamTime | None) -> None:
+        self._stream = BandStream(
+            self._pipeline, self._rate_hz, self._centre_hz, time, self._position, self._options, self._numbered
+        )
+
+    def _end(self) -> None:
+        """End every emitter; the search begins anew with the next samples."""
+        if self._stream is not None:
+            self._run(self._stream.finish)
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._stream is not None:
+            self._numbered = self._stream.largest_number
+        self._stream = None
+
+    def _run(self, call: Callable[[], list[Event]]) -> bool:
+        """Hand over the events of a call; after an exception the search begins anew. Returns whether it went well."""
+        try:
+            events = call()
+            if events:
+                self._on_events(events)
+        except Exception as error:
+            log.exception("the search of the band failed")
+            known = error if isinstance(error, WavesfmError) else EngineError("band", "search", error, "no exception")
+            self._forget()
+            with self._changed:
+                self._accounts.failures += 1
+            self._on_error(known)
+            return False
+        with self._changed:
+            self._accounts.events += len(events)
+            if self._stream is not None:
+                self._accounts.looks_left = self._stream.looks_waiting
+        return True
