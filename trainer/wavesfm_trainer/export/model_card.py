@@ -23,11 +23,11 @@ PURPOSE = {
     "channel": "Estimates a MIMO-OFDM channel, complex [{grid}] (antennas, symbols, subcarriers).",
 }
 LIMITS = {
-    "classification": "It answers with one of its labels whatever it sees; a threshold on the confidence turns weak "
-    'answers into "unknown".',
-    "position": "It was trained between {corners}; its answers for places outside, for another site or for another set "
-    "of base stations are guesses.",
-    "channel": "It knows the pilots, the grid and the signal-to-noise ratios that it was trained with, and no others.",
+    "classification": "It gives one of its labels to every input. With a threshold on the confidence, weak answers "
+    'become "unknown".',
+    "position": "It was trained between {corners}. Its answers for places outside, for another site or for another set "
+    "of base stations are not reliable.",
+    "channel": "It supports only the pilots, the grid and the signal-to-noise ratios that it was trained with.",
 }
 
 
