@@ -24,7 +24,7 @@ LABELS = ("noise", "narrow", "wide")
 
 
 class WidthNamer:
-    """"narrow" for views below 200 kS/s, else "wide"; keeps the tiles."""
+    """ "narrow" for views below 200 kS/s, else "wide"; keeps the tiles."""
 
     def __init__(self) -> None:
         self.tiles: list[Tile] = []

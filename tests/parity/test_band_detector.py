@@ -26,7 +26,7 @@ def coloured(n: int, seed: int, shape: str) -> np.ndarray:
 
 
 def scene(n: int, seed: int = 1) -> np.ndarray:
-    """Noise, a carrier, a burst of noise in an eighth of the band, short pulses, a weak steady signal, two neighbours."""
+    """Noise, a carrier, a burst in an eighth of the band, short pulses, a weak steady signal, two neighbours."""
     x = noise(n, seed)
     t = np.arange(n)
     x += np.exp(2j * np.pi * 0.31 * t).astype(np.complex64)
