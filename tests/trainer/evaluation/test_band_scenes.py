@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from wavesfm_trainer.band_scenes import BandScene, Box, Truth, make_band_scene, score
+from wavesfm_trainer.evaluation.band_scenes import BandScene, Box, Truth, make_band_scene, score
 
 LABELS = ("fsk-ism", "wbfm", "pocsag", "gsm")
 
