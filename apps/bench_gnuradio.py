@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rate of GNU Radio's own spectrogram chain on this machine; `wavesfm bench` runs it in a process of its own.
+"""Measure the rate of GNU Radio's spectrogram chain on this machine; `wavesfm bench` runs it in a separate process.
 
 vector_source -> stream_to_vector -> fft_vcc (Hann) -> complex_to_mag_squared -> integrate_ff -> nlog10_ff -> head ->
 null_sink, each block in its own thread as GNU Radio's scheduler has it. Needs GNU Radio 3.10, nothing of this project.

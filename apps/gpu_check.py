@@ -3,8 +3,8 @@
 """Measures the engines of a GPU on this machine and writes gpu-report.json and gpu-report.md; see scripts/gpu-check.
 
 Rows: the tests that need a GPU; parity of every shipped bundle and of one of the paper's size (random weights) in each
-precision; tiles per second at batch 1 to 256 and latency at batch 1, beside torch and onnxruntime. What a machine lacks
-is a row "not available". Exit code 0, 1 when something failed, 2 for a wrong parameter.
+precision; tiles per second at batch 1 to 256 and latency at batch 1, beside torch and onnxruntime. Missing packages and
+devices give rows "not available". Exit code: 0; 1 if something failed; 2 for a wrong parameter.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from wavesfm_core.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from wavesfm_core.preprocess.golden_inputs import golden_inputs  # noqa: E402
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-PAPER_TILES = 64  # of the parity of the paper's size: the reference on the CPU takes 0.1 s for each
+PAPER_TILES = 64  # tiles of the parity of the paper's size: the reference on the CPU takes 0.1 s for each
 AGREEMENT_TILES = 1000
 GPU_TESTS = ROOT / "tests/engines/test_gpu.py"
 PAPER_NAME = "paper-preset"
@@ -60,7 +60,7 @@ SECTIONS = {
 
 
 def varied(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
-    """Inputs of so many tiles: the golden ones, each shifted along its last axis by another number of columns."""
+    """Inputs of `count` different tiles: golden tiles, each shifted by a random number of columns."""
     golden = bundle.golden()
     rows = [i % len(golden.tiles) for i in range(count)]
     shifts = np.random.default_rng(0).integers(0, golden.tiles[0].shape[-1], count)
@@ -69,12 +69,12 @@ def varied(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
 
 
 def cut(inputs: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """The first so many of a batch's tiles."""
+    """The first `count` tiles of a batch."""
     return {name: np.ascontiguousarray(values[:count]) for name, values in inputs.items()}
 
 
 def durations(engine: Any, inputs: Mapping[str, np.ndarray], seconds: float) -> np.ndarray:
-    """Seconds of each of as many runs as take `seconds` in all, after one that is not counted."""
+    """Seconds of each run, for about `seconds` in all, after one run that is not counted."""
     engine.run(inputs)
     took: list[float] = []
     while len(took) < LEAST_RUNS or (sum(took) < seconds and len(took) < MOST_RUNS):
@@ -85,7 +85,7 @@ def durations(engine: Any, inputs: Mapping[str, np.ndarray], seconds: float) -> 
 
 
 def compared(outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], labels: bool) -> Row:
-    """cosine: the smallest of the outputs' over all tiles; agreement: share of the same labels; difference: largest."""
+    """Smallest cosine similarity and largest difference over the outputs, and the share of equal labels."""
     pairs = [(outputs[name].ravel().astype(float), values.ravel().astype(float)) for name, values in expected.items()]
     row: Row = {
         "cosine": min(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) for a, b in pairs),
@@ -98,7 +98,7 @@ def compared(outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarra
 
 
 def parity(name: str, bundle: Bundle | None, tiles: int, all_contenders: Iterable[Contender]) -> list[Row]:
-    """A row for each contender with the bundle's weights, against onnxruntime's float32 on the CPU.
+    """Rows of each contender with the bundle's weights, against onnxruntime in float32 on the CPU.
 
     bundle: None only where no contender is available.
     """
@@ -128,7 +128,7 @@ def parity(name: str, bundle: Bundle | None, tiles: int, all_contenders: Iterabl
 
 
 def speed(name: str, bundle: Bundle | None, seconds: float, contender: Contender) -> tuple[Row, Row]:
-    """The rows of tiles per second and of latency of one contender; bundle: None only where it is not available."""
+    """Rows of tiles per second and latency of a contender; bundle: None only where it is not available."""
     row = {"model": name, **named(contender)}
     latency: Row = {}
 
@@ -240,7 +240,7 @@ def machine() -> Row:
 
 
 def synthetic_bundle(directory: Path, **size: int) -> Bundle:
-    """A bundle of such a size with random weights, its golden outputs by onnxruntime on the CPU."""
+    """A bundle with random weights and golden outputs of onnxruntime on the CPU."""
     from support.synthetic_vit import make_bundle
 
     draft = make_bundle(directory / "draft", np.zeros((2, PAPER_OUTPUTS), np.float32), **size)
@@ -249,7 +249,7 @@ def synthetic_bundle(directory: Path, **size: int) -> Bundle:
 
 
 def measured(models: Path, tiles: int, seconds: float, out: Path) -> dict[str, Any]:
-    """The whole report."""
+    """The report as plain types."""
     from support.synthetic_vit import PAPER
 
     everyone = contenders()

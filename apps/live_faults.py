@@ -59,12 +59,12 @@ def hops(count: int, dwell_samples: int) -> Packets:
 def tags_row(name: str, bundle: Path, packets: Packets) -> str:
     """One row of the table of tags."""
     predictions: list[Prediction] = []
-    said: list[str] = []
+    warnings: list[str] = []
     pipeline = Pipeline.open(bundle, gate_db=None)
     pipeline.engine = FakeEngine(pipeline.bundle)
     options = SessionOptions(RATE_HZ)
     session = Session(
-        pipeline, options, "block", 0, predictions.extend, lambda error, n: said.append(str(error)), said.append
+        pipeline, options, "block", 0, predictions.extend, lambda error, n: warnings.append(str(error)), warnings.append
     )
     samples, due = noise(1 << 20), 0
     for change, count in packets:
@@ -77,7 +77,7 @@ def tags_row(name: str, bundle: Path, packets: Packets) -> str:
     status, full = session.status(), sum(not p.partial for p in predictions)
     looked_at = sum(p.n_samples for p in predictions) / due
     cells = [name, due // pipeline.stream_spec.tile_samples, full, status["partial"], f"{looked_at:.1%}"]
-    cells += [status["gaps"], status["samples_lost"], status["retunes"], said[0] if said else ""]
+    cells += [status["gaps"], status["samples_lost"], status["retunes"], warnings[0] if warnings else ""]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -99,7 +99,7 @@ def tags(arguments: argparse.Namespace) -> None:
         ("hops of 4,000 samples", hops(500, 4000)),
     ]
     sys.stdout.write(
-        "| stream | full tiles due | full | partial | samples in tiles | gaps | samples lost | retunes | said |\n"
+        "| stream | full tiles due | full | partial | samples in tiles | gaps | samples lost | retunes | warnings |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
     )
     for name, packets in rows:

@@ -25,7 +25,7 @@ from gnuradio import blocks, gr, wavesfm
 from wavesfm_core.errors import WavesfmError
 
 REPEATED_SAMPLES = 1 << 22
-REACHED = 0.995  # of the asked rate: the throttle's own clock is that good
+REACHED = 0.995  # of the asked rate: the accuracy of the throttle
 
 
 class LatencySink(gr.basic_block):  # type: ignore[misc]

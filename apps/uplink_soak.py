@@ -30,7 +30,7 @@ from wavesfm_core.channel.uplink import UplinkSource, load_channels
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.types import Slot
 
-REPEATED_SLOTS = 44  # there and back in the files of examples/
+REPEATED_SLOTS = 44  # forward and back through the files of examples/
 EVM_SLOTS = 440
 EVM_SNR_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 BATCH = 8

@@ -41,7 +41,8 @@ def make_bundle() -> Callable[..., Path]:
     """
     from wavesfm_core.bundle.bundle import bundle_inputs, write_bundle
     from wavesfm_core.bundle.golden import Golden
-    from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, SpectrogramSpec, TensorSpec
+    from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, TensorSpec
+    from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
     from wavesfm_core.preprocess.tile import prepare
 
     def make(

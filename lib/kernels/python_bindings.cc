@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+#include "band_bindings.h"
 #include "grid_check.h"
 #include "ofdm_demodulator.h"
 #include "pilot_image.h"
@@ -406,4 +407,5 @@ PYBIND11_MODULE(_kernels, m) {
           "complex64 [A, m], "
           "from at on.");
     m.def("version_info", &version_info, "FFTW's version and the instruction set chosen at run time.");
+    bind_band(m);
 }

@@ -34,7 +34,7 @@ ALL_ANTENNAS = -1
 NO_BACK_OFF_DB = 100.0  # the measured SNR is limited to 80 dB
 STOP_S = 2.0  # longest wait for a running batch at a stop; an engine that takes longer is abandoned
 END_S = 60.0  # the same for the last batches at the end of the grids
-OUT_QUEUE = 32  # most channels that wait for a slow reader, besides those in the reader's queue
+OUT_QUEUE = 128  # most channels that wait for a slow reader, besides those in its queue; a batch has up to 32
 
 
 class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
@@ -234,7 +234,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         self.note_references()
 
     def _make_session(self) -> EstimatorSession:
-        events = EstimatorEvents(self._publish, self._messages.say, self._publish_failure)
+        events = EstimatorEvents(self._publish, self._messages.report, self._publish_failure)
         return EstimatorSession(self._pipeline, self._options, self._policy, events)
 
     def _open_run(self) -> None:
@@ -245,7 +245,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self._session = self._make_session()
             self._messages.open()
             self._running = True
-        self._messages.say(
+        self._messages.report(
             "started",
             run=self._run,
             bundle_id=self.bundle_id,
@@ -261,7 +261,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         self._session.finish(lambda: stop_requested() or self.batch_s() > END_S)
         self._messages.drain()
         self._close_run()
-        self._messages.say("finished", **self.status())
+        self._messages.report("finished", **self.status())
         self._symbols.end()
 
     def _close_run(self) -> None:
@@ -309,10 +309,10 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
 
     def _publish_engine(self, change: EngineChange) -> None:
         if self._running:  # before, "started" will say which engine it is and why
-            self._messages.say_engine(change)
+            self._messages.report_engine(change)
 
     def _publish_failure(self, cause: str, text: str, n_slots: int) -> None:
-        self._messages.say_failure(cause, text=text, slots=n_slots)
+        self._messages.report_failure(cause, text=text, slots=n_slots)
 
 
 class _Messages(StatusPublisher):
@@ -330,7 +330,7 @@ class _Messages(StatusPublisher):
         try:
             self._owner._take(message)
         except Exception as error:
-            self.say_failure("taking", text=f"grid: {type(error).__name__}: {error}", slots=1)
+            self.report_failure("taking", text=f"grid: {type(error).__name__}: {error}", slots=1)
 
     def handle_system(self, message: Any) -> None:
         """Finish when the last sender of grids has ended, with the grids that still wait, and then end."""
@@ -341,7 +341,7 @@ class _Messages(StatusPublisher):
         try:
             self._owner._finish_run()
         except Exception as error:
-            self.say("error", text=f"end of stream: {error}")
+            self.report("error", text=f"end of stream: {error}")
         self.ended()
         self.gateway.system_handler(message)
 
@@ -349,7 +349,7 @@ class _Messages(StatusPublisher):
         try:
             self._owner._open_run()
         except Exception as error:
-            self.say("error", text=f"start: {error}")
+            self.report("error", text=f"start: {error}")
         return True
 
     def stop(self) -> bool:
@@ -373,4 +373,4 @@ class _Commands(gr.basic_block):  # type: ignore[misc]
         try:
             self._owner.apply(command_from_pmt(message))
         except Exception as error:
-            self._owner._messages.say("error", text=f"command: {error}")
+            self._owner._messages.report("error", text=f"command: {error}")

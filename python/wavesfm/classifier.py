@@ -267,7 +267,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self._session = self._make_session(start_sample)
             self._output.open()
         self._running = True
-        self._output.say(
+        self._output.report(
             "started",
             run=self._run,
             bundle_id=self.bundle_id,
@@ -307,14 +307,14 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
     def _fail_session(self, error: Exception, next_sample: int) -> None:
         retry_s = self._session.fail(error, next_sample)
         text = f"classification stopped: {self._session.fault}; it is tried again in {retry_s:g} s"
-        self._output.say("error", text=text)
+        self._output.report("error", text=text)
 
     def _finish_session(self) -> None:
         self._session.finish()
         self._output.drain()
         self._monitor.stop()
         self._close_session()
-        self._output.say("finished", **self.status())
+        self._output.report("finished", **self.status())
 
     def _publish_predictions(self, predictions: list[Prediction]) -> None:
         for prediction in predictions:
@@ -326,13 +326,13 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
 
     def _publish_engine(self, change: EngineChange) -> None:
         if self._running:  # before, "started" will say which engine it is and why
-            self._output.say_engine(change)
+            self._output.report_engine(change)
 
     def _publish_failure(self, error: WavesfmError, n_tiles: int) -> None:
-        self._output.say_failure(error.field, text=str(error), tiles=n_tiles)
+        self._output.report_failure(error.field, text=str(error), tiles=n_tiles)
 
     def _warn(self, text: str) -> None:
-        self._output.say("warning", text=text)
+        self._output.report("warning", text=text)
 
 
 class _SampleInput(StreamSide, gr.sync_block):  # type: ignore[misc]
@@ -379,7 +379,7 @@ class _MessageOutput(MessageSide):
         try:
             self._owner.apply(command_from_pmt(message))
         except Exception as error:
-            self.say("error", text=f"command: {error}")
+            self.report("error", text=f"command: {error}")
 
     def handle_overflow(self, message: Any) -> None:
         """Count the overflows of one message."""

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 ACCOUNTS_EVERY_S = 1.0
-STALLED_S = 5.0  # an engine that has not returned for so long is said to hang
+STALLED_S = 5.0  # an engine that has not returned for so long is reported as hanging
 
 
 class Watched(Protocol):
@@ -23,7 +23,7 @@ class Watched(Protocol):
         ...
 
     def silence(self, now_s: float) -> str:
-        """Why nothing was made for a while, or "". now_s: monotonic."""
+        """Why no result came for a while, or "". now_s: monotonic."""
         ...
 
     def status(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Publisher(Protocol):
 
     def flush(self) -> None: ...
 
-    def say(self, kind: str, **values: Any) -> None: ...
+    def report(self, kind: str, **values: Any) -> None: ...
 
 
 class Monitor:
@@ -81,14 +81,14 @@ class Monitor:
         self._warn("reader", f"the reader of {ports} takes no messages: they are dropped" if ports else "")
         if now_s - self._accounts_s >= ACCOUNTS_EVERY_S:
             self._accounts_s = now_s
-            self._publisher.say("accounts", **self._watched.status())
+            self._publisher.report("accounts", **self._watched.status())
 
     def _warn(self, kind: str, text: str) -> bool:
         """Publish a text when it begins to hold; returns whether all is well."""
         if bool(text) != self._warned.get(kind, False):
             self._warned[kind] = bool(text)
             if text:
-                self._publisher.say("warning", text=text)
+                self._publisher.report("warning", text=text)
         return not text
 
     def _run(self) -> None:

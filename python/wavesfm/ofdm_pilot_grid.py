@@ -114,35 +114,35 @@ class ofdm_pilot_grid(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         return 0.0
 
     def _make_session(self, start_sample: int) -> SlotSession:
-        options = self._publish, self._say, self._correct_cfo
+        options = self._publish, self._report, self._correct_cfo
         return SlotSession(self._spec, self._sync, self._rate_hz, start_sample, *options)
 
     def _publish(self, slots: list[Slot]) -> None:
         for slot in slots:
             self._output.publish(GRIDS, slot_to_pmt(slot, self._spec))
 
-    def _say(self, kind: str, **values: Any) -> None:
-        self._output.say(kind, **values)
+    def _report(self, kind: str, **values: Any) -> None:
+        self._output.report(kind, **values)
 
     def _open_session(self, start_sample: int) -> None:
         self._run += 1
         self._session = self._make_session(start_sample)
         self._output.open()
         facts = {"numerology": self._spec.id, "slot_samples": self._spec.slot_samples}
-        self._say("started", run=self._run, sync=self._sync, **facts)
+        self._report("started", run=self._run, sync=self._sync, **facts)
         self._monitor = Monitor(self._output, self)
         self._monitor.start()
 
     def _fail_session(self, error: Exception, next_sample: int) -> None:
         if not self._session.fault:
             self._session.fail(error, next_sample)
-            self._say("error", text=f"no more slots are cut: {self._session.fault}")
+            self._report("error", text=f"no more slots are cut: {self._session.fault}")
 
     def _finish_session(self) -> None:
         self._session.finish(self._input.ahead)
         self._output.drain()
         self._monitor.stop()
-        self._say("finished", **self.status())
+        self._report("finished", **self.status())
 
     def _close_session(self) -> None:
         self._monitor.stop()
@@ -191,13 +191,13 @@ class _SampleInput(StreamSide, gr.basic_block):  # type: ignore[misc]
         session.push([stream[done:] for stream in streams], arrived_s)
 
     def _changes(self, count: int) -> dict[int, list[tuple[int, dict[str, Any]]]]:
-        """Return the changes by offset: (antenna, change) for each antenna with tags there."""
+        """Return the changes by offset: (antenna, change) for each antenna with tags at it."""
         changes: dict[int, list[tuple[int, dict[str, Any]]]] = {}
         for antenna in range(len(self.ahead)):
             tags = self.get_tags_in_window(antenna, 0, count)
             for offset, change, unread in retune_from_tags(tags):
                 for text in unread:
-                    self._owner._say("warning", text=f"antenna {antenna}: {text}")
+                    self._owner._report("warning", text=f"antenna {antenna}: {text}")
                 changes.setdefault(offset, []).append((antenna, change))
             if antenna == 0 and self._slot_tag:
                 for tag in tags:

@@ -19,7 +19,7 @@ from .messages import STATUS, dict_to_pmt
 from .outbox import Outbox
 
 ACCOUNTS_EVERY_S = 1.0
-MOST_CAUSES = 100  # of failures that are told apart
+MOST_CAUSES = 100  # of failures that are reported apart
 
 _publishers: weakref.WeakSet[Any] = weakref.WeakSet()  # all that exist in this process
 
@@ -102,11 +102,11 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         limit: int = 256,
     ) -> None:
         gr.basic_block.__init__(self, name, [], [])
-        self._cause_said_s: dict[str, float] = {}
+        self._cause_reported_s: dict[str, float] = {}
         self.message_port_register_out(STATUS)
         self._outboxes = {port: OutboxPort(self, port, policy, in_flight, limit) for port in ports}
         self.running = False
-        self._lock = threading.Lock()  # guards `_cause_said_s`
+        self._lock = threading.Lock()  # guards `_cause_reported_s`
         _publishers.add(self)
 
     def publish(self, port: Any, message: Any) -> None:
@@ -148,29 +148,31 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         """Note that the last message of this run was published."""
         self.running = False
 
-    def say(self, kind: str, **values: Any) -> None:
+    def report(self, kind: str, **values: Any) -> None:
         """Publish a message on `status`; one of kind "warning" or "error" also goes to the log."""
         if kind in ("warning", "error"):
             (self.logger.warn if kind == "warning" else self.logger.error)(values["text"])
         self.message_port_pub(STATUS, dict_to_pmt({"kind": kind, **values}))
 
-    def say_failure(self, cause: str, **values: Any) -> None:
+    def report_failure(self, cause: str, **values: Any) -> None:
         """Publish an error, at most once a second for each cause (such as the wrong field).
 
         A frequent failure neither floods the log nor hides failures of another cause; the accounts count it.
         """
         now_s = clock.monotonic()
         with self._lock:
-            said_s = self._cause_said_s
-            cause = cause if cause in said_s or len(said_s) < MOST_CAUSES else ""  # "": all further ones together
-            if now_s - said_s.get(cause, -ACCOUNTS_EVERY_S) < ACCOUNTS_EVERY_S:
+            reported_s = self._cause_reported_s
+            cause = (
+                cause if cause in reported_s or len(reported_s) < MOST_CAUSES else ""
+            )  # "": all further ones together
+            if now_s - reported_s.get(cause, -ACCOUNTS_EVERY_S) < ACCOUNTS_EVERY_S:
                 return
-            said_s[cause] = now_s
-        self.say("error", **values)
+            reported_s[cause] = now_s
+        self.report("error", **values)
 
-    def say_engine(self, change: EngineChange) -> None:
+    def report_engine(self, change: EngineChange) -> None:
         """Publish that another engine is in use, or that the GPU's could not be; a failure also goes to the log."""
-        self.say("engine", **{"from": change.was, "to": change.now, "why": change.why})
+        self.report("engine", **{"from": change.was, "to": change.now, "why": change.why})
         if change.failed:
             self.logger.warn(change.why)
 

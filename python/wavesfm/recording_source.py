@@ -115,7 +115,7 @@ class recording_source(KeptAlive, gr.sync_block):  # type: ignore[misc]
         return len(block)
 
     def _resumed(self, segment: Segment) -> Segment:
-        """The rest of a capture as one of its own."""
+        """Return the rest of a capture as a capture."""
         time = segment.time
         if time is not None:
             known = self.rate_hz > 0

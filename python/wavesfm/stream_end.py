@@ -112,7 +112,7 @@ class MessageSide(StatusPublisher):
         try:
             self._owner._finish_session()
         except Exception as error:
-            self.say("error", text=f"end of stream: {error}")
+            self.report("error", text=f"end of stream: {error}")
         self.ended()
         self.gateway.system_handler(message)
 

@@ -39,6 +39,27 @@ class OFDMDemodulator:
     @property
     def slot_samples(self) -> int: ...
 
+_Piece = tuple[int, int, int, int, int, NDArray[np.float32]]
+_Block = tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], list[_Piece], int]
+
+class BandDetector:
+    def __init__(
+        self,
+        fft_size: int,
+        block_rows: int = 128,
+        false_rate: float = 1e-9,
+        grow_rate: float = 1e-3,
+        opening: float = 0.4,
+        floor_db: float = -160.0,
+    ) -> None: ...
+    def push(self, samples: NDArray[np.complex64]) -> list[_Block]: ...
+    def flush(self) -> _Block | None: ...
+
+class Zoom:
+    def __init__(self, fft_size: int, channels: Sequence[tuple[int, int]]) -> None: ...
+    def push(self, samples: NDArray[np.complex64]) -> list[NDArray[np.complex64]]: ...
+    def finish(self) -> list[NDArray[np.complex64]]: ...
+
 def pilot_image(
     grid: NDArray[np.complex64],
     pilots: NDArray[np.complex64],

@@ -26,6 +26,10 @@ class WavesfmError(Exception):
         self.found = str(found)
         self.expected = expected
 
+    def __reduce__(self) -> tuple[type[WavesfmError], tuple[str, str, str, str]]:
+        """Pickled by its four parts: an error of a worker process reaches the process that started it."""
+        return type(self), (self.where, self.field, self.found, self.expected)
+
 
 class BundleError(WavesfmError):
     """A bundle that is incomplete, altered, unsafe, of an unknown schema, or does not reproduce its golden tiles."""

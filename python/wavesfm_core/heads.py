@@ -16,7 +16,7 @@ from .types import NOISE, UNKNOWN, ChannelEstimate, PositionEstimate, Prediction
 RATE_TOLERANCE = 1e-3  # relative: a rate so little outside of those trained at is taken for one of them
 
 
-def softmax(logits: Tensor) -> np.ndarray:
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """float64 probabilities over the last axis, for any finite logits."""
     shifted = np.asarray(logits, np.float64)
     shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
@@ -24,7 +24,10 @@ def softmax(logits: Tensor) -> np.ndarray:
 
 
 class ClassificationHead:
-    """Softmax over the labels; below `threshold` the label is UNKNOWN.
+    """Softmax over the labels at the spec's temperature.
+
+    The label is UNKNOWN where the confidence is below `threshold`, and where the bundle's own label UNKNOWN has the
+    probability `unknown_from` of the spec or more.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ class ClassificationHead:
         self._bundle_id = bundle_id
         self._rates_hz = rates_hz
         self.threshold = spec.threshold if threshold is None else threshold
+        self._temperature = spec.temperature
+        self._unknown_from = spec.unknown_from
 
     @property
     def threshold(self) -> float:
@@ -86,16 +91,27 @@ class ClassificationHead:
         _check(logits, "classification head", "logits", (len(tiles), len(self.labels)))
         if margins_db is None:
             margins_db = [tile.peak_db - tile.floor_db for tile in tiles]
-        return [self._prediction(*each) for each in zip(softmax(logits), tiles, margins_db, strict=True)]
+        rows = self.probabilities(logits)
+        return [self._prediction(*each) for each in zip(rows, tiles, margins_db, strict=True)]
+
+    def probabilities(self, logits: Tensor) -> NDArray[np.float64]:
+        """Calibrated probabilities float64 [B, L] of finite logits [B, L]."""
+        return softmax(np.asarray(logits, np.float64) / self._temperature)
+
+    def decide(self, probabilities: NDArray[np.floating]) -> tuple[str, float]:
+        """Label and confidence of probabilities [L]."""
+        best = int(probabilities.argmax())
+        confidence = float(probabilities[best])
+        unknown = float(probabilities[self.labels.index(UNKNOWN)]) if UNKNOWN in self.labels else 0.0
+        rejected = confidence < self._threshold or unknown >= self._unknown_from
+        return UNKNOWN if rejected else self.labels[best], confidence
 
     def held_back(self, tile: Tile, margin_db: float) -> Prediction:
         """The answer for a tile that the power gate held back: noise, not inferred."""
         return self._answer(tile, NOISE, None, {}, margin_db)
 
     def _prediction(self, probabilities: np.ndarray, tile: Tile, margin_db: float) -> Prediction:
-        best = int(probabilities.argmax())
-        confidence = float(probabilities[best])
-        label = self.labels[best] if confidence >= self._threshold else UNKNOWN
+        label, confidence = self.decide(probabilities)
         by_label = dict(zip(self.labels, map(float, probabilities), strict=True))
         return self._answer(tile, label, confidence, by_label, margin_db)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bundle.bundle import Bundle, bundle_inputs
 from .bundle.image_spec import ImageSpec
@@ -166,6 +167,21 @@ class Pipeline:
         finally:
             self.gate.forget_unanswered()  # there are none but after a failure
         return [answers[place] for place in range(len(tiles))]
+
+    @property
+    def classification_head(self) -> ClassificationHead:
+        """The head; ConfigurationError for a bundle that takes no IQ."""
+        return self._streaming()[1]
+
+    def probabilities(self, tiles: Sequence[Tile]) -> NDArray[np.float64]:
+        """Calibrated probabilities [n, labels] of n tiles at any sample rates, without the power gate.
+
+        Raises
+        ------
+        EngineError
+            When the engine fails.
+        """
+        return self.classification_head.probabilities(self._infer(tiles))
 
     def _infer(self, tiles: Sequence[Tile]) -> Tensor:
         spec = self.bundle.spec

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from wavesfm_core.bundle.spec import HeadSpec
-from wavesfm_core.errors import ConfigurationError, EngineError
+from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
 from wavesfm_core.heads import ChannelHead, ClassificationHead, PositionHead, make_head, softmax
 from wavesfm_core.types import NOISE, UNKNOWN, PositionEstimate, StreamTime, Tile
 
@@ -41,6 +41,26 @@ def test_threshold_is_the_bundles_own_and_settable() -> None:
     head.threshold = 0.4
     assert head.predict(rows, [TILE])[0].label == "c"
     assert ClassificationHead(SPEC, "m", 0.0).threshold == 0.0
+
+
+def test_a_temperature_evens_probabilities_out() -> None:
+    head = ClassificationHead(HeadSpec("classification", ("a", "b"), temperature=2.0), "m")
+    (prediction,) = head.predict(logits([0.0, 2 * np.log(3)]), [TILE])
+    assert prediction.probabilities == pytest.approx({"a": 1 / 4, "b": 3 / 4}, rel=1e-6)
+
+
+def test_a_probable_unknown_is_the_answer_before_the_most_probable_label() -> None:
+    spec = HeadSpec("classification", ("a", "b", UNKNOWN), unknown_from=0.3)
+    rows = logits([np.log(0.6), np.log(0.05), np.log(0.35)], [np.log(0.6), np.log(0.15), np.log(0.25)])
+    first, second = ClassificationHead(spec, "m").predict(rows, [TILE, TILE])
+    assert (first.label, second.label) == (UNKNOWN, "a")
+    assert first.confidence == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", 0.0), ("unknown_from", 0.0), ("unknown_from", 1.5)])
+def test_calibration_out_of_range_is_refused(name: str, value: float) -> None:
+    with pytest.raises(BundleError, match=name):
+        HeadSpec("classification", ("a", "b"), **{name: value})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])

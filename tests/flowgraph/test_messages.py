@@ -146,14 +146,14 @@ def test_failures_are_said_once_a_second_for_each_cause_and_few_causes_are_kept(
     now_s, said = [1000.0], []
     monkeypatch.setattr(publisher, "clock", SimpleNamespace(monotonic=lambda: now_s[0]))
     speaker = publisher.StatusPublisher("speaker", ())
-    monkeypatch.setattr(speaker, "say", lambda kind, text: said.append(text))
+    monkeypatch.setattr(speaker, "report", lambda kind, text: said.append(text))
     for second in range(3):
         now_s[0] = 1000.0 + second
         for cause in ("grid", "pilots", "grid", "pilots", "grid"):
-            speaker.say_failure(cause, text=cause)
+            speaker.report_failure(cause, text=cause)
         assert said == ["grid", "pilots"] * (second + 1)
     said.clear()
     for cause in range(1000):
-        speaker.say_failure(str(cause), text=str(cause))
+        speaker.report_failure(str(cause), text=str(cause))
     assert len(said) == publisher.MOST_CAUSES - 2 + 1  # two were there already, and one for all others
-    assert len(speaker._cause_said_s) == publisher.MOST_CAUSES + 1
+    assert len(speaker._cause_reported_s) == publisher.MOST_CAUSES + 1

@@ -28,7 +28,7 @@ class Run:
     def flush(self):
         self.flushed += 1
 
-    def say(self, kind, **values):
+    def report(self, kind, **values):
         self.said.append((kind, values.get("text", values)))
 
 

@@ -12,7 +12,8 @@ from gnuradio import blocks, gr, wavesfm
 from support.flowgraphs import Collector, finish, run
 from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
 from wavesfm_core.pipeline import Pipeline
-from wavesfm_core.recordings.iqfile import SAMPLE_BYTES, SIGMF_DATATYPES, open_recording
+from wavesfm_core.recordings.iqfile import open_recording
+from wavesfm_core.recordings.sample_formats import FORMATS, SIGMF_DATATYPES
 
 TILE = 2048
 N = 100_003
@@ -23,7 +24,7 @@ def write_raw(path, sample_format, n_samples=N):
     if sample_format == "cf32":
         rng.standard_normal(2 * n_samples, np.float32).tofile(path)
     else:
-        path.write_bytes(rng.bytes(n_samples * SAMPLE_BYTES[sample_format]))
+        path.write_bytes(rng.bytes(n_samples * FORMATS[sample_format].sample_bytes))
     return path
 
 
@@ -47,7 +48,7 @@ def played(source, n_samples=None):
     return np.array(sink.data(), np.complex64), sorted(tags)
 
 
-@pytest.mark.parametrize("sample_format", SAMPLE_BYTES)
+@pytest.mark.parametrize("sample_format", ["cu8", "cs8", "cs16", "cf32", "cs16be", "rs16"])
 @pytest.mark.parametrize("named", [True, False])
 def test_the_samples_of_every_format(sample_format, named, tmp_path):
     path = write_raw(tmp_path / ("r." + sample_format if named else "r.bin"), sample_format)
@@ -59,7 +60,7 @@ def test_the_samples_of_every_format(sample_format, named, tmp_path):
     assert tags == []
 
 
-@pytest.mark.parametrize("datatype", SIGMF_DATATYPES)
+@pytest.mark.parametrize("datatype", ["cu8", "ci8", "ci16_le", "cf32_le", "ci32_be", "ri8"])
 def test_the_samples_of_every_sigmf_datatype(datatype, tmp_path):
     write_raw(tmp_path / "r.sigmf-data", SIGMF_DATATYPES[datatype], 5000)
     meta = {"global": {"core:datatype": datatype, "core:version": "1.2.0"}, "captures": [], "annotations": []}
@@ -146,7 +147,7 @@ def test_the_classifier_says_what_classify_says(fake_bundle, tmp_path, tone):
 )
 def test_what_is_wrong_is_refused_at_once(arguments, field, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, size in (("odd.cs16", 7), ("empty.cu8", 0), ("r.bin", 8), ("r.cu8", 8)):
+    for name, size in (("odd.cs16", 3), ("empty.cu8", 0), ("r.bin", 8), ("r.cu8", 8)):
         (tmp_path / name).write_bytes(bytes(size))
     with pytest.raises(WavesfmError) as refused:
         wavesfm.recording_source(**arguments)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import oracle
 from wavesfm_core import _kernels
-from wavesfm_core.bundle.spec import ImageSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
 from wavesfm_core.preprocess.tile import prepare
 
 SPEC = ImageSpec(2, low=-3.0, high=5.0, mean=(0.4, 0.5), std=(0.1, 0.25), height=30, width=20)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support import oracle
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.preprocess.spectrogram import make_tiler
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_trainer.data.examples import Examples
 from wavesfm_trainer.models.mae import MaskedAutoencoder
 from wavesfm_trainer.models.task_model import TaskArgs, TaskModel

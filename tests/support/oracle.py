@@ -19,7 +19,8 @@ import dataclasses
 import itertools
 
 import numpy as np
-from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 
 ROWS_DB = 1e-3
 RESIZE_DB = 2e-4

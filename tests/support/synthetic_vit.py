@@ -10,7 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 from wavesfm_core.bundle.bundle import Bundle, write_bundle
 from wavesfm_core.bundle.golden import Golden
-from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, TensorSpec
 from wavesfm_core.preprocess.tile import prepare
 
 PAPER = {"depth": 12, "width": 512, "heads": 8, "side": 224, "channels": 1}

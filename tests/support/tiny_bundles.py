@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from wavesfm_core.bundle.bundle import write_bundle
 from wavesfm_core.bundle.golden import Golden
-from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, TensorSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, TensorSpec
 from wavesfm_core.preprocess.tile import prepare
 
 from support import tiny_onnx

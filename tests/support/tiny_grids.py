@@ -9,8 +9,10 @@ import numpy as np
 from wavesfm_core.bundle.bundle import write_bundle
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.bundle.golden import Golden
+from wavesfm_core.bundle.image_spec import ImageSpec
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
-from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, ImageSpec, PilotGridSpec, TensorSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, TensorSpec
 from wavesfm_core.channel.estimators import LeastSquares
 from wavesfm_core.preprocess.golden_inputs import golden_inputs
 from wavesfm_core.preprocess.pilot_grid import Observation

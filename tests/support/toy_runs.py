@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, Preprocess, SpectrogramSpec, preprocess_from_dict, to_dict
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import HeadSpec, Preprocess, preprocess_from_dict, to_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_trainer.data.cache import read_note, write_cache
 from wavesfm_trainer.data.readers.base import Raw
 from wavesfm_trainer.data.tasks import Task

@@ -8,6 +8,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..checks import require_rules
 from ..errors import BundleError
 from .preprocess_spec import SIDE_LIMIT, PreprocessSpec
@@ -94,6 +97,15 @@ class ImageSpec(PreprocessSpec):
     def unscaled(self) -> ImageSpec:
         """The same preprocessing without the standardisation."""
         return dataclasses.replace(self, mean=(0.0,) * self.channels, std=(1.0,) * self.channels)
+
+    def rescaled(self, images: NDArray[np.float32], prepared_by: PreprocessSpec) -> NDArray[np.float32]:
+        """See `PreprocessSpec.rescaled`; the range maps low and high linearly, so one follows from the other."""
+        if not isinstance(prepared_by, ImageSpec) or (self.low, self.high) == (prepared_by.low, prepared_by.high):
+            return images
+        span, low = self.high - self.low, self.range_low
+        step = (prepared_by.high - prepared_by.low) / span
+        shift = (prepared_by.low - self.low) / span * (self.range_high - low)
+        return (images - np.float32(low)) * np.float32(step) + np.float32(low + shift)
 
     def input_rows(self) -> dict[str, str]:
         """Shape of an array."""

@@ -18,6 +18,8 @@ DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 """Domains whose operators are allowed."""
 DEPTH_LIMIT = 100
 """Most messages within each other, as protobuf's own limit."""
+FIELDS_LIMIT = 1 << 21
+"""Most fields of all messages; a network of a thousand operators has about 20,000."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -65,56 +67,64 @@ def check_model(data: bytes | mmap.mmap, where: object) -> None:
 def _refusal(data: bytes | mmap.mmap) -> str:
     """Reason to refuse a model, or "". Returned, since an exception would keep views of a file that is to be closed."""
     try:
-        _scan(memoryview(data), "model", DEPTH_LIMIT)
+        _Scan().message(memoryview(data), "model", DEPTH_LIMIT)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def _scan(view: memoryview, message: str, depth: int) -> None:
-    """Raise ValueError for what is refused in a message and in the messages within it."""
-    if depth == 0:
-        raise ValueError(f"more than {DEPTH_LIMIT} messages within each other")
-    nested, graphs = _NESTED.get(message, {}), 0
-    for number, value in _fields(view):
-        inner = nested.get(number)
-        if message == "tensor" and (number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value)):
-            raise ValueError("a tensor in another file")
-        if message == "node" and number == _NODE_DOMAIN:
-            domain = "" if isinstance(value, int) else bytes(value[:80]).decode(errors="replace")
-            if domain not in DOMAINS:
-                raise ValueError(f"an operator of the domain {domain!r}")
-        if inner == "function":
-            raise ValueError("a function in the model")
-        if inner is not None and not isinstance(value, int):
-            graphs += number == _MODEL_GRAPH
-            _scan(value, inner, depth - 1)
-    if message == "model" and graphs != 1:
-        raise ValueError(f"{graphs} graphs")
+class _Scan:
+    """One walk through a model."""
 
+    def __init__(self) -> None:
+        self._fields_left = FIELDS_LIMIT
 
-def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field: an int of a varint, else the bytes. Raises ValueError."""
-    position, end = 0, len(view)
-    while position < end:
-        key, position = _varint(view, position)
-        number, wire = key >> 3, key & 7
-        if number == 0:
-            raise ValueError("bytes that are no protobuf message")
-        if wire == _VARINT:
-            value, position = _varint(view, position)
-            yield number, value
-            continue
-        if wire == _BYTES:
-            size, position = _varint(view, position)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError("bytes that are no protobuf message")
-        if size > end - position:
-            raise ValueError(f"a field of {size} bytes where {end - position} are left")
-        yield number, view[position : position + size]
-        position += size
+    def message(self, view: memoryview, message: str, depth: int) -> None:
+        """Raise ValueError if a message, or one within it, is to be refused."""
+        if depth == 0:
+            raise ValueError(f"more than {DEPTH_LIMIT} messages within each other")
+        nested, graphs = _NESTED.get(message, {}), 0
+        for number, value in self.fields(view):
+            inner = nested.get(number)
+            if message == "tensor" and (number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value)):
+                raise ValueError("a tensor in another file")
+            if message == "node" and number == _NODE_DOMAIN:
+                domain = "" if isinstance(value, int) else bytes(value[:80]).decode(errors="replace")
+                if domain not in DOMAINS:
+                    raise ValueError(f"an operator of the domain {domain!r}")
+            if inner == "function":
+                raise ValueError("a function in the model")
+            if inner is not None and not isinstance(value, int):
+                graphs += number == _MODEL_GRAPH
+                self.message(value, inner, depth - 1)
+        if message == "model" and graphs != 1:
+            raise ValueError(f"{graphs} graphs")
+
+    def fields(self, view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+        """Number and value of each field: an int of a varint, else the bytes. Raises ValueError."""
+        position, end = 0, len(view)
+        while position < end:
+            self._fields_left -= 1
+            if self._fields_left < 0:
+                raise ValueError(f"more than {FIELDS_LIMIT} fields")
+            key, position = _varint(view, position)
+            number, wire = key >> 3, key & 7
+            if not 0 < number < 1 << 29:  # readers may drop the higher bits of a key
+                raise ValueError("bytes that are no protobuf message")
+            if wire == _VARINT:
+                value, position = _varint(view, position)
+                yield number, value
+                continue
+            if wire == _BYTES:
+                size, position = _varint(view, position)
+            elif wire in (_FIXED32, _FIXED64):
+                size = 4 if wire == _FIXED32 else 8
+            else:
+                raise ValueError("bytes that are no protobuf message")
+            if size > end - position:
+                raise ValueError(f"a field of {size} bytes where {end - position} are left")
+            yield number, view[position : position + size]
+            position += size
 
 
 def _varint(view: memoryview, position: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 SIDE_LIMIT = 4096
@@ -15,7 +16,7 @@ SIDE_LIMIT = 4096
 class PreprocessSpec(ABC):
     """One kind of preprocessing: everything that follows from the specification alone.
 
-    A new kind is a frozen dataclass derived from this class in a file of its own, an entry in `spec.Preprocess`, and
+    A new kind is a frozen dataclass derived from this class in a new file, an entry in `spec.Preprocess`, and
     the function that computes its tiles with an entry in `preprocess.tile.PREPARERS`.
     """
 
@@ -60,6 +61,23 @@ class PreprocessSpec(ABC):
     @abstractmethod
     def unscaled(self) -> Self:
         """The same preprocessing without the standardisation (mean 0, std 1), as caches of tiles hold it."""
+
+    def rescaled(self, images: NDArray[np.float32], prepared_by: PreprocessSpec) -> NDArray[np.float32]:
+        """Convert images from the range of another specification of this kind to the range of this one.
+
+        Parameters
+        ----------
+        images : ndarray
+            float32 [n, C, H, W], prepared without the standardisation.
+        prepared_by : PreprocessSpec
+            The specification that prepared them.
+
+        Returns
+        -------
+        ndarray
+            float32 [n, C, H, W]; `images` itself where the range is no statistic of the training data.
+        """
+        return images
 
     @abstractmethod
     def input_rows(self) -> dict[str, str]:

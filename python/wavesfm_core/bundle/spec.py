@@ -20,11 +20,11 @@ from .spectrogram_spec import SpectrogramSpec
 T = TypeVar("T")
 
 DEFAULT_KIND = SpectrogramSpec.kind
-"""Kind of a specification that names none, as in files from before there were other kinds."""
+"""Kind of a specification without "kind", as in files older than the other kinds."""
 SOURCES = ("tile", "log10_rate", "snr_db")
 """Quantities that can feed an input of the model."""
 TASK_FIELDS = {
-    "classification": ("labels", "threshold"),
+    "classification": ("labels", "threshold", "temperature", "unknown_from"),
     "position": ("axes", "low_m", "high_m"),
     "channel": ("grid", "scale"),
 }
@@ -84,6 +84,11 @@ class HeadSpec:
     imaginary part, symbol after symbol."""
     scale: float = 1.0
     """Channel: factor of the outputs."""
+    temperature: float = 1.0
+    """Classification: divisor of the logits, chosen on validation data so that confidences are calibrated."""
+    unknown_from: float = 1.0
+    """Classification: probability of a label "unknown" from which on it is the answer, although another label is more
+    probable; 1.0 for never."""
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -110,6 +115,8 @@ class HeadSpec:
             return {
                 "labels": (different, "two or more different labels"),
                 "threshold": (0 <= self.threshold <= 1, "0 to 1"),
+                "temperature": (0 < self.temperature < math.inf, "a positive number"),
+                "unknown_from": (0 < self.unknown_from <= 1, "above 0, up to 1"),
             }
         if self.task == "position":
             n = len(self.axes)

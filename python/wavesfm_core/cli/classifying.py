@@ -78,6 +78,7 @@ def classify_command(
     threads: o.Threads = 0,
     gate: o.Gate = f"{DEFAULT_GATE_DB:g}",
     threshold: o.Threshold = None,
+    detect: o.Detect = "auto",
     show_all: Annotated[bool, typer.Option("--all", help="Show every finding, not the first 40 only.")] = False,
     json_path: Annotated[
         str | None,
@@ -96,7 +97,7 @@ def classify_command(
             if lines is not None:
                 write_line(lines, {"recording": name, **prediction.as_dict()})
 
-        done, refused = _analyse_all(pipeline, paths, reading, console, write, first=first)
+        done, refused = _analyse_all(pipeline, paths, reading, console, detect, write, first=first)
         console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
     if len(paths) == 1:
         show_analysis(console, done[0], show_all)
@@ -121,6 +122,7 @@ def annotate_command(
     threads: o.Threads = 0,
     gate: o.Gate = f"{DEFAULT_GATE_DB:g}",
     threshold: o.Threshold = None,
+    detect: o.Detect = "auto",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -147,7 +149,7 @@ def annotate_command(
         written.append(annotate(recording, analysis.findings, targets(recording)))
 
     with contextlib.closing(pipeline):
-        done, refused = _analyse_all(pipeline, paths, reading, console, None, write, first)
+        done, refused = _analyse_all(pipeline, paths, reading, console, detect, None, write, first)
     if len(paths) == 1:
         show_analysis(console, done[0])
     else:
@@ -190,6 +192,7 @@ def _analyse_all(
     paths: Sequence[str | Path],
     reading: _ReadOptions,
     console: Console,
+    detect: str,
     on_prediction: Callable[[str, Prediction], object] | None,
     on_analysis: Callable[[AnyRecording, Analysis], object] | None = None,
     first: AnyRecording | None = None,
@@ -205,7 +208,8 @@ def _analyse_all(
         try:
             recording, first = first or reading.open(path), None
             with recording, _progress(recording, console) as advance:
-                analysis = analyse(pipeline, recording, partial(_take, advance, on_prediction, recording.path.name))
+                take = partial(_take, advance, on_prediction, recording.path.name)
+                analysis = analyse(pipeline, recording, take, detect)
                 if on_analysis is not None:
                     on_analysis(recording, analysis)
             done.append(analysis)

@@ -32,3 +32,7 @@ DeviceId = Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")
 Threads = Annotated[int, typer.Option("--threads", help="Threads of the engine; 0: automatic.")]
 Gate = Annotated[str, typer.Option("--gate", metavar="DB|off", help="Power gate, dB over the noise floor.")]
 Threshold = Annotated[float | None, typer.Option("--threshold", help="Lower confidence is labelled 'unknown'.")]
+Detect = Annotated[
+    str,
+    typer.Option("--detect", help="Search the band for signals and name each: auto, on or off (the whole band only)."),
+]

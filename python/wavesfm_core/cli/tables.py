@@ -31,7 +31,7 @@ def show_findings(
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     timed = any(finding.time for finding in findings)
     numbers = ("start s", "for s") if rate_hz else ("start", "samples")
-    for heading in (*numbers, *(["UTC"] if timed else []), "MHz", "found", "conf.", "tiles", "held back"):
+    for heading in (*numbers, *(["UTC"] if timed else []), "MHz", "kHz", "dB", "found", "conf.", "tiles", "held back"):
         table.add_column(heading, justify="left" if heading == "found" else "right", no_wrap=True)
     shown = findings if show_all else findings[:ROWS_SHOWN]
     for finding in shown:
@@ -46,10 +46,19 @@ def _row(finding: Finding, rate_hz: float, timed: bool) -> list[str]:
     row = [f"{samples / rate_hz:.3f}" if rate_hz else str(samples) for samples in place]
     if timed:
         row.append("" if finding.time is None else str(finding.time.as_dict()["utc"])[11:23])
-    row.append("" if finding.centre_hz is None else f"{finding.centre_hz / 1e6:.6g}")
+    row += _place(finding)
     mark = "?" if finding.rate_note else ""
     row += [finding.label + mark, "" if finding.confidence is None else f"{finding.confidence:.2f}"]
     return [*row, str(finding.tiles), str(finding.held_back or "")]
+
+
+def _place(finding: Finding) -> list[str]:
+    """Middle of the finding in MHz, and its width in kHz and power over noise in dB where it was found in the band."""
+    edges = finding.edges_hz()
+    if finding.band_hz is None or edges is None:
+        return ["" if finding.centre_hz is None else f"{finding.centre_hz / 1e6:.6g}", "", ""]
+    middle_hz, width_hz = sum(edges) / 2, edges[1] - edges[0]
+    return [f"{middle_hz / 1e6:.7g}", f"{width_hz / 1e3:.3g}", f"{finding.snr_db:.0f}"]
 
 
 def show_labels(console: Console, analysis: Analysis) -> None:

@@ -106,7 +106,7 @@ class _SharedEngine:
             del _registry[self._key]
 
     def run(self, inputs: Mapping[str, Tensor], lease: EngineLease) -> Outputs:
-        """Queue a batch; whoever gets the engine runs all batches that wait, its own among them."""
+        """Queue a batch; the thread that gets the engine runs all batches that wait."""
         request = _Request(inputs, Future())
         with self._lock:
             self._requests.append(request)

@@ -39,6 +39,12 @@ class Finding:
     """Of the model."""
     rate_note: str = ""
     """Why the sample rate makes the label doubtful, as in `Prediction`."""
+    band_hz: tuple[float, float] | None = None
+    """Lower and upper edge from the middle of the band in Hz, None where the whole band was named."""
+    snr_db: float | None = None
+    """Power over the noise between the edges in dB, None where the whole band was named."""
+    n_bursts: int = 0
+    """Times on the air; 0 where the whole band was named."""
 
     @property
     def end_sample(self) -> int:
@@ -46,7 +52,13 @@ class Finding:
         return self.start_sample + self.n_samples
 
     def edges_hz(self, share: float = 1.0) -> tuple[float, float] | None:
-        """Lower and upper edge of `share` of the band, None where rate or frequency is unknown."""
+        """Lower and upper edge: as found, or of `share` of the band; None where rate or frequency is unknown.
+
+        Edges that were found are relative to the middle of the band where its frequency is unknown.
+        """
+        if self.band_hz is not None:
+            centre_hz = self.centre_hz or 0.0
+            return centre_hz + self.band_hz[0], centre_hz + self.band_hz[1]
         if self.centre_hz is None or not self.rate_hz:
             return None
         half = share * self.rate_hz / 2

@@ -148,11 +148,15 @@ def _annotation(recording: Recording, finding: Finding) -> dict[str, Any]:
     offset = (recording.metadata or {}).get("global", {}).get("core:offset", 0)
     tiles = "1 tile" if finding.tiles == 1 else f"{finding.tiles} tiles"
     confidence = "" if finding.confidence is None else f"confidence {finding.confidence:.3f}, mean of "
+    detected = "" if finding.snr_db is None else f"; {finding.snr_db:.1f} dB over noise, bursts: {finding.n_bursts}"
     annotation: dict[str, Any] = {
         "core:sample_start": offset + finding.start_sample * stored,
         "core:sample_count": finding.n_samples * stored,
         "core:label": finding.label,
-        "core:comment": confidence + tiles + (f"; sample rate {finding.rate_note}" if finding.rate_note else ""),
+        "core:comment": confidence
+        + tiles
+        + detected
+        + (f"; sample rate {finding.rate_note}" if finding.rate_note else ""),
         "core:generator": _generator(finding),
     }
     edges = finding.edges_hz(BOX_SHARE)

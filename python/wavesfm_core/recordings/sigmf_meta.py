@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 import warnings
 from pathlib import Path
@@ -65,7 +66,7 @@ def parse_meta(text: bytes, where: Path) -> tuple[dict[str, Any], tuple[str, ...
     if text.startswith(b"\xef\xbb\xbf"):
         notes.append("the metadata begins with a byte order mark, which JSON does not allow: left out")
     try:
-        meta = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        meta = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InputError(where, "contents", f"no JSON ({error})"[:200], "SigMF metadata") from None
     if _sort_annotations(meta):
@@ -173,3 +174,10 @@ def validate_meta(meta: Any, path: Path) -> None:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value

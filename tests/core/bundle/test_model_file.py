@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from support import tiny_onnx
 from wavesfm_core.bundle.bundle import Bundle
-from wavesfm_core.bundle.model_file import DEPTH_LIMIT, check_model, check_model_file
+from wavesfm_core.bundle.model_file import DEPTH_LIMIT, FIELDS_LIMIT, check_model, check_model_file
 from wavesfm_core.errors import BundleError
 
 ROOT = Path(__file__).parents[3]
@@ -124,6 +124,7 @@ def test_shipped_models_pass(path: Path) -> None:
         (b"\x08\x08", "0 graphs"),
         (b"\xff" * 40, "does not end"),
         (MODEL + b"\x03", "no protobuf message"),
+        (MODEL + b"\xea\x80\x80\x80\x10\x00", "no protobuf message"),  # the key of field 13 with a bit above 32
     ],
 )
 def test_what_is_no_model_is_refused(data: bytes, words: str) -> None:
@@ -148,6 +149,13 @@ def test_graphs_too_deep_are_refused() -> None:
     graph = message(0x0A, message(0x2A, message(0x32, graph)))
     with pytest.raises(BundleError, match=f"more than {DEPTH_LIMIT} messages within each other"):
         check_model(message(0x3A, graph), "m")
+
+
+def test_too_many_fields_are_refused() -> None:
+    """As a file that keeps the reader busy: a tensor of unpacked numbers, two bytes a field."""
+    tensor = message(0x2A, b"\x28\x01" * (FIELDS_LIMIT + 1))
+    with pytest.raises(BundleError, match=f"more than {FIELDS_LIMIT} fields"):
+        check_model(message(0x3A, tensor), "m")
 
 
 @given(st.binary(max_size=200))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing
 from pathlib import Path
@@ -15,7 +16,7 @@ from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
 from wavesfm_core.bundle.preprocess_spec import PreprocessSpec
 from wavesfm_core.bundle.spec import SOURCES, TASKS, Preprocess, preprocess_from_dict, to_dict
 from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
-from wavesfm_core.preprocess.tile import PREPARERS
+from wavesfm_core.preprocess.tile import PREPARERS, prepare
 
 KINDS: tuple[type[PreprocessSpec], ...] = typing.get_args(Preprocess)
 SPECS = [SpectrogramSpec(), ImageSpec(3, 0.0, 1.0, (0.0,) * 3, (1.0,) * 3), PilotGridSpec(SMALL, "least_squares")]
@@ -56,6 +57,18 @@ def test_only_these_places_ask_for_the_class_of_a_spec() -> None:
         if (n := len(pattern.findall(path.read_text())))
     }
     assert found == {
+        "python/wavesfm_core/bundle/image_spec.py": 1,  # two specifications of one kind
         "python/wavesfm_core/cli/benchmarks.py": 2,  # benchmarks of one kind
         "python/wavesfm_core/pipeline.py": 1,  # the power gate, which only spectrograms have
     }
+
+
+def test_images_are_rescaled_as_if_they_were_prepared_with_the_other_range() -> None:
+    array = np.random.default_rng(1).uniform(-1, 3, (1, 40, 40)).astype(np.float32)
+    ours = ImageSpec(1, -1.0, 3.0, (0.0,), (1.0,), -1.0, 1.0, height=16, width=16)
+    theirs = dataclasses.replace(ours, low=-4.0, high=5.0)
+    rescaled = ours.rescaled(prepare(array, theirs)[None], theirs)[0]
+    np.testing.assert_allclose(rescaled, prepare(array, ours), atol=1e-6)
+    assert np.abs(rescaled - prepare(array, theirs)).max() > 0.1
+    same = prepare(array, ours)
+    assert ours.rescaled(same, dataclasses.replace(ours, mean=(1.0,))) is same

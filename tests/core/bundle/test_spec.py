@@ -11,15 +11,10 @@ from typing import Any
 import pytest
 from support.tiny_grids import COMB, PAPER
 from wavesfm_core.bundle.bundle import Bundle, read_spec
-from wavesfm_core.bundle.spec import (
-    HeadSpec,
-    ImageSpec,
-    PilotGridSpec,
-    SpectrogramSpec,
-    from_dict,
-    preprocess_from_dict,
-    to_dict,
-)
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import HeadSpec, from_dict, preprocess_from_dict, to_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import BundleError
 
 IMAGE = ImageSpec(3, low=-0.1, high=50.0, mean=(0.5, 0.6, 0.7), std=(0.1, 0.2, 0.3))

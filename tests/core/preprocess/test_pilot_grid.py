@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.tiny_grids import COMB, PAPER, SMALL, gaussian, nmse_db, numerology, paths, received
-from wavesfm_core.bundle.spec import ImageSpec, PilotGridSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.pilot_grid import (
     at_pilots,

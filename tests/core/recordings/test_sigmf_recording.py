@@ -111,7 +111,7 @@ def test_wrong_sigmf_field_is_named(tmp_path: Path, case: str) -> None:
     assert caught.value.where == str(meta)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"global": {}}', '{"global": NaN}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"global": {}}', '{"global": NaN}', '{"global": 1e999}', "\xff"])
 def test_metadata_that_is_none(tmp_path: Path, text: str) -> None:
     meta = write_sigmf(tmp_path, bytes(40))
     meta.write_bytes(text.encode("latin1"))

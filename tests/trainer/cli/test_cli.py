@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from wavesfm_core.bundle.bundle import Bundle
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_trainer import cli
 from wavesfm_trainer.cli import tiles as tile_commands
 from wavesfm_trainer.data import tile_dataset as tiles

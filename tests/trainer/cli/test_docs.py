@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.toy_runs import make_pretrained
 from wavesfm_core.bundle.bundle import Bundle
-from wavesfm_core.bundle.spec import ImageSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
 from wavesfm_core.cli import main as wavesfm
 from wavesfm_trainer import cli
 

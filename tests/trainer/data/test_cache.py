@@ -15,7 +15,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, to_dict
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import to_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data import tile_dataset as tiles

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data import tile_dataset as tiles_module
@@ -48,6 +49,26 @@ def test_rows_of_a_last_row_that_averages_fewer_frames():
     spec = SpectrogramSpec(fft_size=64, hop_samples=64, frames_averaged=2, rows_per_tile=64)
     source = SignalDataset(1, 64 * 9, 64 * 9, partial_share=0, labels=("noise",))
     assert make_shard(source, spec, 0, 1).rows.tolist() == [5]
+
+
+def test_an_example_of_digital_silence_is_replaced_by_one_of_its_class():
+    class Cut(SignalDataset):
+        def __getitem__(self, index):
+            example = super().__getitem__(index)
+            return replace(example, iq=0 * example.iq) if index == 2 else example
+
+    source = Cut(1, SPEC.tile_samples, SPEC.min_samples, labels=LABELS)
+    shard, whole = make_shard(source, SPEC, 0, 6), make_shard(dataset(), SPEC, 0, 6)
+    assert np.array_equal(shard.label, whole.label)
+    assert [np.array_equal(a, b) for a, b in zip(shard.picture, whole.picture)] == [True, True, False, True, True, True]
+    assert np.array_equal(make_shard(source, SPEC, 2, 1).picture, shard.picture[2:3])
+
+    class Silent(Cut):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(0), iq=np.zeros(SPEC.min_samples, np.complex64))
+
+    with pytest.raises(InputError, match=r"example 5: samples: found digital silence in 20 draws"):
+        make_shard(Silent(1, SPEC.tile_samples, SPEC.min_samples, labels=LABELS), SPEC, 5, 1)
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -20,7 +20,8 @@ from support.toy_runs import (
     raws,
     spec_of,
 )
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 from wavesfm_trainer.data.cache import read_cache

@@ -15,7 +15,9 @@ import torch
 from support.toy_pools import COMB, SPEC, channels, write
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.bundle.covariance import Covariances
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, PilotGridSpec, to_dict
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import HeadSpec, to_dict
 from wavesfm_core.channel.estimators import LMMSE, LeastSquares
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.engines import open_engine

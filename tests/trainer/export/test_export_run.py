@@ -24,7 +24,8 @@ from support.toy_runs import (
     spec_of,
 )
 from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import BundleError, ConfigurationError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.tile import prepare

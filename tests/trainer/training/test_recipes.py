@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_trainer import cli
 from wavesfm_trainer.data import tile_dataset as tiles
@@ -19,6 +19,7 @@ from wavesfm_trainer.data.readers.base import Raw
 from wavesfm_trainer.data.tasks import TASKS, read_task
 from wavesfm_trainer.models import registry
 from wavesfm_trainer.signals.dataset import SignalDataset
+from wavesfm_trainer.signals.views import view_dataset
 from wavesfm_trainer.training.recipes import read_recipe, recipe_names, runs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch and Lightning say of themselves
@@ -71,6 +72,8 @@ def data(tmp_path_factory):
     for part, seed in (("train", 1), ("validation", 2), ("test", 3)):
         dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples)
         tiles.write_shards(root / "rf20" / part, dataset, spec, 20)
+        views = view_dataset("mixed", seed, spec.tile_samples, spec.min_samples)
+        tiles.write_shards(root / "rf20-open" / part, views, spec, 20)
     return root
 
 
@@ -92,7 +95,8 @@ def pretrained(data, tmp_path_factory):
 
 def test_the_papers_experiments_are_there():
     pretrainings = {"vit-all", "vit-rfs", "vit-wifi", "vit-5g", "vit-rfs-wifi", "rf20-pretrain"}
-    tasks = {*PAPER_TASKS, *(f"{name}-sl" for name in PAPER_TASKS), "lora-grid", "rf20", "rf20-refine"}
+    tasks = {*PAPER_TASKS, *(f"{name}-sl" for name in PAPER_TASKS), "lora-grid"}
+    tasks |= {"rf20", "rf20-refine", "rf20-open", "rf20-open-refine"}
     assert {*recipe_names()} == pretrainings | tasks | {"chanest", "chanest-nr"}  # run in test_channel_training
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError
 

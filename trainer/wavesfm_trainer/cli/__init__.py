@@ -25,9 +25,13 @@ app.command()(learning.finetune)
 app.command("train-channels")(learning.train_channels)
 app.command()(results.evaluate)
 app.command("compare-channels")(results.compare_channels)
+app.command("evaluate-open")(results.evaluate_open)
+app.command()(results.calibrate)
 app.command()(results.report)
 app.command()(results.bench)
 app.command("import")(models.import_weights)
+app.command("import-bundle")(models.import_bundle)
+app.command()(models.average)
 app.command()(models.export)
 
 

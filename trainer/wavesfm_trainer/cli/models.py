@@ -48,6 +48,30 @@ def import_weights(
         console.print(line, highlight=False, soft_wrap=True)
 
 
+def import_bundle(
+    bundle: Annotated[Path, typer.Argument(help="A bundle of a classifier that `export` wrote.")],
+    out: Annotated[Path, typer.Argument(help="The weights file to write (.safetensors).")],
+    task: Annotated[str, typer.Option(help="Task whose labels the head gets; the bundle's own when left out.")] = "",
+) -> None:
+    """Read a bundle's weights back, to fine-tune from; refused unless torch gives the bundle's golden outputs."""
+    from ..data.tasks import read_task
+    from ..export.import_bundle import import_bundle as read_back
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    labels = read_task(task).labels if task else ()
+    console.print(f"{read_back(bundle, out, labels)}", highlight=False, soft_wrap=True)
+
+
+def average(
+    runs: Annotated[list[Path], typer.Argument(help="Runs that went on from the same weights.")],
+    out: Annotated[Path, typer.Option(help="The run directory to write.")],
+) -> None:
+    """The mean of runs that were trained side by side, as a run of its own."""
+    from ..evaluation.average import average_runs
+
+    console.print(f"{average_runs(runs, out)}", highlight=False, soft_wrap=True)
+
+
 def export(
     run: Annotated[Path, typer.Argument(help="A fine-tuned run, or its weights file.")],
     bundle: Annotated[Path, typer.Argument(help="The directory to write; a model card there is kept.")],

@@ -55,6 +55,52 @@ def evaluate(
         write_atomically(output, json.dumps(report, indent=1) + "\n")
 
 
+def evaluate_open(
+    model: Annotated[Path, typer.Argument(help="A run directory or a bundle whose labels have unknown among them.")],
+    tiles: Annotated[list[Path] | None, typer.Option(help="Held-back tiles of views; may be repeated.")] = None,
+    known: Annotated[Path | None, typer.Option(help="Held-back tiles of the classes, for --held-out.")] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Tiles of families that training never saw.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="manifest.csv of real recordings.")] = None,
+    device: Annotated[str, typer.Option(help="Of torch for a run, an engine for a bundle.")] = "cpu",
+    max_tiles: int | None = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+) -> None:
+    """How well a model names zoomed views and tells what it does not know; whole and zoomed views of recordings."""
+    from ..evaluation.open_report import held_out_report, recordings_report, views_report
+    from ..evaluation.torch_engine import open_pipeline
+
+    if (known is None) != (held_out is None):
+        raise ConfigurationError("evaluate-open", "--known, --held-out", "one of them", "both or none")
+    pipeline = open_pipeline(model, device)
+    report: dict[str, Any] = {"model": pipeline.bundle.id, "engine": pipeline.engine.description}
+    report["views"] = {path.name: views_report(pipeline, path, max_tiles) for path in tiles or []}
+    if known is not None and held_out is not None:
+        report["held_out"] = held_out_report(pipeline, known, held_out, max_tiles)
+    if manifest is not None:
+        report["recordings"] = recordings_report(pipeline, manifest)
+    console.print_json(json.dumps(report))
+    if output is not None:
+        write_atomically(output, json.dumps(report, indent=1) + "\n")
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="A fine-tuned run, whose head is changed.")],
+    tiles: Annotated[Path, typer.Argument(help="Validation tiles, on which nothing was trained.")],
+    rejected: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of known signals that may be rejected.")
+    ] = 0.05,
+    max_tiles: int | None = None,
+) -> None:
+    """Choose temperature and unknown_from of a classifier's head, and write them into the run's weights file."""
+    from ..evaluation.calibrate import calibrate_run
+
+    made = calibrate_run(run, tiles, rejected, max_tiles)
+    table = Table("calibration", "")
+    for name, value in vars(made).items():
+        table.add_row(name, f"{value:.4g}")
+    console.print(table)
+
+
 def _evaluate_split(run: Path, data: Path, split: str | None, device: str) -> None:
     """Evaluate a run, or every run below a folder."""
     from ..evaluation.evaluate_run import evaluate_run
@@ -88,11 +134,14 @@ def _evaluate_tiles(pipeline: Pipeline, directory: Path, max_tiles: int | None) 
 
 
 def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
-    from ..evaluation.evaluate_recordings import judge, read_manifest, recordings_report
+    from wavesfm_core.types import UNKNOWN
+
+    from ..evaluation.evaluate_recordings import OPEN_TASK_FILE, TASK_FILE, judge, read_manifest, recordings_report
     from ..evaluation.metrics import format_confusion
 
     labels = pipeline.bundle.spec.head.labels
-    report = recordings_report([judge(pipeline, row) for row in read_manifest(manifest)], labels, manifest.parent)
+    rows = read_manifest(manifest, OPEN_TASK_FILE if UNKNOWN in labels else TASK_FILE)
+    report = recordings_report([judge(pipeline, row) for row in rows], labels, manifest.parent)
     table = Table("recording", "MS/s", "label", "found", "p", "tiles", "gated")
     for entry in report["files"]:
         style = "" if entry["right"] else "red"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 
 console = Console()
@@ -23,18 +23,25 @@ def tiles(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     first_shard: Annotated[int, typer.Option(min=0, help="Number of the first shard.")] = 0,
     drawn: Annotated[str, typer.Option(help="Classes that take turns, as a,b,...; default: all.")] = "",
+    views: Annotated[
+        str,
+        typer.Option(help="bands: the 20 classes in whole bands; mixed, whole, zoom, held-out: unknown signals too."),
+    ] = "bands",
 ) -> None:
     """Generate prepared tiles of the signal generator. A stopped command is resumed."""
     from ..data.tile_dataset import write_shards
-    from ..signals import LABELS
     from ..signals.dataset import SignalDataset
+    from ..signals.views import ALL_LABELS, view_dataset
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     spec = SpectrogramSpec()
     turns = tuple(drawn.split(",")) if drawn else ()
-    if unknown := set(turns) - set(LABELS):
-        raise InputError("tiles", "--drawn", ", ".join(sorted(unknown)), f"some of {', '.join(LABELS)}")
-    dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
+    if unknown := set(turns) - set(ALL_LABELS):
+        raise InputError("tiles", "--drawn", ", ".join(sorted(unknown)), f"some of {', '.join(ALL_LABELS)}")
+    if views == "bands":
+        dataset = SignalDataset(seed, spec.tile_samples, spec.min_samples, drawn=turns)
+    else:
+        dataset = view_dataset(views, seed, spec.tile_samples, spec.min_samples, turns)
     write_shards(directory, dataset, spec, count, workers, first_shard)
 
 

@@ -18,7 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.atomic_file import atomic_path
-from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec, preprocess_from_dict, to_dict
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spec import preprocess_from_dict, to_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.spec import ImageSpec, SpectrogramSpec
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 
 FORMAT = 1  # of the note
 

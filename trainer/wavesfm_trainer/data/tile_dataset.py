@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from wavesfm_core.atomic_file import atomic_path, write_atomically
 from wavesfm_core.bundle.npz import read_npz
-from wavesfm_core.bundle.spec import SpectrogramSpec, preprocess_from_dict, to_dict
+from wavesfm_core.bundle.spec import preprocess_from_dict, to_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.preprocess.tile import prepare
 
@@ -22,13 +23,15 @@ from .examples import FORMAT, Examples
 from .splits import SIDES, TRAIN
 
 if TYPE_CHECKING:
-    from ..signals.dataset import SignalDataset
+    from ..signals.dataset import Example, SignalDataset
 
 log = logging.getLogger(__name__)
 SHARD_TILES = 1000
 NOTE = "cache.json"
 NOTE_FIELDS = ("spec", "labels", "drawn", "seed")
 TILE_SHARES = (0.9, 0.05, 0.05)  # of training, validation and test in a single directory
+REPLACEMENTS = 20  # examples that are tried in place of one that is mostly digital silence
+REPLACEMENT_STRIDE = 1 << 40  # their distance in turns of the classes, beyond every index of a data set
 STATISTICS_TILES = 2000  # tiles that mean and standard deviation are taken of, at most 2 x this number
 
 
@@ -56,8 +59,7 @@ def make_shard(dataset: SignalDataset, spec: SpectrogramSpec, first: int, count:
     plain = spec.unscaled()
     pictures, labels, rates, snrs, rows = [], [], [], [], []
     for index in range(first, first + count):
-        example = dataset[index]
-        tile = prepare(example.iq, plain)[0]
+        example, tile = _example_and_tile(dataset, plain, index)
         pictures.append(np.rint(tile * 255).astype(np.uint8))
         labels.append(dataset.labels.index(example.label))
         rates.append(np.log10(example.rate_hz))
@@ -71,6 +73,24 @@ def make_shard(dataset: SignalDataset, spec: SpectrogramSpec, first: int, count:
         np.array(snrs, np.float32),
         np.array(rows, np.int32),
     )
+
+
+def _example_and_tile(dataset: SignalDataset, spec: SpectrogramSpec, index: int) -> tuple[Example, NDArray[np.float32]]:
+    """Example `index` and its tile [H, W].
+
+    A recording that was cut around its bursts may have too few samples outside digital silence for a tile. A receiver
+    gets no tile of it either; another example of its class replaces it.
+    """
+    turns = len(dataset.drawn or dataset.labels)
+    for replacement in range(REPLACEMENTS):
+        example = dataset[index + replacement * turns * REPLACEMENT_STRIDE]
+        try:
+            tile = prepare(example.iq, spec, f"example {index}")[0]
+        except InputError as error:
+            log.info("%s; replaced", error)
+            continue
+        return example, tile
+    raise InputError(f"example {index}", "samples", f"digital silence in {REPLACEMENTS} draws", "a signal")
 
 
 def write_shards(

@@ -23,6 +23,7 @@ from .metrics import confusion_matrix
 
 IQ_FORMATS = {"cu8": "cu8", "cs8": "cs8", "cs16_le": "cs16", "cf32_le": "cf32"}
 TASK_FILE = TASKS / "rf20.yml"
+OPEN_TASK_FILE = TASKS / "rf20-open.yml"  # of models that have a label for what they do not know
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from wavesfm_core.bundle.spec import HeadSpec, ImageSpec, PilotGridSpec, Preprocess
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import HeadSpec, Preprocess
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.heads import ChannelHead, PositionHead, make_head
 
@@ -115,15 +116,7 @@ class Batches:
         image = self.examples.image[rows].astype(np.float32)
         if self.examples.image.dtype == np.uint8:
             image /= 255
-        run_spec, data_spec = self.spec, self.examples.spec
-        if not isinstance(run_spec, ImageSpec) or not isinstance(data_spec, ImageSpec):
-            return image  # the range of a spectrogram is no statistic
-        if (run_spec.low, run_spec.high) != (data_spec.low, data_spec.high):
-            span, low = run_spec.high - run_spec.low, run_spec.range_low
-            step = (data_spec.high - data_spec.low) / span
-            shift = (data_spec.low - run_spec.low) / span * (run_spec.range_high - low)
-            image = (image - np.float32(low)) * np.float32(step) + np.float32(low + shift)
-        return image
+        return self.spec.rescaled(image, self.examples.spec)
 
     def tile(self, rows: slice | NDArray[np.int64]) -> Tensor:
         """Standardised tiles on the device."""

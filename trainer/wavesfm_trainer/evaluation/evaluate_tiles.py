@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core.bundle.spec import SpectrogramSpec, from_dict
+from wavesfm_core.bundle.spec import from_dict
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.pipeline import Pipeline
 
@@ -27,13 +28,15 @@ def tile_report(pipeline: Pipeline, directory: Path, max_tiles: int | None = Non
     max_tiles : tiles to use, the first ones; None: all.
     batch_tiles : tiles at a time.
 
+    The model may have more labels than the tiles, behind theirs.
+
     Raises
     ------
     InputError : the tiles have other labels, or were prepared otherwise.
     """
     spec, labels = pipeline.stream_spec, pipeline.bundle.spec.head.labels
     note = read_shard_note(directory)
-    if note["labels"] != list(labels):
+    if note["labels"] != list(labels)[: len(note["labels"])]:
         raise InputError(directory, "labels", note["labels"], f"{list(labels)}, the model's")
     check_preprocess(spec, from_dict(SpectrogramSpec, note["spec"], f"{directory}: spec"), directory)
     tiles = read_shards(directory, max_tiles)

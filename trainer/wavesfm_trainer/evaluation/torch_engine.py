@@ -10,10 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from wavesfm_core.bundle.bundle import SPEC, Bundle
-from wavesfm_core.bundle.spec import (
-    PilotGridSpec,
-    SpectrogramSpec,
-)
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.heads import make_head

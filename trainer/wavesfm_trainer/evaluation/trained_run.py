@@ -12,16 +12,9 @@ from typing import Any
 
 from wavesfm_core.bundle.bundle import SPEC, Bundle
 from wavesfm_core.bundle.covariance import Covariances
-from wavesfm_core.bundle.spec import (
-    BundleSpec,
-    HeadSpec,
-    ImageSpec,
-    PilotGridSpec,
-    Preprocess,
-    TensorSpec,
-    from_dict,
-    preprocess_from_dict,
-)
+from wavesfm_core.bundle.image_spec import ImageSpec
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import BundleSpec, HeadSpec, Preprocess, TensorSpec, from_dict, preprocess_from_dict
 from wavesfm_core.errors import BundleError, ConfigurationError
 
 from ..data.numerologies import read_numerology
@@ -85,7 +78,7 @@ def load_run(run: Path | str) -> TrainedTask | TrainedEncoder:
     """
     path = weights_file(Path(run))
     record = registry.read(path)
-    model = registry.load(path)
+    model = registry.build(record)
     config = read_config(path)
     if isinstance(model, MaskedAutoencoder):
         return TrainedEncoder(path.parent, model, _specs_of_data(record), config)

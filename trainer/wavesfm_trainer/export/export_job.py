@@ -15,12 +15,14 @@ from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.bundle.golden import Golden
 from wavesfm_core.bundle.spec import BundleSpec
 from wavesfm_core.errors import ConfigurationError
+from wavesfm_core.types import UNKNOWN
 
 from ..data.tasks import read_task
 from ..evaluation.trained_run import TrainedTask, load_task_run, pilot_grids, task_in, task_spec
 from ..models.channel_model import ChannelModel
 from ..models.task_model import TaskArgs
 from ..signals import CLASSES
+from ..signals.views import ALL_LABELS, LEAST_RATE_HZ, MORE_VIEWS
 from .golden_inputs import raw_arrays
 from .half_weights import round_weights
 
@@ -153,6 +155,8 @@ def _rates(trained: TrainedTask, asked: tuple[float, float] | None) -> tuple[flo
         return 0.0, 0.0
     if asked is not None:
         return asked
+    if UNKNOWN in trained.head.labels and set(trained.head.labels) <= set(ALL_LABELS):
+        return LEAST_RATE_HZ, max(view.high_hz for views in MORE_VIEWS.values() for view in views)
     if unknown := [label for label in trained.head.labels if label not in CLASSES]:
         expected = f"the lowest and the highest of the training data, as {', '.join(unknown)} is not of the generator"
         raise ConfigurationError("export", "rates_hz", "nothing", expected)

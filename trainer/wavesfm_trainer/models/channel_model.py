@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
-from wavesfm_core.bundle.spec import HeadSpec, PilotGridSpec, to_dict
+from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
+from wavesfm_core.bundle.spec import HeadSpec, to_dict
 from wavesfm_core.channel.estimators import CUT
 from wavesfm_core.checks import require_rules
 from wavesfm_core.errors import ConfigurationError

@@ -130,10 +130,11 @@ def _from_weights(recipe: Recipe, task: Task, head: HeadSpec, args: TaskArgs, ch
 
 
 def _head_in(checkpoint: weights.Weights) -> HeadSpec | None:
-    """Meaning of a fine-tuned model's outputs; None for a pre-training."""
+    """Meaning of a fine-tuned model's outputs before calibration; None for a pre-training."""
     if "head" not in checkpoint.extra:
         return None
-    return from_dict(HeadSpec, checkpoint.extra["head"], checkpoint.where)
+    head = from_dict(HeadSpec, checkpoint.extra["head"], checkpoint.where)
+    return replace(head, threshold=0.0, temperature=1.0, unknown_from=1.0)
 
 
 def _require_decoder(recipe: Recipe, task: Task, checkpoint: weights.Weights) -> None:

@@ -152,17 +152,17 @@ def compile_bundle(
         expected = "none: it builds for the GPU that is present, or portable"
         raise ConfigurationError(library.name, "targets", ", ".join(targets), expected)
     free = (*(BATCHES if max_batch is None else ()), *(CALIBRATION if calibration is None else ())) if to_run else ()
-    own = None
+    opened = None
     if driver is None and not (ahead and library.builds_ahead):
-        driver = own = _driver(device_id)
+        driver = opened = _driver(device_id)
     try:
         job = _Job(
             bundle, precision, profile, targets, portable, library, driver, calibration, progress, force, to_run, free
         )
         return job.plan(PlanCache() if cache is None else cache)
     finally:
-        if own is not None:
-            own.close()
+        if opened is not None:
+            opened.close()
 
 
 def _driver(device_id: int) -> PyCudaDriver:

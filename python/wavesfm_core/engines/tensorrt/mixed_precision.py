@@ -65,7 +65,7 @@ def typed(model: bytes, precision: str, ranges: Mapping[str, float] | None = Non
     found = Products(graph)
     if not found.all:
         expected = "products of a transformer (LayerNorm, attention): take fp32"
-        raise ConfigurationError("typed model", f"precision {precision}", "a model with none of its own", expected)
+        raise ConfigurationError("typed model", f"precision {precision}", "a model without such products", expected)
     if precision == "int8":
         _check_ranges(graph, found, ranges or {})
     _Typing(graph, found, precision, ranges or {}).apply()
@@ -158,49 +158,51 @@ class _Typing:
     def _as_half(self, name: str) -> str:
         if name in self._half or not name:
             return name
-        made = self._derived.get(name)
-        if made is None:
-            made = self._derived[name] = f"{self._prefix}{name}/half"
+        derived = self._derived.get(name)
+        if derived is None:
+            derived = self._derived[name] = f"{self._prefix}{name}/half"
             if name in self._graph.initialisers:
-                self._graph.add(_halved(self._graph.values(name), self._type, name), made)
+                self._graph.add(_halved(self._graph.values(name), self._type, name), derived)
             else:
-                self._nodes.append(make_node("Cast", [name], made, to=self._type))
-        return made
+                self._nodes.append(make_node("Cast", [name], derived, to=self._type))
+        return derived
 
     def _as_float(self, name: str) -> str:
         if name not in self._half:
             return name
-        made = self._derived.get(name)
-        if made is None:
-            made = self._derived[name] = f"{self._prefix}{name}/float"
-            self._nodes.append(make_node("Cast", [name], made, to=FLOAT))
-        return made
+        derived = self._derived.get(name)
+        if derived is None:
+            derived = self._derived[name] = f"{self._prefix}{name}/float"
+            self._nodes.append(make_node("Cast", [name], derived, to=FLOAT))
+        return derived
 
     def _quantised(self, name: str) -> str:
         """An activation through 8-bit integers, with one scale."""
         key = f"{name} in int8"
         if key not in self._derived:
-            half, made = self._as_half(name), f"{self._prefix}{name}"
-            scale = self._graph.add(_scales(np.float32(self._ranges[name])), f"{made}/scale")
-            zero = self._graph.add(np.zeros((), np.int8), f"{made}/zero")
-            self._nodes.append(make_node("QuantizeLinear", [half, scale, zero], f"{made}/int8"))
-            self._nodes.append(make_node("DequantizeLinear", [f"{made}/int8", scale, zero], f"{made}/dequantised"))
-            self._derived[key] = f"{made}/dequantised"
+            half, derived = self._as_half(name), f"{self._prefix}{name}"
+            scale = self._graph.add(_scales(np.float32(self._ranges[name])), f"{derived}/scale")
+            zero = self._graph.add(np.zeros((), np.int8), f"{derived}/zero")
+            self._nodes.append(make_node("QuantizeLinear", [half, scale, zero], f"{derived}/int8"))
+            self._nodes.append(
+                make_node("DequantizeLinear", [f"{derived}/int8", scale, zero], f"{derived}/dequantised")
+            )
+            self._derived[key] = f"{derived}/dequantised"
         return self._derived[key]
 
     def _quantised_weights(self, node: NodeProto) -> str:
         """Weights as 8-bit integers, with a scale for each output."""
-        name, made = node.input[1], f"{self._prefix}{node.input[1]}"
+        name, derived = node.input[1], f"{self._prefix}{node.input[1]}"
         if f"{name} in int8" not in self._derived:
             weights = self._graph.values(name)
             axis = 0 if node.op_type == "Gemm" and integer(node, "transB", 0) else 1
             scales = _scales(np.abs(weights).max(axis=1 - axis))
             per_output = scales.astype(np.float32)[:, None] if axis == 0 else scales.astype(np.float32)
             integers = np.clip(np.rint(weights / per_output), -127, 127).astype(np.int8)
-            names = [self._graph.add(integers, f"{made}/int8"), self._graph.add(scales, f"{made}/scale")]
-            names.append(self._graph.add(np.zeros(scales.shape, np.int8), f"{made}/zero"))
-            self._nodes.append(make_node("DequantizeLinear", names, f"{made}/dequantised", axis=axis))
-            self._derived[f"{name} in int8"] = f"{made}/dequantised"
+            names = [self._graph.add(integers, f"{derived}/int8"), self._graph.add(scales, f"{derived}/scale")]
+            names.append(self._graph.add(np.zeros(scales.shape, np.int8), f"{derived}/zero"))
+            self._nodes.append(make_node("DequantizeLinear", names, f"{derived}/dequantised", axis=axis))
+            self._derived[f"{name} in int8"] = f"{derived}/dequantised"
         return self._derived[f"{name} in int8"]
 
     def _keep_outputs_float(self) -> None:
@@ -220,7 +222,7 @@ def _free_prefix(graph: OnnxGraph) -> str:
 
 
 def _float32_graph(model: bytes) -> OnnxGraph:
-    """The model in float32: 16-bit constants widened, casts to 16 bits made casts to float32, Constants folded."""
+    """The model in float32: 16-bit constants widened, casts to 16 bits changed to float32, Constants folded."""
     graph = OnnxGraph(model)
     nodes = []
     for node in graph.nodes:

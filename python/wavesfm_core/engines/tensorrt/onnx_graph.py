@@ -126,7 +126,7 @@ def size(tensor: TensorProto) -> int:
 
 
 def _copy(message: Any) -> Any:
-    """A message of its own."""
+    """A copy of a message."""
     copied = type(message)()
     copied.CopyFrom(message)
     return copied

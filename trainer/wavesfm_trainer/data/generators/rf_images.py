@@ -16,7 +16,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from PIL import Image
-from wavesfm_core.bundle.spec import SpectrogramSpec
+from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
+from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.tile import prepare
 
 from ...signals.dataset import make_example
@@ -29,6 +30,7 @@ SPEC = SpectrogramSpec(
 )
 COLOURS = np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
 SNR_DB = (3.0, 35.0)
+SILENT_DRAWS = 20
 SHARES = {
     "ads-b": 6, "airband": 8, "ais": 4, "automatic-picture-transmission": 3, "bluetooth": 10, "cellular": 10,
     "digital-audio-broadcasting": 4, "digital-speech-decoder": 6, "fm": 10, "lora": 5, "morse": 4, "on-off-keying": 6,
@@ -45,14 +47,22 @@ def counts(count: int) -> dict[str, int]:
 
 
 def picture(seed: int, label: str, number: int) -> np.ndarray:
-    """Picture `number` of a label: uint8 [256, 256, 3]."""
+    """Picture `number` of a label: uint8 [256, 256, 3].
+
+    A recording that was cut around its bursts may have too few samples outside digital silence; it is drawn again.
+    """
     rng = rng_for(seed, tuple(SHARES).index(label), number)
     signal = SIGNALS[label]
     snr_db = float(rng.uniform(*SNR_DB))
     longest = max(SPEC.tile_samples, int(signal.shortest_s * signal.views[0].low_hz))
-    example = make_example(rng, signal, SPEC.tile_samples, snr_db, most_samples=longest)
-    tile = prepare(example.iq[: SPEC.tile_samples], SPEC)[0]
-    return COLOURS[np.clip(np.rint(tile * 255), 0, 255).astype(np.uint8)]
+    for _ in range(SILENT_DRAWS):
+        example = make_example(rng, signal, SPEC.tile_samples, snr_db, most_samples=longest)
+        try:
+            tile = prepare(example.iq[: SPEC.tile_samples], SPEC)[0]
+        except InputError:
+            continue
+        return COLOURS[np.clip(np.rint(tile * 255), 0, 255).astype(np.uint8)]
+    raise InputError(f"picture {number} of {label}", "samples", f"digital silence in {SILENT_DRAWS} draws", "a signal")
 
 
 def _write(directory: Path, seed: int, label: str, number: int) -> None:

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The detector's blocks in the units of the stream: pieces with their edges, power and place in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .extent import Spectrum, extent
+
+NEAR_ROWS = 1  # within which two pieces begin and end together
+GAP_BINS = 8  # between them, at most, or
+GAP_WIDTHS = 2.0  # as many of the wider one's width
+UNEQUAL = 100.0  # times the energy of one that the other may have
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was on the air without a pause within one block.
+
+    Attributes
+    ----------
+    start, stop : int
+        Rows of the stream, the last excluded.
+    raw_low, raw_high : int
+        Bins that stood over the floor.
+    low, high : float
+        Bins that belong to the signal; see `extent`.
+    energy : float64 [raw_high - raw_low]
+        Sum over the rows of the power over the floor in each of these bins.
+    floor : float32 [raw_high - raw_low]
+        Noise power in each of these bins.
+    cells : int
+        Cells, of a row and a bin, that stood over the floor.
+    """
+
+    start: int
+    stop: int
+    raw_low: int
+    raw_high: int
+    low: float
+    high: float
+    energy: NDArray[np.float64]
+    floor: Spectrum
+    cells: int
+
+    @property
+    def rows(self) -> int:
+        """On the air."""
+        return self.stop - self.start
+
+    @property
+    def width(self) -> float:
+        """In bins, of what belongs to the signal."""
+        return self.high - self.low
+
+    @property
+    def total(self) -> float:
+        """All of the energy."""
+        return float(self.energy.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One judged block.
+
+    Attributes
+    ----------
+    start, stop : int
+        Rows of the stream, the last excluded.
+    floor, mean : float32 [fft_size]
+        Noise power and mean power of each bin, relative to full scale.
+    row_power : float32 [rows]
+        Sum over the bins of power over floor, in each row.
+    pieces : list of Piece
+        In the order of falling energy.
+    n_nonfinite : int
+        Samples that were NaN or infinite and were taken as zero.
+    """
+
+    start: int
+    stop: int
+    floor: Spectrum
+    mean: Spectrum
+    row_power: Spectrum
+    pieces: list[Piece]
+    n_nonfinite: int
+
+
+def block_of(made: tuple[Any, ...]) -> Block:
+    """What `_kernels.BandDetector` returns, as a Block."""
+    first_row, floor, mean, row_power, pieces, n_nonfinite = made
+    stop = first_row + row_power.size
+    found = _rejoined([_piece(first_row, floor, *piece) for piece in pieces], first_row, stop, floor.size // 2)
+    found.sort(key=lambda piece: piece.total, reverse=True)
+    return Block(first_row, stop, floor, mean, row_power, found, n_nonfinite)
+
+
+def _piece(
+    first_row: int, floor: Spectrum, start: int, stop: int, low: int, high: int, cells: int, spectrum: Spectrum
+) -> Piece:
+    under = floor[low:high]
+    excess = np.maximum(spectrum - under, 0)
+    rows = stop - start
+    core_low, core_high = extent(excess, under, rows, floor.size // 2 - low)
+    energy = excess.astype(np.float64) * rows
+    return Piece(first_row + start, first_row + stop, low, high, low + core_low, low + core_high, energy, under, cells)
+
+
+def _rejoined(pieces: list[Piece], start: int, stop: int, middle: int) -> list[Piece]:
+    """Pieces side by side that begin and end together, and not with the block, are one: tones of a burst, its lobes."""
+    joined: list[Piece] = []
+    for piece in sorted(pieces, key=lambda piece: piece.raw_low):
+        for i, other in enumerate(joined):
+            if _belong(piece, other, start, stop):
+                joined[i] = _union(other, piece, middle)
+                break
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _belong(a: Piece, b: Piece, start: int, stop: int) -> bool:
+    gap = max(a.raw_low, b.raw_low) - min(a.raw_high, b.raw_high)
+    if gap < 0 or not 1 / UNEQUAL < a.total / max(b.total, 1e-300) < UNEQUAL:
+        return False
+    if abs(a.start - b.start) > NEAR_ROWS or abs(a.stop - b.stop) > NEAR_ROWS:
+        return False
+    free = (min(a.start, b.start) > start) + (max(a.stop, b.stop) < stop)
+    reach = (0.0, GAP_BINS, max(GAP_BINS, GAP_WIDTHS * max(a.width, b.width)))[free]
+    return gap <= reach and free > 0
+
+
+def _union(a: Piece, b: Piece, middle: int) -> Piece:
+    low, high = min(a.raw_low, b.raw_low), max(a.raw_high, b.raw_high)
+    energy = np.zeros(high - low)
+    floor = np.interp(np.arange(low, high), [a.raw_low, b.raw_low], [a.floor[0], b.floor[0]]).astype(np.float32)
+    for piece in (a, b):
+        at = slice(piece.raw_low - low, piece.raw_high - low)
+        energy[at] += piece.energy
+        floor[at] = piece.floor
+    first, last = min(a.start, b.start), max(a.stop, b.stop)
+    core = extent((energy / (last - first)).astype(np.float32), floor, last - first, middle - low)
+    return Piece(first, last, low, high, low + core[0], low + core[1], energy, floor, a.cells + b.cells)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is not an emitter of its own: side lobes and skirts of a stronger one, clicks, and what is too weak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .track import Track
+
+FAINT = 0.005, 0.01  # of a stronger neighbour's energy and density: its skirts, whenever they show
+BESIDE = 0.05, 0.1  # and its side lobes, which come and go with it
+REACH = 3.0  # of side lobes, in widths of their emitter
+SHARED = 0.8  # of the rows on which a side lobe is seen with its emitter
+LEAST_CELLS = 8
+LEAST_SNR = 10**0.3  # 3 dB within the edges
+FEW_CELLS = 40  # of which more is asked
+FEW_SNR = 10**0.6
+CLICK_ROWS = 2  # on the air once and for no longer, over most of the band: a step of the receiver's gain
+CLICK_SHARE = 0.5
+
+
+def is_faint(track: Track) -> bool:
+    """Whether it is too small or too weak to be told of."""
+    snr = track.levels()[0]
+    return track.cells < LEAST_CELLS or snr < LEAST_SNR or (track.cells < FEW_CELLS and snr < FEW_SNR)
+
+
+def is_click(track: Track, fft_size: int) -> bool:
+    """Whether it is one short splash over the band."""
+    wide = track.width >= CLICK_SHARE * fft_size
+    return wide and track.n_bursts == 1 and track.rows_on <= CLICK_ROWS
+
+
+def is_shadow(track: Track, tracks: Sequence[Track]) -> bool:
+    """Whether a stronger one beside it accounts for it."""
+    energy, density = track.energy, track.density
+    return any(other is not track and _shades(other, track, energy, density) for other in tracks)
+
+
+def _shades(strong: Track, weak: Track, energy: float, density: float) -> bool:
+    share, depth = energy / strong.energy, density / strong.density
+    if share >= BESIDE[0] or depth >= BESIDE[1]:
+        return False
+    width = strong.raw_high - strong.raw_low
+    away = max(weak.low - strong.raw_high, strong.raw_low - weak.high)
+    together = strong.first_row <= weak.last_row and weak.first_row <= strong.last_row
+    if share < FAINT[0] and depth < FAINT[1] and away < width and together:
+        return True
+    return strong.n_bursts > 1 and away < REACH * width and _shared(weak, strong) >= SHARED
+
+
+def _shared(weak: Track, strong: Track) -> float:
+    """Share of the weak one's bursts during which the strong one is on the air."""
+    starts = np.array([burst[0] for burst in strong.bursts]) - 1
+    stops = np.array([burst[1] for burst in strong.bursts]) + 1
+    on = sum(stop - start for start, stop in weak.bursts)
+    shared = sum(int(np.maximum(np.minimum(stops, b) - np.maximum(starts, a), 0).sum()) for a, b in weak.bursts)
+    return shared / max(on, 1)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pieces of one block after the other -> emitters: what belongs together over time and frequency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from .pieces import Block, Piece
+from .track import FRAGMENT, Track
+
+SAME_IOU = 0.4  # of two spans of bins that are one emitter's
+SAME_RAW_IOU = 0.75  # of all that stood over the floor with them
+PART_SHARE = 0.7  # of a piece within an emitter's skirts
+NEAR_SHARE = 0.7  # of its bursts
+BESIDE_BINS = 8  # and within which a part lies beside
+NEAR_ROWS = 3  # within which a part belongs to what it is beside
+STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
+SKIRT = 0.1  # of the density of the whole that what lies beside its edges has
+DC_WIDTH = 10  # bins that the receiver's DC line may take
+HOLD_PAUSES = 3.0  # pauses of usual length until silence is an end
+
+
+class Tracker:
+    """Emitters of one stream, in rows and bins.
+
+    Attributes
+    ----------
+    tracks : list of Track
+        All that are known: on the air, or remembered.
+    """
+
+    def __init__(self, fft_size: int, hold_rows: int, memory_rows: int, most: int) -> None:
+        """fft_size: bins of the band; hold_rows: silence that is an end.
+
+        memory_rows: until an emitter is forgotten; most: emitters kept.
+        """
+        self.tracks: list[Track] = []
+        self._middle = fft_size // 2
+        self._hold = hold_rows
+        self._memory = memory_rows
+        self._most = most
+        self._next = 1
+
+    def take(self, block: Block) -> list[Track]:
+        """The pieces of the next block; returns those that have become a part of another."""
+        touched: set[Track] = set()
+        for piece in block.pieces:
+            track = self._home(piece)
+            if track is None:
+                track = Track.of(self.number(), piece)
+                self.tracks.append(track)
+            else:
+                if track.ended:
+                    self._begin_again(track, piece)
+                track.add(piece)
+            touched.add(track)
+        for track in touched:
+            track.settle(self._middle)
+        return self._merge(touched)
+
+    def expired(self, row: int) -> list[Track]:
+        """Those whose silence up to this row is an end, marked as ended; what is long gone is forgotten."""
+        ends = [track for track in self.tracks if not track.ended and row - track.last_row > self.hold(track)]
+        for track in ends:
+            track.ended = True
+        self.tracks = [track for track in self.tracks if not track.ended or row - track.last_row <= self._memory]
+        if len(self.tracks) > self._most:
+            self.tracks.sort(key=lambda track: (not track.told, track.ended, -track.cells))
+            del self.tracks[self._most :]
+        return ends
+
+    def hold(self, track: Track) -> float:
+        """Rows of silence after which this one has ended."""
+        pauses = sorted(track.pauses)
+        usual = pauses[len(pauses) // 2] if len(pauses) >= 2 else 0
+        return min(max(self._hold, HOLD_PAUSES * usual), max(self._hold, self._memory / 2))
+
+    def number(self) -> int:
+        """Of the next emitter."""
+        self._next += 1
+        return self._next - 1
+
+    def _begin_again(self, track: Track, piece: Piece) -> None:
+        track.ended = track.told = False
+        track.first_row = piece.start
+        track.bursts.clear()
+        track.n_bursts = track.rows_on = 0
+        track.total.energy[:] = 0
+
+    def _is_dc(self, piece: Piece) -> bool:
+        """Whether it is nothing but the receiver's DC line, which is no part of a signal around it."""
+        return piece.raw_low >= self._middle - DC_WIDTH / 2 and piece.raw_high <= self._middle + DC_WIDTH / 2 + 1
+
+    def _home(self, piece: Piece) -> Track | None:
+        best: tuple[float, Track] | None = None
+        for track in self.tracks:
+            score = 0.0 if self._is_dc(piece) and track.width > DC_WIDTH else _fit(piece, track)
+            if score > 0 and (best is None or score > best[0]):
+                best = score, track
+        return None if best is None else best[1]
+
+    def _merge(self, touched: Iterable[Track]) -> list[Track]:
+        """What has grown over another takes it in."""
+        gone: list[Track] = []
+        for track in sorted(touched, key=lambda t: t.energy, reverse=True):
+            if track in gone:
+                continue
+            for other in [o for o in self.tracks if o is not track and _covers(track, o)]:
+                track.absorb(other)
+                self.tracks.remove(other)
+                gone.append(other)
+                track.settle(self._middle)
+        return gone
+
+
+def overlap(low_a: float, high_a: float, low_b: float, high_b: float) -> float:
+    """Of two spans."""
+    return max(0.0, min(high_a, high_b) - max(low_a, low_b))
+
+
+def _fit(piece: Piece, track: Track) -> float:
+    """How well a piece fits an emitter; 0 for not at all."""
+    shared = overlap(piece.low, piece.high, track.low, track.high)
+    iou = shared / (piece.width + track.width - shared)
+    if iou >= SAME_IOU:
+        return 1.0 + iou
+    both = overlap(piece.raw_low, piece.raw_high, track.raw_low, track.raw_high)
+    iou = both / (piece.raw_high - piece.raw_low + track.raw_high - track.raw_low - both)
+    if iou >= SAME_RAW_IOU:
+        return iou
+    if track.ended:
+        return 0.0
+    density, power = float(piece.energy.max()) / piece.rows, piece.total / piece.rows
+    active = track.active(piece.start, piece.stop, NEAR_ROWS)
+    inside = _share_inside(piece.low, piece.high, density if active else math.inf, power, track)
+    if active:
+        return inside
+    alike = piece.rows <= 2 * track.burst_rows + NEAR_ROWS and density <= STRONGER * track.density
+    counts = piece.total >= FRAGMENT * track.energy / track.n_bursts
+    return inside / 2 if alike and counts else 0.0
+
+
+def _share_inside(low: float, high: float, density: float, power: float, track: Track) -> float:
+    """Share of a span within an emitter, if it may be a part of it: within its edges, or weaker in its skirts; or 0."""
+    if power > STRONGER * track.power:
+        return 0.0
+    core = overlap(low, high, track.low, track.high) / (high - low)
+    raw = overlap(low, high, track.raw_low - BESIDE_BINS, track.raw_high + BESIDE_BINS) / (high - low)
+    share = max(core, raw if density < SKIRT * track.density else 0.0)
+    return share if share >= PART_SHARE else 0.0
+
+
+def _covers(track: Track, other: Track) -> bool:
+    """Whether another is a part of this one, seen only with it or as a weaker burst of it."""
+    if other.ended:
+        return False
+    near = sum(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts) >= NEAR_SHARE * len(other.bursts)
+    density = other.density if near else math.inf
+    if _share_inside(other.low, other.high, density, other.power, track) == 0.0:
+        return False
+    return near or (other.burst_rows <= 2 * track.burst_rows + NEAR_ROWS and other.density <= STRONGER * track.density)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An analysis holds predictions, findings and notes of one recording, also of a stream that is interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wavesfm_core.analysis import analyse
+from wavesfm_core.pipeline import Pipeline
+from wavesfm_core.recordings.iqfile import open_recording
+from wavesfm_core.recordings.iqstream import IQStream
+from wavesfm_core.types import Prediction
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at the third prediction."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, prediction: Prediction) -> None:
+        self.count += 1
+        if self.count == 3:
+            raise KeyboardInterrupt
+
+
+def test_an_analysis(fake_bundle: Path, tmp_path: Path, tone: Callable[..., np.ndarray]) -> None:
+    path = tmp_path / "x_100M_1M.cf32"
+    np.concatenate([tone(-0.2, 4096), tone(0.3, 4200)]).tofile(path)
+    with open_recording(path) as recording:
+        analysis = analyse(Pipeline.open(fake_bundle), recording)
+    assert (analysis.name, analysis.rate_hz, analysis.centre_hz) == (path.name, 1e6, 100e6)
+    assert (analysis.n_samples, analysis.duration_s) == (8296, pytest.approx(8.296e-3))
+    assert [finding.label for finding in analysis.findings] == ["left", "right"]
+    assert sum(finding.tiles for finding in analysis.findings) == len(analysis.predictions) == analysis.summary.tiles
+    (note,) = analysis.notes
+    assert note.startswith("104 of 8296 samples (1.3%) were not looked at")
+
+
+def test_a_stream_ends_with_an_interrupt(fake_bundle: Path) -> None:
+    with IQStream("/dev/zero", 1e6, "cs16", length=10**9) as stream:
+        analysis = analyse(Pipeline.open(fake_bundle, gate_db=None), _with_noise(stream), Interrupt())
+    assert len(analysis.predictions) == 3
+    assert "interrupted: later samples were not read" in analysis.notes
+
+
+def test_a_recording_does_not(fake_bundle: Path, tmp_path: Path, tone: Callable[..., np.ndarray]) -> None:
+    tone(0.3, 10 * 2048).tofile(tmp_path / "x.cf32")
+    with open_recording(tmp_path / "x.cf32") as recording, pytest.raises(KeyboardInterrupt):
+        analyse(Pipeline.open(fake_bundle), recording, Interrupt())
+
+
+def _with_noise(stream: IQStream) -> IQStream:
+    """The stream with noise in place of its zeros, which would be digital silence."""
+    silent, rng = stream.blocks, np.random.default_rng(1)
+
+    def blocks(*places: int, **ends: int):  # type: ignore[no-untyped-def]
+        for block in silent(*places, **ends):
+            yield (rng.normal(size=(len(block), 2)) * 1e-3).astype("f4").view(np.complex64).reshape(-1)
+
+    stream.blocks = blocks  # type: ignore[method-assign]
+    return stream
