@@ -75,8 +75,11 @@ bool is_missing(const float* sample) {
 
 constexpr std::size_t gap_part = 16;  // of a frame: a run of missing samples so long makes it a gap
 constexpr std::size_t short_part = 4; // of a frame: shorter runs within it may be those of a rounded signal
-constexpr std::size_t long_gap_part = 4;  // of a full tile's frames: a gap so long ends the tile
-constexpr std::size_t rounded_part = 128; // of a frame: so many short runs of zeros are a rounded signal's
+constexpr std::size_t long_gap_part = 4;   // of a full tile's frames: a gap so long ends the tile
+constexpr std::size_t rounded_frames = 64; // frames that look like gaps, after one that shows rounding
+constexpr std::size_t most_island = 4;     // samples between two runs of zeros
+constexpr std::size_t rounded_part =
+    4; // of the samples that can be judged: so many zeros are a rounded signal's
 
 } // namespace
 
@@ -140,7 +143,7 @@ std::optional<TilerOutput> SpectrogramTiler::flush() {
     carried_ = 0;
     taken_ = tile_start_ = position_ = covered_ = last_end_ = tiled_end_ = 0;
     gap_frames_ = 0;
-    rounded_ = false;
+    rounded_ = 0;
     return tile;
 }
 
@@ -173,24 +176,34 @@ bool SpectrogramTiler::is_gap(const float* samples) {
     if (!suspect) {
         return false;
     }
-    std::size_t longest = 0, length = 0, scattered = 0, judged = 0;
+    std::size_t longest = 0, length = 0, before = 0, island = 0, islands = 0, scattered = 0, judged = 0;
     for (std::size_t i = 0; i <= size; i++) {
         if (i < size && is_missing(samples + 2 * i)) {
+            // a few samples between zeros: the last bit of a rounded signal
+            islands += length == 0 && island > 0 && island <= most_island && before >= 2 * most_island;
+            island = length == 0 ? 0 : island;
             length++;
             continue;
         }
         judged += i < size;
-        longest = std::max(longest, length);
-        // a run at the frame's edge may be the end of a longer one
-        const bool inside = length > 0 && length < short_run && length < i && i < size;
-        judged += inside ? length : 0;
-        scattered += inside && samples[2 * i - 2] == 0.0f && samples[2 * i - 1] == 0.0f;
-        length = 0;
+        if (length > 0) {
+            longest = std::max(longest, length);
+            // a run at the frame's edge may be the end of a longer one
+            const bool inside = length < short_run && length < i && i < size;
+            const bool zero = samples[2 * i - 2] == 0.0f && samples[2 * i - 1] == 0.0f;
+            judged += inside ? length : 0;
+            scattered += inside && zero ? length : 0;
+            before = zero ? length : 0;
+            length = 0;
+        }
+        island++;
     }
-    if (judged > size / short_part) { // enough to tell; else as in the frames before
-        rounded_ = scattered >= std::max<std::size_t>(size / rounded_part, 2);
+    if (islands >= 2 || (judged > size / short_part && scattered * rounded_part >= judged)) {
+        rounded_ = rounded_frames;
+    } else if (islands == 0 && judged > size / short_part) {
+        rounded_ -= rounded_ > 0;
     }
-    return longest >= run && !rounded_;
+    return longest >= run && rounded_ == 0;
 }
 
 void SpectrogramTiler::skip_frame(std::uint64_t bad) {

@@ -53,8 +53,9 @@ struct TilerCounts {
 //!
 //! A frame with a run of missing samples (exact zeros, or not finite) of a 16th of a frame or more was not
 //! received: it is left out, and rows average the frames that were. A run that is as long as a quarter of a
-//! full tile ends the tile. Runs of zeros among many short ones are a weak signal's, rounded to
-//! integers, and no gap.
+//! full tile ends the tile. Where a quarter of the samples
+//! beside the run is zero, or zeros are broken by a few samples again and again, a weak signal was rounded to
+//! integers and there is no gap.
 //!
 //! Per frame: window of unit mean power, FFT, |X|^2 / N^2 (a full-scale tone on one bin is 0 dB with the
 //! rectangular window); per row: mean over frames, 10 log10 with floor, fftshift, resize to width; per tile:
@@ -127,7 +128,7 @@ private:
     std::uint64_t covered_ = 0; // up to here frames were received or samples counted as silent
     std::uint64_t tile_gap_ = 0, open_gap_ = 0, open_gap_bad_ = 0; // in the tile; since its last frame
     std::size_t gap_frames_ = 0;                                   // since the last received frame
-    bool rounded_ = false;                                         // zeros are a rounded signal's
+    std::size_t rounded_ = 0; // frames for which zeros are still taken for a rounded signal's
     TilerCounts counts_;
     std::size_t frames_in_row_ = 0, frames_ = 0, n_rows_ = 0;
     std::uint64_t bad_in_hops_ = 0,

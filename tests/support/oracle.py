@@ -16,6 +16,7 @@ Tolerances, each with its reason:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from wavesfm_core.bundle.image_spec import ImageSpec
@@ -45,11 +46,12 @@ def window(name: str, n: int) -> np.ndarray:
 def received_frames(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
     """Starts of the frames that are no gap: without a run of missing samples of a 16th of a frame, int [frames].
 
-    A frame with fft_size / 128 (2 at least) short runs of zeros within is a rounded signal's and no gap; a frame of
-    which a quarter or less can be judged is as the one before.
+    A frame is a rounded signal's and no gap where short runs of zeros within are a quarter of what is neither long nor
+    at an edge, or where up to four samples stand between two runs (eight or more zeros before them) at least twice. It
+    stays so for 64 frames where no samples stand so and more than a quarter can be judged, and as long as others come.
     """
     missing = (x == 0) | ~np.isfinite(x)
-    run, quarter, rounded, starts = max(spec.fft_size // 16, 1), spec.fft_size // 4, False, []
+    run, quarter, rounded, starts = max(spec.fft_size // 16, 1), spec.fft_size // 4, 0, []
     for start in range(0, x.size - spec.fft_size + 1, spec.hop_samples):
         frame = missing[start : start + spec.fft_size]
         edges = np.diff(np.concatenate([[0], frame.astype(int), [0]]))
@@ -58,8 +60,14 @@ def received_frames(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
         if frame[run - 1 :: run].any():
             within = [(a, b) for a, b in runs if b - a < quarter and a > 0 and b < spec.fft_size]
             judged = spec.fft_size - frame.sum() + sum(stop - first for first, stop in within)
-            if judged > spec.fft_size // 4:
-                rounded = sum(x[start + stop - 1] == 0 for _, stop in within) >= max(spec.fft_size // 128, 2)
+            zeros = sum(b - a for a, b in within if x[start + b - 1] == 0)
+            pairs = itertools.pairwise(runs)
+            islands = sum(c - b <= 4 and b - a >= 8 and x[start + b - 1] == 0 for (a, b), (c, _) in pairs)
+            enough = judged > spec.fft_size // 4
+            if islands >= 2 or (enough and 4 * zeros >= judged):
+                rounded = 64
+            elif islands == 0 and enough:
+                rounded = max(rounded - 1, 0)
         if longest < run or rounded:
             starts.append(start)
     return np.array(starts, int)
