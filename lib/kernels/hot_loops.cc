@@ -32,13 +32,21 @@ void add_samples(const float* x, size_t n, double* sum) {
     for (size_t from = 0; from < n; from += block) {
         const size_t count = n - from < block ? n - from : block;
         const float* part = x + 2 * from;
-        Lanes lanes = {};
+        Lanes lanes = {}, second = {}, third = {},
+              fourth = {}; // four sums: one would wait for its own additions
         size_t i = 0;
-        for (; i + 4 <= count; i += 4) {
-            Lanes v;
-            __builtin_memcpy(&v, part + 2 * i, sizeof v);
-            lanes += v;
+        for (; i + 16 <= count; i += 16) {
+            Lanes a, b, c, d;
+            __builtin_memcpy(&a, part + 2 * i, sizeof a);
+            __builtin_memcpy(&b, part + 2 * i + 8, sizeof b);
+            __builtin_memcpy(&c, part + 2 * i + 16, sizeof c);
+            __builtin_memcpy(&d, part + 2 * i + 24, sizeof d);
+            lanes += a;
+            second += b;
+            third += c;
+            fourth += d;
         }
+        lanes = (lanes + second) + (third + fourth);
         double re = (double(lanes[0]) + lanes[2]) + (double(lanes[4]) + lanes[6]);
         double im = (double(lanes[1]) + lanes[3]) + (double(lanes[5]) + lanes[7]);
         for (; i < count; i++) {

@@ -73,7 +73,8 @@ bool is_missing(const float* sample) {
     return (re == 0.0f && im == 0.0f) || !(re < sample_limit && im < sample_limit);
 }
 
-constexpr std::size_t gap_part = 4;       // of a frame: a run of missing samples so long makes it a gap
+constexpr std::size_t gap_part = 16;  // of a frame: a run of missing samples so long makes it a gap
+constexpr std::size_t short_part = 4; // of a frame: shorter runs within it may be those of a rounded signal
 constexpr std::size_t long_gap_part = 4;  // of a full tile's frames: a gap so long ends the tile
 constexpr std::size_t rounded_part = 128; // of a frame: so many short runs of zeros are a rounded signal's
 
@@ -163,7 +164,8 @@ std::optional<TilerOutput> SpectrogramTiler::end_early() {
 }
 
 bool SpectrogramTiler::is_gap(const float* samples) {
-    const std::size_t size = settings_.fft_size, run = std::max<std::size_t>(size / gap_part, 1);
+    const std::size_t size = settings_.fft_size, run = std::max<std::size_t>(size / gap_part, 1),
+                      short_run = size / short_part;
     bool suspect = false; // a run of that length has one of these samples
     for (std::size_t i = run - 1; i < size; i += run) {
         suspect = suspect || is_missing(samples + 2 * i);
@@ -180,12 +182,12 @@ bool SpectrogramTiler::is_gap(const float* samples) {
         judged += i < size;
         longest = std::max(longest, length);
         // a run at the frame's edge may be the end of a longer one
-        const bool inside = length > 0 && length < run && length < i && i < size;
+        const bool inside = length > 0 && length < short_run && length < i && i < size;
         judged += inside ? length : 0;
         scattered += inside && samples[2 * i - 2] == 0.0f && samples[2 * i - 1] == 0.0f;
         length = 0;
     }
-    if (judged > size / gap_part) { // enough to tell; else as in the frames before
+    if (judged > size / short_part) { // enough to tell; else as in the frames before
         rounded_ = scattered >= std::max<std::size_t>(size / rounded_part, 2);
     }
     return longest >= run && !rounded_;
@@ -373,9 +375,8 @@ void SpectrogramTiler::keep_direct_current(const float* samples, bool finite) {
         }
     }
     const auto* bins = reinterpret_cast<const std::complex<float>*>(spectrum_.data());
-    for (std::size_t k = 0; k <= 2 * dc.reach; k++) {
-        dc.spectra.push_back(bins[(size + k - dc.reach) % size]);
-    }
+    dc.spectra.insert(dc.spectra.end(), bins + size - dc.reach, bins + size); // negative frequencies
+    dc.spectra.insert(dc.spectra.end(), bins, bins + dc.reach + 1);
 }
 
 void SpectrogramTiler::keep_row(float floor_db) {

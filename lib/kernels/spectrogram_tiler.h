@@ -51,7 +51,7 @@ struct TilerCounts {
 //! Streams complex samples into spectrogram tiles; the same bits for any chunking. Not thread safe: one per
 //! stream.
 //!
-//! A frame with a run of missing samples (exact zeros, or not finite) of a quarter frame or more was not
+//! A frame with a run of missing samples (exact zeros, or not finite) of a 16th of a frame or more was not
 //! received: it is left out, and rows average the frames that were. A run that is as long as a quarter of a
 //! full tile ends the tile. Runs of zeros among many short ones are a weak signal's, rounded to
 //! integers, and no gap.

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pmt
 from gnuradio import gr
+from wavesfm_core.band.types import Event
+from wavesfm_core.band_worker import BandWorker
 from wavesfm_core.engines import EngineChange
 from wavesfm_core.engines.shared import engine_failures
 from wavesfm_core.errors import ConfigurationError, WavesfmError
@@ -26,10 +28,14 @@ from .idle_engine import IdleEngine, weak_listener
 from .keep_alive import KeptAlive
 from .messages import (
     COMMAND,
+    DETECTIONS,
+    EVENTS,
     LABEL,
     OVERFLOWS,
     PREDICTIONS,
     STATUS,
+    detections_to_pmt,
+    event_to_pmt,
     overflows_from_pmt,
     prediction_to_pmt,
     retune_from_tags,
@@ -38,6 +44,7 @@ from .monitor import Monitor
 from .session import Session, SessionOptions
 from .stream_end import END, MessageSide, StreamSide, chunk_samples, stop_requested
 
+DETECT = ("off", "on")
 STOP_S = 2.0  # longest wait for a running batch at a stop; an engine that takes longer is abandoned
 END_S = 60.0  # the same for the last batches at the end of a stream
 
@@ -79,6 +86,8 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         Tiles older than this are dropped and counted, in s; 0: none.
     time_tolerance_s : float
         Difference from the tracked time at which a tag rx_time is a gap, in s; 0: the larger of 5 us and one sample.
+    detect : {"off", "on"}
+        Also search the band for signals, zoom in on each and name it. Needs a known sample rate.
 
     Raises
     ------
@@ -90,6 +99,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
     Messages out: `predictions`: dict, see `messages.prediction_to_pmt`. `status`: dict with `kind`: "started",
     "accounts" (once a second), "engine" (`from`, `to`, `why`), "warning" and "error" (with `text`), "finished" (the
     final accounts). `label`: pair ("label" . text) when the label changes, for QT GUI.
+    With `detect`: `events`: dict, see `messages.event_to_pmt`; `detections`: the emitters known, after each event.
 
     Messages in: `command`: dict or pair with `threshold`, `gate_db`, `policy`, `freq` or `center_freq`, `rate` or
     `sample_rate`; all of it is applied, or none. `overflows`: the asynchronous messages of a UHD source, or any message
@@ -117,6 +127,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         threads: int = 0,
         max_age_s: float = 0.0,
         time_tolerance_s: float = 0.0,
+        detect: str = "off",
     ) -> None:
         gr.hier_block2.__init__(
             self, "wavesfm_classifier", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
@@ -132,6 +143,10 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             _checked("max_age_s", max_age_s),
             _checked("time_tolerance_s", time_tolerance_s),
         )
+        if detect not in DETECT:
+            raise ConfigurationError("classifier", "detect", repr(detect), f"one of {', '.join(DETECT)}")
+        self._detect = detect == "on"
+        self._band: BandWorker | None = None
         _ = self._options.worker  # refuses wrong limits before an engine is opened
         self._running = False
         self._pipeline = Pipeline.open(
@@ -148,7 +163,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         self._engine = IdleEngine(self, self._pipeline)
         self._lock = threading.RLock()  # guards the session's opening and closing, and the setters
         self._label = ""
-        self._run = self._sequence = 0
+        self._run = self._sequence = self._sequence_of_events = 0
         self._input = _SampleInput(self, chunk_samples(self._options.rate_hz))
         self._output = _MessageOutput(self, self._input)
         self._monitor = Monitor(self._output, self)  # replaced at each start
@@ -158,7 +173,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self._pipeline.close()
             raise
         self._session.close()
-        for port in (PREDICTIONS, STATUS, LABEL):
+        for port in (PREDICTIONS, STATUS, LABEL, EVENTS, DETECTIONS):
             self.message_port_register_hier_out(pmt.symbol_to_string(port))
             self.msg_connect(self._output, port, self, port)
         for port in (COMMAND, OVERFLOWS):
@@ -254,7 +269,15 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
 
     def _make_session(self, start_sample: int) -> Session:
         listeners = self._publish_predictions, self._publish_failure, self._warn
-        return Session(self._pipeline, self._options, self._policy, start_sample, *listeners, self._cancelled)
+        if self._detect:
+            options = self._options
+            failed = self._publish_search_failure
+            self._band = BandWorker(
+                self._pipeline, self._publish_events, failed, options.rate_hz, options.centre_hz, start_sample
+            )
+        return Session(
+            self._pipeline, self._options, self._policy, start_sample, *listeners, self._cancelled, self._band
+        )
 
     def _cancelled(self) -> bool:
         return stop_requested() or self._session.worker.batch_s > END_S
@@ -324,6 +347,16 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
                 self._label = prediction.label
                 self._output.publish(LABEL, pmt.cons(LABEL, pmt.intern(prediction.label)))
 
+    def _publish_events(self, events: list[Event]) -> None:
+        for event in events:
+            self._output.publish(EVENTS, event_to_pmt(event, self._run, self._sequence_of_events))
+            self._sequence_of_events += 1
+        emitters = [] if self._band is None else self._band.emitters
+        self._output.publish(DETECTIONS, detections_to_pmt(emitters, self._run, self._sequence_of_events))
+
+    def _publish_search_failure(self, error: WavesfmError) -> None:
+        self._output.report_failure("band", text=f"search of the band: {error}")
+
     def _publish_engine(self, change: EngineChange) -> None:
         if self._running:  # before, "started" will say which engine it is and why
             self._output.report_engine(change)
@@ -369,7 +402,9 @@ class _MessageOutput(MessageSide):
     """The message side of a classifier, with its commands and the receiver's overflows."""
 
     def __init__(self, owner: classifier, stream: _SampleInput) -> None:
-        super().__init__("wavesfm_messages", owner, stream, (PREDICTIONS, LABEL), lambda: owner._policy)
+        super().__init__(
+            "wavesfm_messages", owner, stream, (PREDICTIONS, LABEL, EVENTS, DETECTIONS), lambda: owner._policy
+        )
         for port, handler in ((COMMAND, self.handle_command), (OVERFLOWS, self.handle_overflow)):
             self.message_port_register_in(port)
             self.set_msg_handler(port, handler)

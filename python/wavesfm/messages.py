@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pmt
+from wavesfm_core.band.types import SCHEMA, Emitter, Event
 from wavesfm_core.types import Prediction, StreamTime
 
 PREDICTIONS = pmt.intern("predictions")
 STATUS = pmt.intern("status")
 LABEL = pmt.intern("label")
+EVENTS = pmt.intern("events")
+DETECTIONS = pmt.intern("detections")
 COMMAND = pmt.intern("command")
 SYSTEM = pmt.intern("system")
 OVERFLOWS = pmt.intern("overflows")
@@ -67,6 +70,20 @@ def prediction_to_pmt(prediction: Prediction, run: int = 0, sequence: int = 0) -
     `record_from_pmt`, because PMT keeps every symbol for ever.
     """
     return dict_to_pmt({**prediction.as_dict(), "time": prediction.time, "run": run, "sequence": sequence})
+
+
+def event_to_pmt(event: Event, run: int = 0, sequence: int = 0) -> Any:
+    """Return a dict with the keys of `Event.as_dict`, and `run` and `sequence`; docs/events.md has the schema.
+
+    Times are tuples (uint64, double) as in rx_time, or PMT_NIL; `changes` is a vector of symbols.
+    """
+    return dict_to_pmt({**event.as_dict(), "time": event.time, "run": run, "sequence": sequence})
+
+
+def detections_to_pmt(emitters: Iterable[Emitter], run: int = 0, sequence: int = 0) -> Any:
+    """Return a dict of `schema`, `run`, `sequence` and `emitters`, a vector of dicts with `Emitter.as_dict`'s keys."""
+    each = [{**emitter.as_dict(), "time": emitter.time} for emitter in emitters]
+    return dict_to_pmt({"schema": SCHEMA, "run": run, "sequence": sequence, "emitters": each})
 
 
 def overflows_from_pmt(message: Any) -> int:
@@ -127,7 +144,7 @@ TAGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def dict_to_pmt(values: Mapping[str, Any]) -> Any:
-    """Return a PMT dict of symbols, doubles, uint64 (int >= 0), bools, times, tuples, dicts and PMT_NIL (None)."""
+    """Return a PMT dict of symbols, doubles, uint64, bools, times, tuples, vectors (of lists), dicts and PMT_NIL."""
     message = pmt.make_dict()
     for key, value in reversed(values.items()):  # a PMT dict grows at its front
         message = pmt.dict_add(message, pmt.intern(key), _value_to_pmt(value))
@@ -135,7 +152,7 @@ def dict_to_pmt(values: Mapping[str, Any]) -> Any:
 
 
 def record_from_pmt(message: Any) -> dict[str, Any]:
-    """Return the JSON record of a prediction message: `Prediction.as_dict` with `run` and `sequence`.
+    """Return the JSON record of a prediction or event message: its `as_dict` with `run` and `sequence`.
 
     Raises ValueError for a message that is no prediction.
     """
@@ -153,6 +170,11 @@ def _value_to_pmt(value: Any) -> Any:
         return dict_to_pmt(value)
     if isinstance(value, StreamTime):
         return time_to_pmt(value)
+    if isinstance(value, list):
+        vector = pmt.make_vector(len(value), pmt.PMT_NIL)
+        for place, item in enumerate(value):
+            pmt.vector_set(vector, place, _value_to_pmt(item))
+        return vector
     if isinstance(value, tuple):
         return pmt.make_tuple(*map(_value_to_pmt, value))
     if isinstance(value, bool) or value is None:

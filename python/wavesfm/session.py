@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from wavesfm_core.band_worker import BandWorker
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.tile_stream import StreamAccounts, TileStream
@@ -65,6 +66,8 @@ class Session:
         Called with a sentence when something is lost for the first time.
     cancelled : callable, optional
         Polled where `push` and `finish` wait; returns True when the flowgraph is being stopped.
+    band : BandWorker or None
+        Searches the band of the same samples; None: no search.
 
     Raises
     ------
@@ -82,11 +85,13 @@ class Session:
         on_error: Callable[[WavesfmError, int], object],
         on_warning: Callable[[str], object],
         cancelled: Callable[[], bool] = lambda: False,
+        band: BandWorker | None = None,
     ) -> None:
         self._spec = pipeline.stream_spec
         pipeline.gate.reset()
         self._options = options
         self._next_sample = self.start_sample = start_sample
+        self._band, self._band_sample = band, start_sample
         self._stream = self._new_stream(options.rate_hz, options.centre_hz)
         self._past: list[StreamAccounts] = []  # of the streams before a fault
         self._pending = 0  # samples that no tile covers yet
@@ -123,6 +128,7 @@ class Session:
         After a fault samples are skipped until it is time to try again.
         """
         arrived_s = clock.monotonic() if arrived_s is None else arrived_s
+        self._search(samples)
         if self.fault and not self._resumed(arrived_s):
             self.skip_to(self._next_sample + len(samples))
             return
@@ -145,6 +151,8 @@ class Session:
         time : StreamTime, optional
             Time of the next sample; one that does not follow from the tracked clock is a gap.
         """
+        if self._band is not None:
+            self._band.retune(rate_hz, centre_hz, time)
         if self.fault:
             self._asked.update({k: v for k, v in (("rate_hz", rate_hz), ("centre_hz", centre_hz)) if v is not None})
             return
@@ -179,6 +187,8 @@ class Session:
             self._pending = 0
             self._submit(tiles)
         self._ended = True
+        if self._band is not None:
+            self._band.finish(self._cancelled)
         if self.status()["tiles_in"] == 0:
             self._on_warning(f"no tile was cut: {self._silence()}")
         return self.worker.drain(cancelled=self._cancelled)
@@ -221,7 +231,7 @@ class Session:
         samples_silent_cut the part of it between tiles. samples_lost : missing at time tags. samples_short : fewer than
         the rate says by this machine's clock. gaps, retunes, overflows : how often. partial : tiles shorter than the
         bundle's. too_old : the part of `dropped` that `max_age_s` dropped. fault : why classification is interrupted,
-        or "".
+        or "". band : with a search of the band, its `BandAccounts`.
         """
         accounts, stream = self.worker.accounts, self._accounts()
         skipped = {
@@ -255,6 +265,7 @@ class Session:
             "batches": accounts.batches,
             "last_error": accounts.last_error,
             "fault": self.fault,
+            **({} if self._band is None else {"band": vars(self._band.accounts)}),
         }
 
     def silence(self, now_s: float) -> str:
@@ -284,8 +295,18 @@ class Session:
         return "no samples come"
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """End the worker's thread, see `Worker.close`; waiting tiles are counted as dropped."""
-        return self.worker.close(timeout_s)
+        """End the threads, see `Worker.close`; waiting tiles are counted as dropped."""
+        searched = self._band is None or self._band.close(timeout_s)
+        return self.worker.close(timeout_s) and searched
+
+    def _search(self, samples: Samples) -> None:
+        """Hand the next samples to the search of the band."""
+        if self._band is None:
+            return
+        if (skipped := self._next_sample - self._band_sample) > 0:
+            self._band.lose(skipped)
+        self._band.push(samples, self.worker.policy == "block", self._cancelled)
+        self._band_sample = self._next_sample + len(samples)
 
     def _new_stream(self, rate_hz: float, centre_hz: float | None) -> TileStream:
         tolerance_s = self._options.time_tolerance_s or None

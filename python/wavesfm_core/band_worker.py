@@ -141,6 +141,14 @@ class BandWorker:
                 self._queue.append(samples.copy())
             self._changed.notify_all()
 
+    def lose(self, count: int) -> None:
+        """Count samples that never came here; the search begins anew behind them."""
+        with self._changed:
+            self._accounts.samples_in += count
+            self._accounts.samples_missed += count
+            self._queue.append(_Lost(count))
+            self._changed.notify_all()
+
     def retune(
         self, rate_hz: float | None = None, centre_hz: float | None = None, time: StreamTime | None = None
     ) -> None:
@@ -188,7 +196,6 @@ class BandWorker:
             self._take(item)
             with self._changed:
                 self._busy = False
-                self._emitters = [] if self._stream is None else self._stream.emitters
                 self._changed.notify_all()
 
     def _take(self, item: Samples | _Retune | _Lost) -> None:
@@ -245,6 +252,8 @@ class BandWorker:
         """Hand over the events of a call; after an exception the search begins anew. Returns whether it went well."""
         try:
             events = call()
+            with self._changed:
+                self._emitters = [] if self._stream is None else self._stream.emitters
             if events:
                 self._on_events(events)
         except Exception as error:

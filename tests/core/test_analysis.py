@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wavesfm_core.analysis import analyse
+from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_core.recordings.iqstream import IQStream
@@ -31,13 +32,56 @@ def test_an_analysis(fake_bundle: Path, tmp_path: Path, tone: Callable[..., np.n
     path = tmp_path / "x_100M_1M.cf32"
     np.concatenate([tone(-0.2, 4096), tone(0.3, 4200)]).tofile(path)
     with open_recording(path) as recording:
-        analysis = analyse(Pipeline.open(fake_bundle), recording)
+        analysis = analyse(Pipeline.open(fake_bundle), recording, detect="off")
     assert (analysis.name, analysis.rate_hz, analysis.centre_hz) == (path.name, 1e6, 100e6)
     assert (analysis.n_samples, analysis.duration_s) == (8296, pytest.approx(8.296e-3))
     assert [finding.label for finding in analysis.findings] == ["left", "right"]
     assert sum(finding.tiles for finding in analysis.findings) == len(analysis.predictions) == analysis.summary.tiles
     (note,) = analysis.notes
     assert note.startswith("104 of 8296 samples (1.3%) were not looked at")
+
+
+def _burst(n: int) -> np.ndarray:
+    """Noise, and in its middle half a band of noise 20 dB stronger from 150 to 250 kHz, at 1 MS/s."""
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(2, n, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    band = np.fft.ifft(np.fft.fft(noise[1]) * (np.abs(np.fft.fftfreq(n) - 0.2) < 0.05))
+    samples = noise[0] * np.float32(0.01)
+    samples[n // 4 : 3 * n // 4] += band[n // 4 : 3 * n // 4].astype(np.complex64) * np.float32(0.1)
+    return samples
+
+
+def test_a_signal_in_the_band_is_a_finding_with_edges(fake_bundle: Path, tmp_path: Path) -> None:
+    n = 1 << 20
+    _burst(n).tofile(tmp_path / "x_100M_1M.cf32")
+    with open_recording(tmp_path / "x_100M_1M.cf32") as recording:
+        analysis = analyse(Pipeline.open(fake_bundle), recording)
+    assert analysis.detected
+    (finding,) = analysis.findings
+    edges = finding.edges_hz()
+    assert edges is not None and np.allclose(edges, (100.15e6, 100.25e6), atol=6e3)
+    assert abs(finding.start_sample - n // 4) < 2000 and abs(finding.n_samples - n // 2) < 4000
+    assert finding.snr_db is not None and finding.snr_db > 15 and finding.n_bursts == 1
+
+
+def test_noise_alone_leaves_the_findings_of_the_whole_band(fake_bundle: Path, tmp_path: Path) -> None:
+    samples = np.random.default_rng(2).normal(size=(1 << 18, 2)).astype(np.float32).view(np.complex64)[:, 0]
+    samples.tofile(tmp_path / "x_100M_1M.cf32")
+    with open_recording(tmp_path / "x_100M_1M.cf32") as recording:
+        analysis = analyse(Pipeline.open(fake_bundle, gate_db=None), recording)
+        searched = analyse(Pipeline.open(fake_bundle, gate_db=None), recording, detect="on")
+    assert not analysis.detected and sum(finding.tiles for finding in analysis.findings) == len(analysis.predictions)
+    assert searched.detected and searched.findings == []
+
+
+def test_a_search_that_cannot_be_is_refused(fake_bundle: Path, tmp_path: Path) -> None:
+    _burst(1 << 16).tofile(tmp_path / "x.cf32")
+    with open_recording(tmp_path / "x.cf32") as recording:
+        with pytest.raises(ConfigurationError, match="detect: found an unknown sample rate"):
+            analyse(Pipeline.open(fake_bundle), recording, detect="on")
+        with pytest.raises(ConfigurationError, match="detect: found 'maybe'"):
+            analyse(Pipeline.open(fake_bundle), recording, detect="maybe")
+        assert not analyse(Pipeline.open(fake_bundle), recording).detected
 
 
 def test_a_stream_ends_with_an_interrupt(fake_bundle: Path) -> None:

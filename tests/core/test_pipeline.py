@@ -218,8 +218,8 @@ def test_gaps_of_a_stream_are_in_its_predictions_and_accounts(pipeline: Pipeline
     samples = tone(-0.2, 4096)
     samples[500:700] = 0
     (first, second) = pipeline.classify(samples, 1e6)
-    assert (first.label, first.n_gap_samples, second.n_gap_samples) == ("left", 192, 0)
-    assert pipeline.stream_accounts.samples_silent == 192
+    assert (first.label, first.n_gap_samples, second.n_gap_samples) == ("left", 256, 0)
+    assert pipeline.stream_accounts.samples_silent == 256
 
 
 @pytest.mark.parametrize("samples", [np.zeros(300), np.zeros((2, 300), np.complex64), [0j] * 300])

@@ -43,24 +43,24 @@ def window(name: str, n: int) -> np.ndarray:
 
 
 def received_frames(x: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
-    """Starts of the frames that are no gap: without a run of missing samples of a quarter frame, int [frames].
+    """Starts of the frames that are no gap: without a run of missing samples of a 16th of a frame, int [frames].
 
     A frame with fft_size / 128 (2 at least) short runs of zeros within is a rounded signal's and no gap; a frame of
     which a quarter or less can be judged is as the one before.
     """
     missing = (x == 0) | ~np.isfinite(x)
-    quarter, rounded, starts = max(spec.fft_size // 4, 1), False, []
+    run, quarter, rounded, starts = max(spec.fft_size // 16, 1), spec.fft_size // 4, False, []
     for start in range(0, x.size - spec.fft_size + 1, spec.hop_samples):
         frame = missing[start : start + spec.fft_size]
         edges = np.diff(np.concatenate([[0], frame.astype(int), [0]]))
         runs = list(zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True))
         longest = max((stop - first for first, stop in runs), default=0)
-        if frame[quarter - 1 :: quarter].any():
-            within = [run for run in runs if run[1] - run[0] < quarter and run[0] > 0 and run[1] < spec.fft_size]
+        if frame[run - 1 :: run].any():
+            within = [(a, b) for a, b in runs if b - a < quarter and a > 0 and b < spec.fft_size]
             judged = spec.fft_size - frame.sum() + sum(stop - first for first, stop in within)
             if judged > spec.fft_size // 4:
                 rounded = sum(x[start + stop - 1] == 0 for _, stop in within) >= max(spec.fft_size // 128, 2)
-        if longest < quarter or rounded:
+        if longest < run or rounded:
             starts.append(start)
     return np.array(starts, int)
 

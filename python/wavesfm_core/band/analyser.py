@@ -194,16 +194,21 @@ class BandAnalyser:
         ends = self._tracker.expired(block.stop)
         self._tell(block, findings)
         self._watch_whole(block, findings)
-        due = [
-            track
-            for track in self._told()
-            if self._is_due(track, block.stop, 1.0) and (track in ends or not track.ended)
-        ]
-        due.sort(key=lambda track: (track.n_looks, -track.cells))
-        self._look(self.budget.spend(due), block.stop, findings)
+        if block.stop - self._round_row >= self._rows(ROUND_S) or ends:
+            self._look_round(block.stop, ends, findings)
         for track in ends:
             if track.told:
                 self._end(track, findings)
+
+    def _look_round(self, row: int, ends: Sequence[Track], findings: Findings) -> None:
+        """Those due for a look, together: they share a transform."""
+        self._round_row = row
+        here = [track for track in self._told() if track in ends or not track.ended]
+        due = [track for track in here if self._is_due(track, row, 1.0)]
+        if due:  # those that would be due soon cost less now
+            due = [track for track in here if self._is_due(track, row, 0.5)]
+        due.sort(key=lambda track: (track.n_looks, -track.cells))
+        self._look(self.budget.spend(due), row, findings)
 
     def _tell(self, block: Block, findings: Findings) -> None:
         tracks = self._tracker.tracks
@@ -270,6 +275,9 @@ class BandAnalyser:
     def _end(self, track: Track, findings: Findings) -> None:
         if track.kind == "signal" and (is_faint(track) or is_shadow(track, self._tracker.tracks)):
             track.kind = "shadow"
+        changes = self._changes(track)
+        if changes:
+            findings.events.append(self._event("changed", track.last_row, track, changes))
         findings.events.append(self._event("ended", track.last_row, track))
 
     def _changes(self, track: Track) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class StreamAccounts:
     skipped_end: int = 0
     """Samples too few for a tile at the end of the stream."""
     samples_silent: int = 0
-    """Samples of digital silence: FFT frames with a run of exact zeros or of NaN of a quarter frame or more."""
+    """Samples of digital silence: FFT frames with a run of exact zeros or of NaN of a 16th of a frame."""
     samples_silent_cut: int = 0
     """Of these, the samples between tiles; the others lie within tiles and were left out of the rows."""
     samples_nonfinite: int = 0
