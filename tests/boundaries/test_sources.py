@@ -12,6 +12,14 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("python", "trainer", "apps", "examples", "tests", "scripts")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__))
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+DOCUMENTS.remove(ROOT / "MANIFEST.md")  # has a format that CGRAN defines
+CARDS = sorted((ROOT / "models").glob("*/README.md"))  # generated, one paragraph a line
+LINE = 120
+CODE_BLOCK = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+INLINE_CODE = re.compile(r"`[^`]+`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ONLY_A_LINK = re.compile(r"^\W*\[[^\]]*\]\([^)]*\)\W*$|^\W*https?://\S+$")
 UNPICKLING = re.compile(
     r"allow_pickle\s*=\s*True|weights_only\s*=\s*False|\bpickle\.(load|Unpickler)|\bjoblib\.load"
     r"|^\s*(import|from) (c?pickle|dill|joblib)\b",
@@ -69,3 +77,55 @@ def test_no_drawer_modules() -> None:
     assert [
         str(p.relative_to(ROOT)) for f in ("python", "trainer") for p in (ROOT / f).rglob("*.py") if p.name in names
     ] == []
+
+
+def long_lines(text: str) -> list[int]:
+    """Numbers of the lines of a document that are too long and neither table, code block, nor only a link."""
+    prose = CODE_BLOCK.sub(lambda block: "\n" * block[0].count("\n"), text)
+    return [
+        number
+        for number, line in enumerate(prose.split("\n"), 1)
+        if len(line) > LINE and not line.lstrip().startswith("|") and not ONLY_A_LINK.match(line)
+    ]
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(document: Path) -> list[str]:
+    """Relative links of a document to files or headings that do not exist."""
+    broken = []
+    for link in LINK.findall(INLINE_CODE.sub("", CODE_BLOCK.sub("", document.read_text(encoding="utf-8")))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    return broken
+
+
+def test_long_lines_are_found_outside_of_tables_code_and_links() -> None:
+    long = "word " * LINE
+    text = f"{long}\n| {long} |\n```sh\n{long}\n```\n[a](https://{'x' * LINE})\n{long}\n- {long}"
+    assert long_lines(text) == [1, 7, 8]
+
+
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    document = tmp_path / "a.md"
+    links = ["a.md", "#a-heading-2", "https://x.org/y", "b.md", "a.md#none", "#none"]
+    document.write_text("# A heading: 2\n" + "".join(f"[x]({link})\n" for link in links) + "```\n[x](c.md)\n```\n")
+    assert broken_links(document) == ["b.md", "a.md#none", "#none"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_lines_of_documents_are_short(document: Path) -> None:
+    assert long_lines(document.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *CARDS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_documents_lead_somewhere(document: Path) -> None:
+    assert broken_links(document) == []
