@@ -195,10 +195,10 @@ class BandAnalyser:
 
     def _look_round(self, row: int, ends: Sequence[Track], findings: Findings) -> None:
         """Those due for a look, together: they share a transform."""
-        self._round_row = row
         here = [track for track in self._told() if track in ends or not track.ended]
         due = [track for track in here if self._is_due(track, row, 1.0)]
         if due:  # those that would be due soon cost less now
+            self._round_row = row
             due = [track for track in here if self._is_due(track, row, 0.5)]
         due.sort(key=lambda track: (track.n_looks, -track.cells))
         self._look(self.budget.spend(due), row, findings)

@@ -22,10 +22,10 @@ Namer = Callable[[Sequence[Tile]], NDArray[np.floating]]
 """Tiles -> probabilities [n, labels]."""
 
 READY_SAMPLES = 16384  # of a view, from which on a first look need not wait
+VIEW_STEPS = (1.0, 1.6)  # times view_width, one look after the other: no single view shows everything best
 KNOWN_S = 0.5  # of signal, at most, for a look at what is known
 LEAST_DUTY = 0.05  # of a view that spans several bursts
 SKIRT_VIEW = 1.45  # of the first view, in widths of all that stood over the floor
-LEAST_RATE_HZ = 20e3
 NARROW_BINS = 48
 NARROW_RAW_HZ = 300e3
 MARGIN = 0.1  # before and after a burst, of its length
@@ -83,7 +83,8 @@ class Looker:
         if self.is_whole(track):
             return self._rate
         low, high = self.edges(track)
-        return min(self._rate, max(self._options.view_width * (high - low), LEAST_RATE_HZ))
+        width = self._options.view_width * VIEW_STEPS[track.n_looks % len(VIEW_STEPS)]
+        return min(self._rate, max(width * (high - low), self._options.least_rate_hz))
 
     def samples_ready(self, track: Track, row: int) -> int:
         """Samples of a view from the start of this stay on the air to a row."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ def analyse_recording(recording: Recording, pipeline: Pipeline, options: BandOpt
     if not recording.rate_hz > 0:
         raise InputError(recording.path, "rate_hz", "nothing", "a sample rate, without which there are no frequencies")
     namer = PipelineNamer(pipeline)
+    options = options or BandOptions()
+    options = replace(options, least_rate_hz=max(options.least_rate_hz, pipeline.bundle.spec.rates_hz[0]))
     starts = [segment.start_sample for segment in recording.segments]
     for segment, stop in zip(recording.segments, [*starts[1:], recording.n_samples], strict=True):
         analyser = BandAnalyser(
