@@ -27,6 +27,7 @@ from .whole import NAMELESS, SAMPLES, extend, is_uneven, repeats, whole_track
 
 ROUND_S = 0.2  # from one round of looks to the next, which share their transforms
 PATIENCE_S = 0.3  # for READY_SAMPLES; then a tile is made of what there is
+LINE_S = 0.5  # until a line is examined again
 APART_S = 0.15  # between the first looks at one emitter
 POWER_STEP_DB = 6.0  # that is a change
 WIDTH_STEP = 1.5
@@ -288,6 +289,9 @@ class BandAnalyser:
 
     def _is_due(self, track: Track, row: int, share: float) -> bool:
         """Whether it is to be looked at at this row; share: of relook_s that must have gone by."""
+        if track.kind == "line":  # a carrier may begin to carry something
+            fresh = track.last_row > track.looked_row and not track.ended
+            return fresh and row - track.looked_row > self._rows(LINE_S)
         if track.kind != "signal":
             return False
         if track.n_looks == 0:
@@ -301,7 +305,7 @@ class BandAnalyser:
         return since > self._rows(share * self.options.relook_s)
 
     def _wants_last_look(self, track: Track) -> bool:
-        if track.kind != "signal" or track.n_looks >= self.options.looks_per_emitter:
+        if track.kind not in ("signal", "line") or track.n_looks >= self.options.looks_per_emitter:
             return False
         fresh = track.last_row - max(track.looked_row, track.first_row)
         return track.n_looks == 0 or fresh > (track.last_row - track.first_row) / 4
