@@ -30,6 +30,7 @@ Decide = Callable[[NDArray[np.float64]], tuple[str, float]]
 
 ROUND_S = 0.2  # from one round of looks to the next, which share their transforms
 PATIENCE_S = 0.3  # for READY_SAMPLES; then a tile is made of what there is
+LINE_S = 0.5  # until a line is examined again
 APART_S = 0.15  # between the first looks at one emitter
 POWER_STEP_DB = 6.0  # that is a change
 WIDTH_STEP = 1.5
@@ -202,10 +203,10 @@ class BandAnalyser:
 
     def _look_round(self, row: int, ends: Sequence[Track], findings: Findings) -> None:
         """Those due for a look, together: they share a transform."""
-        self._round_row = row
         here = [track for track in self._told() if track in ends or not track.ended]
         due = [track for track in here if self._is_due(track, row, 1.0)]
         if due:  # those that would be due soon cost less now
+            self._round_row = row
             due = [track for track in here if self._is_due(track, row, 0.5)]
         due.sort(key=lambda track: (track.n_looks, -track.cells))
         self._look(self.budget.spend(due), row, findings)
@@ -295,6 +296,9 @@ class BandAnalyser:
 
     def _is_due(self, track: Track, row: int, share: float) -> bool:
         """Whether it is to be looked at at this row; share: of relook_s that must have gone by."""
+        if track.kind == "line":  # a carrier may begin to carry something
+            fresh = track.last_row > track.looked_row and not track.ended
+            return fresh and row - track.looked_row > self._rows(LINE_S)
         if track.kind != "signal":
             return False
         if track.n_looks == 0:
@@ -308,7 +312,7 @@ class BandAnalyser:
         return since > self._rows(share * self.options.relook_s)
 
     def _wants_last_look(self, track: Track) -> bool:
-        if track.kind != "signal" or track.n_looks >= self.options.looks_per_emitter:
+        if track.kind not in ("signal", "line") or track.n_looks >= self.options.looks_per_emitter:
             return False
         fresh = track.last_row - max(track.looked_row, track.first_row)
         return track.n_looks == 0 or fresh > (track.last_row - track.first_row) / 4

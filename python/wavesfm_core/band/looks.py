@@ -22,10 +22,12 @@ Namer = Callable[[Sequence[Tile]], NDArray[np.floating]]
 """Tiles -> probabilities [n, labels]."""
 
 READY_SAMPLES = 16384  # of a view, from which on a first look need not wait
+VIEW_STEPS = (1.0, 1.6)  # times view_width, one look after the other: no single view shows everything best
+FINE_BINS = 20  # from which on the detector's bins say enough, unless the edges are far from them
+LEAST_REFINED = 1024  # samples of a view whose edges are refined
 KNOWN_S = 0.5  # of signal, at most, for a look at what is known
 LEAST_DUTY = 0.05  # of a view that spans several bursts
 SKIRT_VIEW = 1.45  # of the first view, in widths of all that stood over the floor
-LEAST_RATE_HZ = 20e3
 NARROW_BINS = 48
 NARROW_RAW_HZ = 300e3
 MARGIN = 0.1  # before and after a burst, of its length
@@ -83,7 +85,8 @@ class Looker:
         if self.is_whole(track):
             return self._rate
         low, high = self.edges(track)
-        return min(self._rate, max(self._options.view_width * (high - low), LEAST_RATE_HZ))
+        width = self._options.view_width * VIEW_STEPS[track.n_looks % len(VIEW_STEPS)]
+        return min(self._rate, max(width * (high - low), self._options.least_rate_hz))
 
     def samples_ready(self, track: Track, row: int) -> int:
         """Samples of a view from the start of this stay on the air to a row."""
@@ -143,7 +146,9 @@ class Looker:
             return view
         edges = self._refined(track, view) if self._is_narrow(track) else None
         if edges is not None:
-            track.refined = edges.low_hz, edges.high_hz
+            width = self.hertz(track.high) - self.hertz(track.low)
+            fine = track.width < FINE_BINS or edges.high_hz - edges.low_hz < width / 2
+            track.refined = (edges.low_hz, edges.high_hz) if fine else None
             track.kind = "line" if edges.is_line and track.n_bursts == 1 else "signal"
         low, high = self.edges(track)
         rate = max(self.view_rate(track), view.rate_hz * self._spec.min_samples * 1.02 / view.samples.size)
@@ -155,8 +160,14 @@ class Looker:
         return Zoomed(closer.samples, start, view.centre_hz + closer.centre_hz, closer.rate_hz)
 
     def _refined(self, track: Track, view: Zoomed) -> Edges | None:
+        low, high = self.hertz(track.raw_low), self.hertz(track.raw_high)
+        rate = SKIRT_VIEW * (high - low)
+        if rate < 0.7 * view.rate_hz and view.samples.size * rate / view.rate_hz >= LEAST_REFINED:
+            inner = View(0, view.samples.size, (low + high) / 2 - view.centre_hz, rate)
+            (closer,) = zoom(view.samples, 0, view.rate_hz, [inner])
+            view = Zoomed(closer.samples, view.start, view.centre_hz + closer.centre_hz, closer.rate_hz)
         noise = float(np.mean(track.total.floor)) * self._fft * view.rate_hz / self._rate / BINS
-        return refine(view, self.hertz(track.raw_low), self.hertz(track.raw_high), noise)
+        return refine(view, low, high, noise)
 
     def _tile(self, view: Zoomed) -> Tile | None:
         stream = TileStream(self._spec, view.rate_hz)

@@ -37,6 +37,8 @@ class BandOptions:
         Share of the band from which on an emitter is looked at as the whole band.
     view_width : float
         Sample rate of a zoomed view, in widths of the emitter.
+    least_rate_hz : float
+        Least sample rate of a view; the lowest that the bundle was trained at, which `analyse_recording` sees to.
     looks_per_s : float
         Tiles that may go to the engine per second of signal; what is new and what has changed goes first.
     relook_s : float
@@ -58,7 +60,8 @@ class BandOptions:
     memory_s: float = 10.0
     dwell_s: float = 0.0
     whole_share: float = 0.7
-    view_width: float = 2.5
+    view_width: float = 1.6
+    least_rate_hz: float = 20e3
     looks_per_s: float = 40.0
     relook_s: float = 2.0
     looks_per_emitter: int = 3
