@@ -62,7 +62,9 @@ class BandStream:
     ) -> None:
         self._pipeline = pipeline
         self._spec = pipeline.stream_spec
-        self._options = options or BandOptions()
+        options = options or BandOptions()
+        trained_hz = pipeline.bundle.spec.rates_hz[0]
+        self._options = replace(options, least_rate_hz=max(options.least_rate_hz, trained_hz))
         self._numbered = self._largest = numbered
         self._position = start_sample
         self.samples_in = 0
