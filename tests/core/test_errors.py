@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors cross from a worker process to the one that started it."""
+"""Errors cross process borders, as a pool of workers sends them."""
 
 from __future__ import annotations
 
 import copy
 
-import pytest
-from wavesfm_core.errors import BundleError, ConfigurationError, EngineError, InputError, WavesfmError
+from wavesfm_core.errors import InputError
 
 
-@pytest.mark.parametrize("kind", [WavesfmError, BundleError, InputError, EngineError, ConfigurationError])
-def test_an_error_can_be_taken_apart_and_built_again(kind: type[WavesfmError]) -> None:
-    """A copy is built from __reduce__, as in the process that receives the error."""
-    error = kind("a.dat", "records", 3, "four")
+def test_an_error_can_be_taken_apart_and_built_again():
+    """A copy is built from __reduce__, as in the process that receives it."""
+    error = InputError("file.cf32", "samples", 3, "4 or more")
     again = copy.copy(error)
-    assert type(again) is kind
-    assert (again.where, again.field, again.found, again.expected) == ("a.dat", "records", "3", "four")
-    assert str(again) == str(error) == "a.dat: records: found 3, expected four"
+    assert type(again) is InputError and str(again) == str(error)
+    assert (again.where, again.field, again.found, again.expected) == ("file.cf32", "samples", "3", "4 or more")

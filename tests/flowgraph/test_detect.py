@@ -64,7 +64,7 @@ def test_emitters_appear_and_end_with_their_edges(fake_bundle: Path) -> None:
     for each in ended:
         assert abs(each["start_sample"] - len(samples) // 4) < 2e-3 * RATE_HZ
         assert abs(each["n_samples"] - len(samples) // 2) < 4e-3 * RATE_HZ
-        assert each["label"] in ("quiet", "left", "right") and each["n_looks"] > 0 and each["run"] == 1
+        assert each["label"] in ("noise", "left", "right") and each["n_looks"] > 0 and each["run"] == 1
     assert [event["sequence"] for event in listener.events] == list(range(len(listener.events)))
     assert max(len(each["emitters"] or []) for each in listener.detections) >= 2
     band = status["band"]
