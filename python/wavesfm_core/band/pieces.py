@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Piece:
         Noise power in each of these bins.
     cells : int
         Cells, of a row and a bin, that stood over the floor.
+    total : float
+        All of the energy.
     """
 
     start: int
@@ -49,6 +51,10 @@ class Piece:
     energy: NDArray[np.float64]
     floor: Spectrum
     cells: int
+    total: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", float(self.energy.sum()))
 
     @property
     def rows(self) -> int:
@@ -59,11 +65,6 @@ class Piece:
     def width(self) -> float:
         """In bins, of what belongs to the signal."""
         return self.high - self.low
-
-    @property
-    def total(self) -> float:
-        """All of the energy."""
-        return float(self.energy.sum())
 
     def cut(self, at: int) -> tuple[Piece, Piece] | None:
         """Below and above the lowest bin near `at`, if that is a valley between two that are worth it; else None."""
