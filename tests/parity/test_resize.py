@@ -57,7 +57,7 @@ def test_the_kernel_resizes_as_the_oracle(rows: int, height: int) -> None:
 def test_the_decibels_of_a_wide_span_of_powers() -> None:
     """One frame per tile of one row: 10 log10 itself, from the floor to far above full scale."""
     geometry = {"fft_size": 8, "hop_samples": 8, "frames_averaged": 1, "rows_per_tile": 1, "min_rows": 1}
-    spec = SpectrogramSpec(**geometry, window="rectangular", height=1, width=8, floor_db=-300.0)
+    spec = SpectrogramSpec(**geometry, window="rectangular", height=1, width=8, floor_db=-300.0, reference="full_scale")
     level_db = np.linspace(-310, 250, 2000)
     x = np.full((level_db.size, 8), QUIET, np.complex64)
     x[:, 0] = 8 * 10 ** (level_db / 20)

@@ -292,12 +292,12 @@ def test_validation_accuracy_is_the_mean_over_the_classes_that_are_there():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"loss": "mae"}, "loss: found mae"),
+        ({"loss": "mae"}, "loss: found 'mae'"),
         ({"loss": "mse", "label_smoothing": 0.1}, "label_smoothing: found 0.1, expected none, or loss cross_entropy"),
         ({"label_smoothing": 1.0}, "label_smoothing: found 1.0"),
         ({"keep": ((0.5, 0.5),)}, r"keep: found \(\(0.5, 0.5\),\), expected stages in order that end at 1.0"),
-        ({"cache_prefix": "always", "keep": ((1.0, 0.5),)}, "cache_prefix: found always, expected never with keep"),
-        ({"feature_dtype": "int8"}, "feature_dtype: found int8"),
+        ({"cache_prefix": "always", "keep": ((1.0, 0.5),)}, "cache_prefix: found 'always', expected never with keep"),
+        ({"feature_dtype": "int8"}, "feature_dtype: found 'int8'"),
     ],
 )
 def test_contradictions_are_named(options, named):
