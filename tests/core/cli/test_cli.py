@@ -25,6 +25,8 @@ from wavesfm_core.types import NOISE, Prediction
 
 Tone = Callable[..., np.ndarray]
 
+WHOLE_BAND = ("--detect", "off")  # the tones of these recordings are carriers, which the search does not name
+
 
 class Result:
     def __init__(self, code: int, out: str, err: str) -> None:
@@ -187,7 +189,7 @@ def test_samples_that_are_not_finite_are_told(
 
 
 def test_annotate(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path) -> None:
-    result = wavesfm("annotate", recording, "--model", fake_bundle)
+    result = wavesfm("annotate", recording, "--model", fake_bundle, *WHOLE_BAND)
     assert result.code == 0
     meta = json.loads((recording.parent / "s_100M_1M.sigmf-meta").read_text())
     spans = [(a["core:sample_start"], a["core:sample_count"], a["core:label"]) for a in meta["annotations"]]
@@ -196,7 +198,9 @@ def test_annotate(wavesfm: Callable[..., Result], fake_bundle: Path, recording: 
 
 def test_annotate_elsewhere(wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, tmp_path: Path) -> None:
     for output in ("one.sigmf-meta", "folder"):
-        result = wavesfm("annotate", recording, "--model", fake_bundle, "--output", tmp_path / "out" / output)
+        result = wavesfm(
+            "annotate", recording, "--model", fake_bundle, *WHOLE_BAND, "--output", tmp_path / "out" / output
+        )
         assert result.code == 0
     assert not recording.with_suffix(".sigmf-meta").exists()
     for name in ("out/one", "out/folder/s_100M_1M"):
@@ -208,7 +212,7 @@ def test_annotate_elsewhere(wavesfm: Callable[..., Result], fake_bundle: Path, r
 def test_the_table_says_what_was_found_when_and_where(
     wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path
 ) -> None:
-    out = wavesfm("classify", recording, "--model", fake_bundle).out
+    out = wavesfm("classify", recording, "--model", fake_bundle, *WHOLE_BAND).out
     assert re.search(r"0\.000 +0\.006 +100 +left +[01]\.\d\d +3 ", out), out
     assert re.search(r"0\.006 +0\.004 +100 +noise +[01]\.\d\d +2 ", out), out
     assert re.search(r"0\.010 +0\.002 +100 +right +[01]\.\d\d +1 ", out), out
@@ -218,8 +222,8 @@ def test_the_table_says_what_was_found_when_and_where(
 def test_table_json_and_annotations_are_of_one_analysis(
     wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path, tmp_path: Path
 ) -> None:
-    out = wavesfm("annotate", recording, "--model", fake_bundle).out
-    wavesfm("classify", recording, "--model", fake_bundle, "--json", tmp_path / "x.jsonl")
+    out = wavesfm("annotate", recording, "--model", fake_bundle, *WHOLE_BAND).out
+    wavesfm("classify", recording, "--model", fake_bundle, *WHOLE_BAND, "--json", tmp_path / "x.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     meta = json.loads(recording.with_suffix(".sigmf-meta").read_text())
     for label in ("left", "right"):
@@ -238,7 +242,7 @@ def test_a_guess_is_marked_in_table_verdict_json_and_annotations(
 ) -> None:
     path = tmp_path / "x.cf32"
     path.write_bytes(tone(0.3, 4096).tobytes())
-    result = wavesfm("classify", path, "--model", fake_bundle, *options, "--json", tmp_path / "x.jsonl")
+    result = wavesfm("classify", path, "--model", fake_bundle, *WHOLE_BAND, *options, "--json", tmp_path / "x.jsonl")
     assert re.search(r" right\? ", result.out)
     assert "most probable: right? (" in result.out
     assert f"note: {note}" in result.out
@@ -279,7 +283,7 @@ def test_many_recordings_and_folders_are_one_table(
     (folder / "a_50M_1M.cf32").write_bytes(tone(0.3, 4096).tobytes())
     (folder / "b_60M_1M.cf32").write_bytes(bytes(7))
     (folder / "c.cf32").write_bytes(tone(-0.2, 2100).tobytes())
-    result = wavesfm("classify", recording, folder, "--model", fake_bundle, "--json", tmp_path / "x.jsonl")
+    result = wavesfm("classify", recording, folder, "--model", fake_bundle, *WHOLE_BAND, "--json", tmp_path / "x.jsonl")
     assert result.code == 2  # of b
     assert re.search(r"note: passed over: \S+b_60M_1M.cf32: size: found 7 bytes", result.err)
     assert re.search(r"s_100M_1M.cf32 +0\.012 +1 +100 +left \(0\.\d+\) +6 +3 +0", result.out), result.out
@@ -294,7 +298,7 @@ def test_many_recordings_and_folders_are_one_table(
 def test_a_wrong_option_ends_many_recordings_at_once(
     wavesfm: Callable[..., Result], fake_bundle: Path, recording: Path
 ) -> None:
-    result = wavesfm("classify", recording, recording, "--model", fake_bundle, "--rate", "4")
+    result = wavesfm("classify", recording, recording, "--model", fake_bundle, *WHOLE_BAND, "--rate", "4")
     assert "--rate: found '4'" in refused(result)
 
 
