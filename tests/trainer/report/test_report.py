@@ -399,7 +399,7 @@ def test_a_study_of_broken_runs_only_still_says_so(tmp_path):
 def test_runs_that_are_not_evaluated_show_their_trends(tmp_path):
     make_run(tmp_path, "a")
     text = write_report(tmp_path).read_text()
-    assert "Over epochs" in text and "Not evaluated" in text
+    assert "Over epochs" in text and "because they were not evaluated" in text
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
