@@ -84,7 +84,7 @@ def analyse(
     """Classify a recording.
 
     The band is searched for signals, each is zoomed in on and named, and the findings are these. Where nothing is
-    found, the findings are the labels of the whole band over time.
+    found, the findings are the labels of the whole band. So they are at times at which no signal was found.
 
     Parameters
     ----------
@@ -130,7 +130,9 @@ def analyse(
         analysis.detected = bool(signals) or detect == "on"
         if analysis.detected:
             notes = dict.fromkeys(each.rate_note for each in analysis.predictions)
-            analysis.findings = [_emitter_finding(each, analysis.bundle_id, next(iter(notes), "")) for each in signals]
+            found = [_emitter_finding(each, analysis.bundle_id, next(iter(notes), "")) for each in signals]
+            elsewhere = [] if detect == "on" else _beside(analysis.findings, found)
+            analysis.findings = sorted(found + elsewhere, key=lambda each: each.start_sample)
     accounts = pipeline.stream_accounts
     analysis.n_samples = accounts.samples_in
     hash_notes = [wrong_hash] if wrong_hash else []
@@ -177,6 +179,16 @@ def _search(recording: Recording | IQStream, detect: str) -> Recording | None:
         found = "an unknown sample rate" if isinstance(recording, Recording) else "a stream, which is read once"
         raise ConfigurationError(recording.path, "detect", found, "a recording with a known sample rate")
     return None
+
+
+def _beside(runs: Sequence[Finding], found: Sequence[Finding]) -> list[Finding]:
+    """Labels of the whole band, other than noise, at times at which no signal was found in it."""
+    spans = [(each.start_sample, each.end_sample) for each in found]
+    return [
+        run
+        for run in runs
+        if run.label != NOISE and not any(a < run.end_sample and run.start_sample < b for a, b in spans)
+    ]
 
 
 def _emitter_finding(emitter: Emitter, bundle_id: str, rate_note: str) -> Finding:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from wavesfm_core.analysis import analyse
+from wavesfm_core.analysis import _beside, analyse
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.recordings.iqfile import open_recording
@@ -72,6 +73,27 @@ def test_noise_alone_leaves_the_findings_of_the_whole_band(fake_bundle: Path, tm
         searched = analyse(Pipeline.open(fake_bundle, gate_db=None), recording, detect="on")
     assert not analysis.detected and sum(finding.tiles for finding in analysis.findings) == len(analysis.predictions)
     assert searched.detected and searched.findings == []
+
+
+def test_labels_of_the_whole_band_stay_where_no_signal_was_found(fake_bundle: Path, tmp_path: Path) -> None:
+    """A signal at one time hides no other at another time."""
+    n = 1 << 20
+    pipeline = Pipeline.open(fake_bundle, gate_db=None)
+    _burst(n).tofile(tmp_path / "x_100M_1M.cf32")
+    with open_recording(tmp_path / "x_100M_1M.cf32") as recording:
+        whole = analyse(pipeline, recording, detect="off").findings
+        analysis = analyse(pipeline, recording)
+    (signal,) = [each for each in analysis.findings if each.band_hz is not None]
+    apart = [
+        each
+        for each in whole
+        if each.label != "noise" and (each.end_sample <= signal.start_sample or each.start_sample >= signal.end_sample)
+    ]
+    assert [each for each in analysis.findings if each.band_hz is None] == apart
+    early = replace(whole[0], label="left", start_sample=0, n_samples=100)
+    late = replace(early, start_sample=signal.start_sample)
+    quiet = replace(early, label="noise")
+    assert _beside([early, late, quiet], [signal]) == [early]
 
 
 def test_a_search_that_cannot_be_is_refused(fake_bundle: Path, tmp_path: Path) -> None:
