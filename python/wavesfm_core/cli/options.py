@@ -38,3 +38,17 @@ Detect = Annotated[
     str,
     typer.Option("--detect", help="Search the band for signals and name each: auto, on or off (the whole band only)."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Share the recordings out to N processes; needs --results."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Share them out over a Ray cluster: auto or HOST:PORT."),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        "--results", metavar="FOLDER", help="One result file for each recording; an interrupted run goes on there."
+    ),
+]
