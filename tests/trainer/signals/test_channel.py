@@ -230,7 +230,7 @@ def test_drawn_receptions_stay_in_their_documented_ranges():
     drawn = [draw_reception(rng(seed), 2e6) for seed in range(400)]
     assert all(-5 <= r.snr_db <= 60 and 1 <= len(r.path_delays_s) <= 4 and r.bits in (0, 8, 12, 16) for r in drawn)
     assert all(np.sum(np.abs(r.path_gains) ** 2) == pytest.approx(1) and r.path_delays_s[0] == 0 for r in drawn)
-    assert all(-32 <= r.level_db <= 3 and r.rolloff <= 0.3 and r.edge_db <= 40 for r in drawn)
+    assert all(-40 <= r.level_db <= 3 and r.rolloff <= 0.3 and r.edge_db <= 40 for r in drawn)
     assert all(r.image_db >= 20 and r.dc_db <= 5 and r.fading_hz <= 51 for r in drawn)
     assert 0.1 < np.mean([r.snr_db > 30 for r in drawn]) < 0.2
     assert draw_reception(rng(), 2e6, snr_db=12.5).snr_db == 12.5

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from .base import IQ
+from .shaping import from_turns
 
 LINE_BINS = 512  # a line's height is counted over the noise in one bin of this many
 
@@ -123,7 +124,7 @@ def _line(rng: np.random.Generator, n: int, frequency: float, height_db: float, 
     if rng.random() < 0.25:  # it drifts
         turns += rng.uniform(-3, 3) / LINE_BINS * np.arange(n) * np.linspace(0, 1, n)
     amplitude = np.sqrt(noise_power / LINE_BINS * 10 ** (height_db / 10))
-    return (amplitude * np.exp(2j * np.pi * (turns - np.floor(turns)))).astype(np.complex64)
+    return np.float32(amplitude) * from_turns(turns)
 
 
 def _gaps(rng: np.random.Generator, n: int, artefacts: Artefacts) -> NDArray[np.float32]:

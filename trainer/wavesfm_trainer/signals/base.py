@@ -42,6 +42,8 @@ class Emission:
     """True if the content has its place in the receiver's band (hopping networks, whole bands), so that the channel
     adds only a small carrier offset; False if the channel may shift it anywhere in the band.
     """
+    least_snr_db: float = -np.inf
+    """Signal-to-noise ratio in dB below which the emission makes no sense (a device so near that receivers clip)."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import scipy.fft as fft
 from numpy.typing import NDArray
 
 from .base import IQ, Emission
+from .shaping import from_turns
 
 Spectrum = NDArray[np.complex64]
 SMOOTH_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
@@ -87,7 +88,7 @@ def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | Non
         cubic_db=float(rng.uniform(15, 45)) if rng.random() < 0.3 else np.inf,
         gain_steps=steps,
         bits=int(rng.choice([0, 8, 12, 16], p=[0.15, 0.5, 0.2, 0.15])),
-        level_db=float(rng.uniform(-32, -8)) if rng.random() < 0.85 else float(rng.uniform(-8, 3)),
+        level_db=float(rng.uniform(-40, -8)) if rng.random() < 0.85 else float(rng.uniform(-8, 3)),
         converter_lsb=float(rng.uniform(0.05, 0.6)) if rng.random() < 0.8 else 0.0,
         squelch_s=float(10 ** rng.uniform(-4, -2.3)) if snr_db > 10 and rng.random() < 0.12 else 0.0,
     )
@@ -212,12 +213,10 @@ def _fade_and_drift(rng: np.random.Generator, iq: IQ, rate_hz: float, reception:
         iq = iq * np.interp(np.linspace(0, n_points - 1, n), np.arange(n_points), points).astype(np.complex64)
     if reception.drift_hz:
         t = np.arange(n, dtype=np.float64)
-        turns = 0.5 * reception.drift_hz / rate_hz / n * t * t
-        iq = iq * np.exp((2j * np.pi) * (turns - np.floor(turns)).astype(np.float32))
+        iq = iq * from_turns(0.5 * reception.drift_hz / rate_hz / n * t * t)
     if reception.linewidth_hz:
-        step = np.float32(np.sqrt(2 * np.pi * reception.linewidth_hz / rate_hz))
-        walk = np.cumsum(step * rng.standard_normal(n, dtype=np.float32), dtype=np.float64)
-        iq = iq * np.exp(1j * np.remainder(walk, 2 * np.pi).astype(np.float32))
+        step = np.float32(np.sqrt(reception.linewidth_hz / (2 * np.pi * rate_hz)))
+        iq = iq * from_turns(np.cumsum(step * rng.standard_normal(n, dtype=np.float32), dtype=np.float64))
     return iq.astype(np.complex64, copy=False)
 
 
@@ -254,12 +253,15 @@ def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception, noise_pow
         scale = 10 ** (reception.level_db / 20) / rms
     values = values * np.float32(scale)
     if np.isfinite(reception.cubic_db):  # cos^3 holds a quarter of the third harmonic
-        values -= np.float32(4 * 10 ** (-reception.cubic_db / 20)) * np.clip(values, -1, 1) ** 3
+        rails = np.clip(values, -1, 1)
+        values -= np.float32(4 * 10 ** (-reception.cubic_db / 20)) * rails * rails * rails
     if reception.bits:
         steps = np.float32(2 ** (reception.bits - 1))
         values *= steps
         # Thermal noise far below one step would become exact zeros; most converters have some noise of their own.
-        values += np.float32(reception.converter_lsb) * rng.standard_normal(len(values), dtype=np.float32)
+        if reception.converter_lsb:
+            spread = np.float32(reception.converter_lsb * np.sqrt(12))  # even, of the same power: no tile tells them apart
+            values += spread * (rng.random(len(values), dtype=np.float32) - np.float32(0.5))
         np.rint(values, out=values)
         np.clip(values, -steps, steps - 1, out=values)
         values /= steps

@@ -20,6 +20,7 @@ from .channel import draw_reception, receive
 from .dataset import Example, make_example
 from .outlier_carriers import log_uniform
 from .outliers import HELD_OUT, TRAINING, UNKNOWN, WEIGHTS
+from .visibility import raised_snr_db
 
 ALL_LABELS = (*LABELS, UNKNOWN)
 KINDS = ("whole", "zoom")
@@ -80,7 +81,7 @@ ZOOM_SHORTEST_S = {
     "ax25-packet": 0.15, "radiosonde": 0.15, "wbfm": 0.05, "lora": 0.02, "dab": 0.01, "dvb-t": 0.005, "gsm": 0.003,
 }  # fmt: skip
 TURNS = {label: 1.0 for label in LABELS} | {
-    "noise": 2.0, "cellular": 1.2, "bluetooth": 1.2, "ook-ism": 1.3, "fsk-ism": 1.4, "nfm-voice": 1.3,
+    "noise": 3.2, "cellular": 1.2, "bluetooth": 1.2, "ook-ism": 1.3, "fsk-ism": 1.4, "nfm-voice": 1.3,
     "am-voice": 1.3, "dmr": 1.2, "ax25-packet": 1.2, "radiosonde": 1.2, "wbfm": 1.2, UNKNOWN: 5.0,
 }  # fmt: skip
 
@@ -149,12 +150,13 @@ class ViewDataset:
         plan = self._plan(rng)
         signal = CLASSES.get(plan.family) or TRAINING.get(plan.family) or HELD_OUT[plan.family]
         snr_db = _draw_snr(rng, plan.kind) if self.snr_db is None else float(rng.uniform(*self.snr_db))
+        visible = self.snr_db is None
         for _ in range(20):
             try:
                 if plan.kind == "zoom":
-                    example = zoomed(rng, signal, snr_db, self.tile_samples, self.min_samples)
+                    example = zoomed(rng, signal, snr_db, self.tile_samples, self.min_samples, visible)
                 else:
-                    example = whole(rng, signal, snr_db, self.tile_samples, self.min_samples)
+                    example = whole(rng, signal, snr_db, self.tile_samples, self.min_samples, visible)
                 return replace(example, label=plan.label)
             except (SilentWindow, ValueError):
                 continue
@@ -164,7 +166,7 @@ class ViewDataset:
 def _draw_snr(rng: np.random.Generator, kind: str) -> float:
     kinds = rng.random()
     if kind == "whole":
-        return float(rng.uniform(30, 60) if kinds < 0.2 else rng.uniform(-5, 30))
+        return float(rng.uniform(30, 75) if kinds < 0.2 else rng.uniform(-5, 30))
     return float(rng.uniform(3, 20) if kinds < 0.68 else rng.uniform(-3, 3) if kinds < 0.76 else rng.uniform(20, 45))
 
 
@@ -172,7 +174,14 @@ def _draw_samples(rng: np.random.Generator, low: int, high: int, full_share: flo
     return high if rng.random() < full_share else int(log_uniform(rng, low, max(high, low + 1)))
 
 
-def whole(rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_samples: int, min_samples: int) -> Example:
+def whole(
+    rng: np.random.Generator,
+    signal: SignalClass,
+    snr_db: float,
+    tile_samples: int,
+    min_samples: int,
+    visible: bool = False,
+) -> Example:
     """A whole band with the signal somewhere in it, the receiver's artefacts, and its DC taken out in two of three."""
     views = (*signal.views, *MORE_VIEWS.get(signal.label, ())) if rng.random() < 0.45 else signal.views
     if rng.random() < 0.3 and signal.label in MORE_VIEWS:
@@ -181,7 +190,7 @@ def whole(rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_sam
     n_samples = _draw_samples(rng, min_samples, tile_samples, 0.3)
     if signal.label not in CLASSES:
         n_samples = min(n_samples, NATIVE_SAMPLES)
-    example = make_example(rng, signal, n_samples, snr_db, rate_hz, tile_samples)
+    example = make_example(rng, signal, n_samples, snr_db, rate_hz, tile_samples, visible)
     busy = 1.0
     if signal.label == "noise":  # half of the empty bands are plain
         busy = 3.0 if rng.random() < 0.5 else 0.1
@@ -203,7 +212,12 @@ def _noise_power(iq: IQ) -> float:
 
 
 def zoomed(
-    rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_samples: int, min_samples: int
+    rng: np.random.Generator,
+    signal: SignalClass,
+    snr_db: float,
+    tile_samples: int,
+    min_samples: int,
+    visible: bool = False,
 ) -> Example:
     """One region of the signal, as a detector finds it in a wider recording, mixed to the centre and decimated."""
     if signal.label == "noise":
@@ -223,7 +237,10 @@ def zoomed(
     rate_hz, start_s, n_samples = _window(rng, region, rate_hz, width_hz, shortest_s, tile_samples, min_samples)
     cut = _cut(emission, start_s, n_samples / rate_hz * 1.01 + 1e-5, region)
     centre_hz = (region.low_hz + region.high_hz) / 2 + rng.uniform(-0.1, 0.1) * width_hz
-    return _seen(rng, signal, replace(cut, occupied_hz=width_hz), -centre_hz, rate_hz, n_samples, snr_db)
+    cut = replace(cut, occupied_hz=width_hz)
+    if visible:
+        snr_db = raised_snr_db(cut, snr_db, rate_hz, n_samples)
+    return _seen(rng, signal, cut, -centre_hz, rate_hz, n_samples, snr_db)
 
 
 def _seen(rng, signal, emission: Emission, offset_hz: float, rate_hz: float, n_samples: int, snr_db: float) -> Example:
@@ -328,8 +345,10 @@ def find_region(rng: np.random.Generator, emission: Emission, snr_db: float) -> 
     smooth = ndimage.uniform_filter(power, (3, 3), mode="nearest")
     noise = 10 ** (-snr_db / 10) / emission.occupied_hz * rate_hz / size
     threshold = min(max(2.0 * noise, smooth.max() * 10**-4.5), smooth.max() * 0.5)
-    found = ndimage.binary_closing(smooth > threshold, np.ones((int(rng.choice([3, 5, 9])), 3)), border_value=0)
-    found |= smooth > threshold
+    above = (smooth > threshold).astype(np.uint8)
+    reach = (int(rng.choice([3, 5, 9])), 3)
+    found = ndimage.minimum_filter(ndimage.maximum_filter(above, reach), reach) > 0
+    found |= above > 0
     marked, count = ndimage.label(found)
     if not count:
         raise SilentWindow("find_region: found nothing over the noise, expected a signal")
@@ -374,6 +393,8 @@ def _zoomed_noise(rng: np.random.Generator, snr_db: float, tile_samples: int, mi
         snr_db = float(rng.uniform(0, 40))
     example = _seen(rng, signal, emission, rate_hz * rng.normal(0, 0.02), rate_hz, n_samples, snr_db)
     if 0.25 <= kind < 0.55 and rng.random() < 0.6:
+        return example
+    if rng.random() < 0.45:  # a false alarm of the detector in plain noise
         return example
     artefacts = draw_artefacts(rng, 4.0, zoomed=True)
     return replace(example, iq=apply_artefacts(rng, example.iq, artefacts, _noise_power(example.iq)))

@@ -169,7 +169,8 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
             target += other * np.float32(10 ** (-rng.uniform(0, 20) / 20))
     if near:
         target = clip_near(rng, target)
-    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), placed=near)
+    least_snr_db = float(rng.uniform(20, 45)) if near else -np.inf
+    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), near, least_snr_db)
 
 
 SIGNAL = SignalClass(
