@@ -90,7 +90,7 @@ def unit_power(iq: NDArray[np.complexfloating]) -> IQ:
     SilentWindow : all samples are zero.
     """
     power = iq.real**2 + iq.imag**2
-    active = power > 0
-    if not active.any():
+    active = np.count_nonzero(power)
+    if not active:
         raise SilentWindow("unit_power: iq: found only zeros, expected a signal")
-    return (iq / np.sqrt(power[active].mean())).astype(np.complex64)
+    return (iq * power.dtype.type(np.sqrt(active / power.sum(dtype=np.float64)))).astype(np.complex64, copy=False)

@@ -8,6 +8,7 @@ one forward transform at the emission's rate and one inverse at the receiver's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import scipy.fft as fft
@@ -19,6 +20,8 @@ from .shaping import from_turns
 Spectrum = NDArray[np.complex64]
 SMOOTH_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 MAX_RATE_ERROR = 60e-6
+MOST_SMOOTH = 1 << 26
+EVEN_BINS = 65536  # from here on the drawing of noise is made cheap
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,23 @@ def receive(rng: np.random.Generator, emission: Emission, reception: Reception, 
         _, native = _transform_lengths(n_fft, len(neighbour.iq), rate_hz / neighbour.rate_hz, exact=n_fft)
         _add_emission(rng, spectrum, neighbour, reception, rate_hz, native, offset_hz, 10 ** (gain_db / 20))
     noise_power = 10 ** (-reception.snr_db / 10) * rate_hz / emission.occupied_hz
-    scale = np.float32(np.sqrt(noise_power * n_fft / 2))
-    spectrum.view(np.float32)[:] += scale * rng.standard_normal(2 * n_fft, dtype=np.float32)
+    _add_noise(rng, spectrum, np.sqrt(noise_power * n_fft / 2))
     _filter_and_dc(rng, spectrum, reception, noise_power)
     iq = fft.ifft(spectrum, overwrite_x=True, workers=1)[:n_samples]
     heard = _heard(iq, reception, noise_power, rate_hz)
     return _front_end(rng, iq, reception, noise_power) * heard
+
+
+def _add_noise(rng: np.random.Generator, spectrum: Spectrum, scale: float) -> None:
+    """White noise. A sample sums all bins, so that evenly spread bins give Gaussian samples, and are cheaper to draw."""
+    values = spectrum.view(np.float32)
+    if len(values) < EVEN_BINS:
+        values += np.float32(scale) * rng.standard_normal(len(values), dtype=np.float32)
+        return
+    drawn = rng.random(len(values), dtype=np.float32)
+    drawn -= np.float32(0.5)
+    drawn *= np.float32(scale * np.sqrt(12))
+    values += drawn
 
 
 def _heard(iq: IQ, reception: Reception, noise_power: float, rate_hz: float) -> NDArray[np.float32] | np.float32:
@@ -143,22 +157,24 @@ def _transform_lengths(n_samples: int, n_native: int, ratio: float, exact: int =
         native = fft.next_fast_len(native)
         centre = round(native * ratio)
         reach = max(1, int(centre * MAX_RATE_ERROR))
-        candidates = np.arange(max(centre - reach, n_samples), centre + reach + 1)
-        if len(candidates):
-            smooth = candidates[_is_smooth(candidates)]
-            if len(smooth):
-                return int(smooth[np.argmin(np.abs(smooth - native * ratio))]), native
+        low, high = np.searchsorted(_smooth_numbers(), (max(centre - reach, n_samples), centre + reach + 1))
+        if low < high:
+            smooth = _smooth_numbers()[low:high]
+            return int(smooth[np.argmin(np.abs(smooth - native * ratio))]), native
         native += 1
     n_fft = fft.next_fast_len(n_samples)
     return n_fft, max(1, round(n_fft / ratio))
 
 
-def _is_smooth(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    rest = numbers.copy()
+@cache
+def _smooth_numbers() -> NDArray[np.int64]:
+    """Numbers up to MOST_SMOOTH without a prime factor beyond SMOOTH_PRIMES, sorted."""
+    numbers = np.ones(1, np.int64)
     for prime in SMOOTH_PRIMES:
-        while (divisible := rest % prime == 0).any():
-            rest[divisible] //= prime
-    return rest == 1
+        powers = prime ** np.arange(int(np.log(MOST_SMOOTH) / np.log(prime)) + 1)
+        products = np.multiply.outer(numbers, powers).ravel()
+        numbers = products[products <= MOST_SMOOTH]
+    return np.sort(numbers)
 
 
 def _add_emission(

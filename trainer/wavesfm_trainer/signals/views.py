@@ -25,7 +25,7 @@ from .visibility import raised_snr_db
 ALL_LABELS = (*LABELS, UNKNOWN)
 KINDS = ("whole", "zoom")
 LEAST_RATE_HZ = 8e3
-NATIVE_SAMPLES = 1_500_000  # of an emission, before it is cut and decimated
+NATIVE_SAMPLES = 800_000  # of an emission, before it is cut and decimated
 OVERSIZE = 40.0  # most times a burst's width that its rate may be, to have samples enough
 FIRST_FRAME, LAST_FRAME = 32, 2048
 
