@@ -21,7 +21,7 @@ Spectrum = NDArray[np.complex64]
 SMOOTH_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 MAX_RATE_ERROR = 60e-6
 MOST_SMOOTH = 1 << 26
-EVEN_BINS = 65536  # from here on the drawing of noise is made cheap
+UNIFORM_VALUES = 65536  # from this many on, the noise in the spectrum is drawn from a uniform distribution
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def receive(rng: np.random.Generator, emission: Emission, reception: Reception, 
 
 
 def _add_noise(rng: np.random.Generator, spectrum: Spectrum, scale: float) -> None:
-    """White noise. A sample sums all bins, so that evenly spread bins give Gaussian samples, and are cheaper to draw."""
+    """Add white noise to all bins. Uniform values are cheaper, and a sample sums so many that it is Gaussian."""
     values = spectrum.view(np.float32)
-    if len(values) < EVEN_BINS:
+    if len(values) < UNIFORM_VALUES:
         values += np.float32(scale) * rng.standard_normal(len(values), dtype=np.float32)
         return
     drawn = rng.random(len(values), dtype=np.float32)
@@ -276,7 +276,7 @@ def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception, noise_pow
         values *= steps
         # Thermal noise far below one step would become exact zeros; most converters have some noise of their own.
         if reception.converter_lsb:
-            spread = np.float32(reception.converter_lsb * np.sqrt(12))  # even, of the same power: no tile tells them apart
+            spread = np.float32(reception.converter_lsb * np.sqrt(12))  # uniform values of the same power are cheaper
             values += spread * (rng.random(len(values), dtype=np.float32) - np.float32(0.5))
         np.rint(values, out=values)
         np.clip(values, -steps, steps - 1, out=values)
