@@ -117,10 +117,9 @@ def hopper(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emiss
     grid_hz = (np.arange(steps) - (steps - 1) / 2) * (0.9 * view_hz / steps)
     duty, is_fsk = rng.uniform(0.5, 0.98), rng.random() < 0.5
     iq = np.zeros(n, np.complex64)
-    start_s = -rng.random() * 0.9 * slot_s * duty  # inside a burst
+    count = int(np.clip(slot_s * duty * symbol_hz, 4, n / rate_hz * symbol_hz + 8))
+    start_s = -rng.random() * 0.9 * count / symbol_hz  # inside a burst
     while start_s < n / rate_hz and start_s < 400 * slot_s:
-        count = max(int(slot_s * duty * symbol_hz), 4)
-        count = min(count, int(n / rate_hz * symbol_hz) + 8)
         data = rng.integers(0, 4, count)
         per_symbol = rate_hz / symbol_hz
         if is_fsk:
