@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from wavesfm_trainer.signals import CLASSES, LABELS
-from wavesfm_trainer.signals.artefacts import Artefacts, apply_artefacts, draw_artefacts
+from wavesfm_trainer.signals.artefacts import Artefacts, apply_artefacts, draw_artefacts, one_edge
 from wavesfm_trainer.signals.base import Emission
 from wavesfm_trainer.signals.outliers import HELD_OUT, TRAINING, UNKNOWN
 from wavesfm_trainer.signals.regions import find_region
@@ -153,3 +153,12 @@ def test_many_false_alarms_are_plain_noise():
         db = 10 * np.log10(np.mean(np.abs(np.fft.fft(frames, axis=1)) ** 2, axis=0) + 1e-12)
         flat.append(np.ptp(np.concatenate([db[1:18], db[-18:-1]])) < 3.5)
     assert np.mean(flat) > 0.15
+
+
+def test_noise_never_stands_on_a_pedestal_with_two_edges():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        both = Artefacts(pedestal=(-0.2, 0.2, 0.02), pedestal_db=30.0)
+        db = spectrum_db(apply_artefacts(rng, noise(), one_edge(rng, both), 1.0))
+        assert min(db[4:12].mean(), db[52:60].mean()) == pytest.approx(-30, abs=1)
+        assert max(db[4:12].mean(), db[52:60].mean()) == pytest.approx(0, abs=1)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import fft
 
 from . import CLASSES, LABELS
-from .artefacts import apply_artefacts, draw_artefacts
+from .artefacts import apply_artefacts, draw_artefacts, one_edge
 from .base import IQ, Emission, SignalClass, SilentWindow, View
 from .channel import draw_reception, receive
 from .dataset import Example, make_example
@@ -325,7 +325,7 @@ def _zoomed_noise(rng: np.random.Generator, snr_db: float, tile_samples: int, mi
         return example
     if rng.random() < 0.45:  # a false alarm of the detector in plain noise
         return example
-    artefacts = draw_artefacts(rng, 4.0, zoomed=True)
+    artefacts = one_edge(rng, draw_artefacts(rng, 4.0, zoomed=True))
     return replace(example, iq=apply_artefacts(rng, example.iq, artefacts, _noise_power(example.iq)))
 
 
