@@ -32,6 +32,7 @@ struct BandPiece {
     std::uint32_t bin_low, bin_stop;   //!< of fft_size bins, frequency rising; bin fft_size / 2 is the centre
     std::uint32_t n_cells;
     std::vector<float> spectrum; //!< mean power of the rows in each of its bins, noise included
+    std::vector<std::uint32_t> row_low, row_stop_bin; //!< [rows] its bins in each row; low = stop: a pause
 };
 
 //! One judged block of rows. Powers are relative to full scale per bin, as in SpectrogramTiler.

@@ -321,7 +321,7 @@ class BandAnalyser:
         if not tracks:
             return
         stop = min(row * self._fft + self._fft // 2, self.samples_in)
-        looks = self._looker.looks(self._ring, tracks, stop)
+        looks = self._looker.looks(self._ring, tracks, stop, self._told())
         for track in tracks:
             track.looked_row = row
         looks = [look for look in looks if look.track.kind != "line"]

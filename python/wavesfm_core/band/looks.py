@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,13 +24,12 @@ Namer = Callable[[Sequence[Tile]], NDArray[np.floating]]
 
 READY_SAMPLES = 16384  # of a view, from which on a first look need not wait
 VIEW_STEPS = (1.0, 1.6)  # times view_width, one look after the other: no single view shows everything best
-FINE_BINS = 20  # from which on the detector's bins say enough, unless the edges are far from them
 LEAST_REFINED = 1024  # samples of a view whose edges are refined
 KNOWN_S = 0.5  # of signal, at most, for a look at what is known
 LEAST_DUTY = 0.05  # of a view that spans several bursts
-SKIRT_VIEW = 1.45  # of the first view, in widths of all that stood over the floor
+SKIRT_VIEW = 2.0  # of the first view, in widths of all that stood over the floor
 NARROW_BINS = 48
-NARROW_RAW_HZ = 300e3
+NARROW_RAW_HZ = 500e3
 MARGIN = 0.1  # before and after a burst, of its length
 
 
@@ -77,7 +77,7 @@ class Looker:
 
     def _is_narrow(self, track: Track) -> bool:
         """Whether its edges are refined: of wider ones the detector's bins say enough."""
-        raw_hz = (track.raw_high - track.raw_low) * self._rate / self._fft
+        raw_hz = (track.reach_high - track.reach_low) * self._rate / self._fft
         return track.strong_width < NARROW_BINS or raw_hz < NARROW_RAW_HZ
 
     def view_rate(self, track: Track) -> float:
@@ -92,14 +92,14 @@ class Looker:
         """Samples of a view from the start of this stay on the air to a row."""
         return int((row - track.first_row) * self._fft * self.view_rate(track) / self._rate)
 
-    def looks(self, ring: SampleRing, tracks: Sequence[Track], stop: int) -> list[Look]:
-        """A tile of each track for which the samples up to `stop` suffice; edges are refined at the first look."""
+    def looks(self, ring: SampleRing, tracks: Sequence[Track], stop: int, others: Sequence[Track] = ()) -> list[Look]:
+        """A tile of each track for which the samples up to `stop` suffice; others: emitters that may be beside them."""
         found: list[Look] = []
         for group in _groups([(track, self._view(ring, track, stop)) for track in tracks]):
             start, end = min(v.start for _, v in group), max(v.stop for _, v in group)
             zoomed = zoom(ring.span(start, end), max(start, ring.start), self._rate, [v for _, v in group])
             for (track, _), view in zip(group, zoomed, strict=True):
-                tile = self._tile(self._close(track, view))
+                tile = self._tile(self._close(track, view, self._clear(track, others)))
                 if tile is not None:
                     found.append(Look(tile, track))
         return found
@@ -120,9 +120,9 @@ class Looker:
             rate = min(self._rate, rate * least / max(1, end - start))
         low, high = self.edges(track)
         if self._is_narrow(track):
-            raw = self.hertz(track.raw_high) - self.hertz(track.raw_low)
+            raw = self.hertz(track.reach_high) - self.hertz(track.reach_low)
             rate = min(self._rate, max(rate, SKIRT_VIEW * raw))
-            low, high = self.hertz(track.raw_low), self.hertz(track.raw_high)
+            low, high = self.hertz(track.reach_low), self.hertz(track.reach_high)
         return View(start, end, (low + high) / 2, rate)
 
     def _span(self, track: Track, first: int, stop: int, most: int) -> tuple[int, int]:
@@ -140,15 +140,13 @@ class Looker:
         end = min(stop, end + margin)
         return max(start - margin, end - most, first), end
 
-    def _close(self, track: Track, view: Zoomed) -> Zoomed:
+    def _close(self, track: Track, view: Zoomed, clear_hz: tuple[float, float]) -> Zoomed:
         """The view as it is to be named: around the refined edges."""
         if self.is_whole(track) or view.samples.size == 0:
             return view
-        edges = self._refined(track, view) if self._is_narrow(track) else None
+        edges = self._refined(track, view, clear_hz) if self._is_narrow(track) else None
         if edges is not None:
-            width = self.hertz(track.high) - self.hertz(track.low)
-            fine = track.width < FINE_BINS or edges.high_hz - edges.low_hz < width / 2
-            track.refined = (edges.low_hz, edges.high_hz) if fine else None
+            track.refined = (edges.low_hz, edges.high_hz)
             track.kind = "line" if edges.is_line and track.n_bursts == 1 else "signal"
         low, high = self.edges(track)
         rate = max(self.view_rate(track), view.rate_hz * self._spec.min_samples * 1.02 / view.samples.size)
@@ -159,15 +157,27 @@ class Looker:
         start = view.start + round(closer.start * self._rate / view.rate_hz)
         return Zoomed(closer.samples, start, view.centre_hz + closer.centre_hz, closer.rate_hz)
 
-    def _refined(self, track: Track, view: Zoomed) -> Edges | None:
-        low, high = self.hertz(track.raw_low), self.hertz(track.raw_high)
+    def _clear(self, track: Track, others: Sequence[Track]) -> tuple[float, float]:
+        """Half way to the neighbours, from the middle of the band."""
+        low, high = -math.inf, math.inf
+        for other in others:
+            if other is track or other.last_row < track.first_row or other.first_row > track.last_row:
+                continue
+            if other.high <= track.low:
+                low = max(low, self.hertz((other.high + track.low) / 2))
+            elif other.low >= track.high:
+                high = min(high, self.hertz((other.low + track.high) / 2))
+        return low, high
+
+    def _refined(self, track: Track, view: Zoomed, clear_hz: tuple[float, float]) -> Edges | None:
+        low, high = self.hertz(track.reach_low), self.hertz(track.reach_high)
         rate = SKIRT_VIEW * (high - low)
         if rate < 0.7 * view.rate_hz and view.samples.size * rate / view.rate_hz >= LEAST_REFINED:
             inner = View(0, view.samples.size, (low + high) / 2 - view.centre_hz, rate)
             (closer,) = zoom(view.samples, 0, view.rate_hz, [inner])
             view = Zoomed(closer.samples, view.start, view.centre_hz + closer.centre_hz, closer.rate_hz)
         noise = float(np.mean(track.total.floor)) * self._fft * view.rate_hz / self._rate / BINS
-        return refine(view, low, high, noise)
+        return refine(view, low, high, noise, clear_hz)
 
     def _tile(self, view: Zoomed) -> Tile | None:
         stream = TileStream(self._spec, view.rate_hz)

@@ -41,13 +41,13 @@ def is_shadow(track: Track, tracks: Sequence[Track]) -> bool:
 
 
 def _shades(strong: Track, weak: Track, energy: float, density: float) -> bool:
-    if weak.width > WIDER * (strong.raw_high - strong.raw_low):
+    if weak.width > WIDER * (strong.reach_high - strong.reach_low):
         return False
     share, depth = energy / strong.energy, density / strong.density
     if share >= BESIDE[0] or depth >= BESIDE[1]:
         return False
-    width = strong.raw_high - strong.raw_low
-    away = max(weak.low - strong.raw_high, strong.raw_low - weak.high)
+    width = strong.reach_high - strong.reach_low
+    away = max(weak.low - strong.reach_high, strong.reach_low - weak.high)
     together = strong.first_row <= weak.last_row and weak.first_row <= strong.last_row
     if share < FAINT[0] and depth < FAINT[1] and away < width and together:
         return True

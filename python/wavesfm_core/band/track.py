@@ -34,6 +34,8 @@ class Track:
         Edges, in bins.
     raw_low, raw_high : int
         Bins that its pieces covered, skirts included.
+    reach_low, reach_high : int
+        Bins that a quarter of its last long pieces covered, so that one splash does not count.
     bursts : deque of [start, stop]
         The last ones, in rows.
     n_bursts, rows_on : int
@@ -58,6 +60,8 @@ class Track:
     rows_on: int = 0
     cells: int = 0
     total: ExcessSum = field(default_factory=ExcessSum)
+    reach_low: int = 0
+    reach_high: int = 0
     told: bool = False
     ended: bool = False
     kind: str = "signal"
@@ -74,6 +78,7 @@ class Track:
     def of(cls, number: int, piece: Piece) -> Track:
         """A new one, of its first piece."""
         track = cls(number, piece.start, piece.start, piece.low, piece.high, piece.raw_low, piece.raw_high)
+        track.reach_low, track.reach_high = piece.raw_low, piece.raw_high
         track.add(piece)
         return track
 
@@ -138,6 +143,8 @@ class Track:
             max(self.recent, key=lambda piece: piece.total)
         ]
         low, high = min(p.raw_low for p in pieces), max(p.raw_high for p in pieces)
+        self.reach_low = sorted(p.raw_low for p in pieces)[len(pieces) // 4]
+        self.reach_high = sorted(p.raw_high for p in pieces)[-1 - len(pieces) // 4]
         spectra = np.zeros((len(pieces), high - low), np.float32)
         for spectrum, piece in zip(spectra, pieces, strict=True):
             spectrum[piece.raw_low - low : piece.raw_high - low] = piece.energy / piece.rows

@@ -143,8 +143,8 @@ def _fit(piece: Piece, track: Track) -> float:
     iou = shared / (piece.width + track.width - shared)
     if iou >= SAME_IOU:
         return 1.0 + iou
-    both = overlap(piece.raw_low, piece.raw_high, track.raw_low, track.raw_high)
-    iou = both / (piece.raw_high - piece.raw_low + track.raw_high - track.raw_low - both)
+    both = overlap(piece.raw_low, piece.raw_high, track.reach_low, track.reach_high)
+    iou = both / (piece.raw_high - piece.raw_low + track.reach_high - track.reach_low - both)
     if iou >= SAME_RAW_IOU:
         return iou
     if track.ended:
@@ -164,7 +164,7 @@ def _share_inside(low: float, high: float, density: float, power: float, track: 
     if power > STRONGER * track.power:
         return 0.0
     core = overlap(low, high, track.low, track.high) / (high - low)
-    raw = overlap(low, high, track.raw_low - BESIDE_BINS, track.raw_high + BESIDE_BINS) / (high - low)
+    raw = overlap(low, high, track.reach_low - BESIDE_BINS, track.reach_high + BESIDE_BINS) / (high - low)
     share = max(core, raw if density < SKIRT * track.density else 0.0)
     return share if share >= PART_SHARE else 0.0
 
