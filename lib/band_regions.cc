@@ -347,8 +347,11 @@ BandBlock BandDetector::finish_block() {
     }
     for (std::size_t t = 0; t < rows; t++) {
         cells_.multiply(row(t), inverse.data(), n);
-        cells_.add(row(t), sum.data(), n);
         block.row_power[t] = cells_.total(row(t), n);
+    }
+    follow_gain(rows, block.row_power);
+    for (std::size_t t = 0; t < rows; t++) {
+        cells_.add(row(t), sum.data(), n);
         for (const std::size_t end : {std::size_t{0}, std::size_t{1}, n - 2, n - 1}) {
             row(t)[end] = 1.0f; // the other end of the band leaks in here
         }

@@ -49,7 +49,8 @@ struct BandBlock {
 //! Finds occupied regions of time and frequency in a stream of samples; the same for any chunking. Not thread
 //! safe.
 //!
-//! A row is the mean power of two Hann frames that overlap by half. Per block: floor, then four statistics
+//! A row is the mean power of two Hann frames that overlap by half. Per block: floor; rows in which the whole
+//! band is raised or lowered for long are scaled to it (a step of the receiver's gain); then four statistics
 //! one after the other (means over 1 x 5, 1 x 32, 8 x 3 and all x 3 cells, rows x bins), each with two
 //! thresholds of its chi-square distribution; what one has taken counts as noise to the next, so that a burst
 //! does not lengthen.
@@ -77,6 +78,7 @@ private:
     void finish_row();
     BandBlock finish_block();
     std::vector<float> floor(std::size_t rows);
+    void follow_gain(std::size_t rows, const std::vector<float>& row_power);
     void mark(const Scale& scale, std::size_t rows);
     void mark_steady(std::size_t rows);
     void take(std::size_t rows);

@@ -25,6 +25,8 @@ SIGMAS = 3.0  # of the noise in what lies outside
 NOISE_BIAS = 0.015  # that the noise may be wrong by
 TAIL_SIGMAS = 1.5  # of the noise, under which a signal's tails end
 NOISE_FRAMES = 1.6  # frames that overlap by half count as so many fewer; Hann bins are correlated
+SPLASH = 5.0  # times the noise, or the power beside the span
+LEAST_ALONE = 8  # frames without a splash
 FLAT = 0.15  # of a view, on either side, that its filter may attenuate
 LEAST_BESIDE = 6  # bins that say what the noise is
 LEAST_QUIET = 16  # frames that do
@@ -88,6 +90,7 @@ def refine(
     first = int(np.clip(np.floor(low_hz / step + offset), 0, BINS - 1))
     last = int(np.clip(np.ceil(high_hz / step + offset) + 1, first + 1, BINS))
     noise = _noise_of(power, first, last, noise)
+    power = _without_splashes(power, first, last, noise)
     power = power[_on_air(power[:, first:last].sum(1))]
     mean = power.mean(0, dtype=np.float64)
     spread = noise * float(np.sqrt(NOISE_FRAMES / len(power)))
@@ -120,6 +123,17 @@ def _noise_of(power: NDArray[np.float32], first: int, last: int, expected: float
             return expected
         found, above = float(np.median(beside)), TAILS_ERROR
     return float(np.clip(found, expected / NOISE_ERROR, expected * above))
+
+
+def _without_splashes(power: NDArray[np.float32], first: int, last: int, noise: float) -> NDArray[np.float32]:
+    """The frames in which the span stands out; in a splash of another signal all of the view does."""
+    margin = int(FLAT * BINS)
+    beside = np.concatenate([power[:, margin:first], power[:, last : BINS - margin]], axis=1)
+    if beside.shape[1] < LEAST_BESIDE:
+        return power
+    level = beside.mean(1)
+    alone = (level < SPLASH * noise) | (power[:, first:last].mean(1) > SPLASH * level)
+    return power[alone] if np.count_nonzero(alone) >= LEAST_ALONE else power
 
 
 def _with_tails(

@@ -17,6 +17,7 @@ BURSTS_KEPT = 256
 PAUSES_KEPT = 16
 PIECES_KEPT = 16
 FRAGMENT = 0.03  # of the energy of the strongest piece, under which a piece says nothing of the edges
+PART_BEFORE = 0.3  # of the present power, that a part had before it was told from the whole
 JOIN_ROWS = 6  # pieces no further apart are one burst
 
 
@@ -42,6 +43,12 @@ class Track:
         Of this stay: bursts, and rows on the air.
     told : bool
         Whether it has been said to have appeared.
+    silent : bool
+        Whether it has been off the air for so long that it is about to end.
+    pending : int
+        Looks that have not been answered yet.
+    label, rival : str
+        Label that goes out, and another one that the last look alone speaks for.
     kind : str
         See `Emitter`.
     """
@@ -69,6 +76,12 @@ class Track:
     strong_width: float = 0.0
     n_looks: int = 0
     looked_row: int = -1
+    silent: bool = False
+    pending: int = 0
+    label: str = ""
+    rival: str = ""
+    split_votes: int = 0
+    told_row: int = 0
     told_label: str = ""
     told_width: float = 0.0
     told_db: float = 0.0
@@ -89,6 +102,7 @@ class Track:
 
     def add(self, piece: Piece) -> None:
         """One more piece: time on the air, spectrum."""
+        self.silent = False
         self.hear(piece.start, piece.stop)
         if piece.total >= FRAGMENT * max((other.total for other in self.recent), default=0.0):
             self.recent.append(piece)
@@ -103,6 +117,20 @@ class Track:
         self.cells += other.cells
         self.raw_low, self.raw_high = min(self.raw_low, other.raw_low), max(self.raw_high, other.raw_high)
         self.total.add(other.total.low, other.total.energy, other.total.floor)
+
+    def part(self, number: int, own: Piece, other: Piece) -> Track:
+        """A new one of `other`, which was taken for a part of this; this one keeps what is around `own`."""
+        new = Track.of(number, other)
+        at = slice(other.raw_low - self.total.low, other.raw_high - self.total.low)
+        before = float(self.total.energy[at].sum()) - other.total
+        if before > PART_BEFORE * other.total / other.rows * (self.rows_on - other.rows):
+            new.first_row = self.first_row
+            new.bursts[0][0] = self.bursts[-1][0]
+            new.rows_on = other.stop - self.bursts[-1][0]
+        self.total.energy[at] = 0
+        self.recent.clear()
+        self.recent.append(own)
+        return new
 
     def hear(self, start: int, stop: int) -> None:
         """Time on the air; what overlaps or nearly touches the last burst makes that longer."""
