@@ -19,6 +19,7 @@ from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.types import StreamTime
 
+
 @pytest.fixture(scope="module")
 def two_signals() -> np.ndarray:
     """A wide one throughout, a narrow one for the middle 0.2 s of 0.5, and a line."""
@@ -166,7 +167,10 @@ def test_views_share_a_transform_and_keep_their_times() -> None:
     t = np.arange(n) / RATE
     x = np.exp(2j * np.pi * 123e3 * t).astype(np.complex64)
     narrow, wide, all_of_it = zoom(
-        [x[:77_777], x[77_777:]], 50, RATE, [View(1050, 101_050, 120e3, 20e3), View(50, n, 480e3, 100e3), View(60, 160, 0.0, RATE)]
+        [x[:77_777], x[77_777:]],
+        50,
+        RATE,
+        [View(1050, 101_050, 120e3, 20e3), View(50, n, 480e3, 100e3), View(60, 160, 0.0, RATE)],
     )
     assert narrow.rate_hz >= 20e3 and abs(narrow.centre_hz - 120e3) < 50
     times = (narrow.start - 50) / RATE + np.arange(narrow.samples.size) / narrow.rate_hz

@@ -37,7 +37,7 @@ def strong() -> np.ndarray:
 
 def test_an_image_is_flagged_and_no_second_emitter(strong: np.ndarray) -> None:
     image = np.float32(0.03) * strong.conj()  # 30 dB, as of a receiver without correction
-    events, analyser, namer = run(strong + image + noise(N))
+    events, analyser, _ = run(strong + image + noise(N))
     (box,) = boxes(events)
     assert box.low_hz > 2.4e5
     (flagged,) = [each for each in analyser.emitters() if each.kind == "image"]

@@ -224,6 +224,11 @@ class Track:
         """Whether it is on the air, or was within so many rows, at these rows."""
         return any(a - within < stop and start < b + within for a, b in self._latest(start - within))
 
+    def share_active(self, start: int, stop: int, within: int) -> float:
+        """Share of these rows on which it is on the air, or was within so many rows."""
+        spans = [(max(start, a - within), min(stop, b + within)) for a, b in self._latest(start - within)]
+        return min(1.0, sum(max(0, b - a) for a, b in spans) / max(stop - start, 1))
+
     def _latest(self, since: int) -> Iterator[list[int]]:
         for burst in reversed(self.bursts):
             if burst[1] < since:

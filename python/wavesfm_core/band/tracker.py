@@ -15,6 +15,7 @@ SAME_IOU = 0.4  # of two spans of bins that are one emitter's
 SAME_RAW_IOU = 0.75  # of all that stood over the floor with them
 PART_SHARE = 0.7  # of a piece within an emitter's skirts
 NEAR_SHARE = 0.7  # of its bursts
+TOGETHER = 0.5  # of a burst, during which the whole is on the air
 BESIDE_BINS = 8  # and within which a part lies beside
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
 STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
@@ -195,7 +196,7 @@ def _fit(piece: Piece, track: Track) -> float:
     if track.ended:
         return 0.0
     density, power = float(piece.energy.max()) / piece.rows, piece.total / piece.rows
-    active = track.active(piece.start, piece.stop, NEAR_ROWS)
+    active = track.share_active(piece.start, piece.stop, NEAR_ROWS) >= TOGETHER
     inside = _share_inside(piece.low, piece.high, density if active else math.inf, power, track)
     if active:
         return inside
@@ -218,7 +219,8 @@ def _covers(track: Track, other: Track) -> bool:
     """Whether another is a part of this one, seen only with it or as a weaker burst of it."""
     if other.ended:
         return False
-    near = sum(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts) >= NEAR_SHARE * len(other.bursts)
+    together = [track.share_active(start, stop, NEAR_ROWS) >= TOGETHER for start, stop in other.bursts]
+    near = sum(together) >= NEAR_SHARE * len(together)
     density = other.density if near else math.inf
     if _share_inside(other.low, other.high, density, other.power, track) == 0.0:
         return False

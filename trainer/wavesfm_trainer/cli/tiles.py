@@ -54,9 +54,7 @@ def scene_tiles(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes; training and test need different ones.")] = 1,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            help="manifest.csv of real recordings; the scenes hold those that rf20-open trains on."
-        ),
+        typer.Option(help="manifest.csv of real recordings; the scenes hold those that rf20-open trains on."),
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Whole bands of the recordings alone, no scenes.")] = False,
 ) -> None:
