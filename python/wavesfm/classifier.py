@@ -92,6 +92,9 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         Also search the band for signals, zoom in on each and name it. Needs a known sample rate.
     input_type : {"fc32", "sc16", "sc8"}
         Items of the stream: complex64, or interleaved I and Q of int16 (divided by 32768) or int8 (by 128).
+    ask_again_s : float
+        A tile that looks like the last one that the model was asked about gets the same label without inference, until
+        so many seconds have passed; 0: the model is asked about every tile. See `Thinning`.
 
     Raises
     ------
@@ -133,6 +136,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         time_tolerance_s: float = 0.0,
         detect: str = "off",
         input_type: str = "fc32",
+        ask_again_s: float = 0.0,
     ) -> None:
         items = checked_type("classifier", input_type)
         gr.hier_block2.__init__(
@@ -165,6 +169,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             device_id=int(device_id),
             on_change=weak_listener(self._publish_engine),
             shared=True,
+            ask_again_s=_checked("ask_again_s", ask_again_s),
         )
         self._engine = IdleEngine(self, self._pipeline)
         self._lock = threading.RLock()  # guards the session's opening and closing, and the setters
@@ -231,13 +236,14 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
     def status(self) -> dict[str, Any]:
         """Return the accounts of this run or, after it, of the last one; the keys of the message "finished".
 
-        See `Session.status`; messages_dropped: messages that a slow reader did not get; engine_failures: how often a
-        GPU's or a server's engine failed and the CPU's took over; remote: with a server, its `RemoteAccounts`; run: how
-        often the block was started.
+        See `Session.status`; repeated: tiles of `gated` that thinning gave an earlier label; messages_dropped: messages
+        that a slow reader did not get; engine_failures: how often a GPU's or a server's engine failed and the CPU's
+        took over; remote: with a server, its `RemoteAccounts`; run: how often the block was started.
         """
         return {
             "run": self._run,
             **self._session.status(),
+            "repeated": self._pipeline.thinning.repeated,
             "messages_dropped": self._output.messages_dropped,
             "engine_failures": engine_failures(self._pipeline.engine),
             **({"remote": remote} if (remote := remote_accounts(self._pipeline.engine)) else {}),

@@ -145,6 +145,7 @@ def test_the_input_of_a_classifier_has_the_size_of_its_type(input_type, size, co
         ("wavesfm_classifier", ("batch_tiles", "0")),
         ("wavesfm_classifier", ("batch_wait_ms", "-1")),
         ("wavesfm_classifier", ("max_age_s", "-1")),
+        ("wavesfm_classifier", ("ask_again_s", "-1")),
         ("wavesfm_classifier", ("time_tolerance_s", "-1")),
         ("wavesfm_classifier", ("threads", "-1")),
         ("wavesfm_channel_estimator", ("numerology", "")),
