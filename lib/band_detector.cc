@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "band_detector.h"
+#include <gnuradio/wavesfm/band_detector.h>
 
 #include "fft_plan.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "band_loops.h"
-#include "hot_loops.h"
+#include <gnuradio/wavesfm/band_loops.h>
+#include <gnuradio/wavesfm/hot_loops.h>
 
 #include <cstring>
 

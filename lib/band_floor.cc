@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The floor of a block: low over time, smooth and open over frequency.
-#include "band_detector.h"
+#include <gnuradio/wavesfm/band_detector.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Compiled once per instruction set with WAVESFM_BAND_LOOPS naming the table, as hot_loops.cc is; no header
 // with inline functions for the same reason.
-#include "band_loops.h"
+#include <gnuradio/wavesfm/band_loops.h>
 
 namespace wavesfm {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What is known of the rows of Gaussian noise.
-#include "band_detector.h"
+#include <gnuradio/wavesfm/band_detector.h>
 
 #include <algorithm>
 #include <cmath>

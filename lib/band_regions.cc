@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Cells that stand over the floor, and the connected regions of them.
-#include "band_detector.h"
+#include <gnuradio/wavesfm/band_detector.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "hot_loops.h"
+#include <gnuradio/wavesfm/hot_loops.h>
 
 namespace wavesfm {
 

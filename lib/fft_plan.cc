@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "fft_plan.h"
 
-#include "aligned.h"
+#include <gnuradio/wavesfm/aligned.h>
 
 #include <map>
 #include <mutex>

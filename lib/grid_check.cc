@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "grid_check.h"
+#include <gnuradio/wavesfm/grid_check.h>
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Compiled once per instruction set with WAVESFM_HOT_LOOPS naming the table (see CMakeLists.txt). It includes
 // no header with inline functions: the linker could keep their AVX-512 copy for every caller.
-#include "hot_loops.h"
+#include <gnuradio/wavesfm/hot_loops.h>
 
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x) STRINGIFY_(x)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "ofdm_demodulator.h"
+#include <gnuradio/wavesfm/ofdm_demodulator.h>
 
-#include "aligned.h"
 #include "fft_plan.h"
+#include <gnuradio/wavesfm/aligned.h>
 
 #include <cmath>
 #include <cstring>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "pilot_image.h"
+#include <gnuradio/wavesfm/pilot_image.h>
 
 namespace wavesfm {
 

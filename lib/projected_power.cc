@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "projected_power.h"
+#include <gnuradio/wavesfm/projected_power.h>
 
 #include <algorithm>
 #include <vector>

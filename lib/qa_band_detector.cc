@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "band_detector.h"
 #include "qa.h"
+#include <gnuradio/wavesfm/band_detector.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Bad elements are counted wherever they are, each once; the power is that of the pilots and of nothing else.
-#include "grid_check.h"
 #include "qa.h"
+#include <gnuradio/wavesfm/grid_check.h>
 
 #include <cmath>
 #include <limits>

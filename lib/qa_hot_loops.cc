@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Every instruction set that this processor has gives what plain double arithmetic gives, at lengths that no
 // vector divides.
-#include "hot_loops.h"
 #include "qa.h"
+#include <gnuradio/wavesfm/hot_loops.h>
 
-#include "aligned.h"
+#include <gnuradio/wavesfm/aligned.h>
 
 #include <cmath>
 #include <limits>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The grid is what a DFT in double arithmetic gives, wherever the slot lies in memory, and bad sizes are
 // refused.
-#include "ofdm_demodulator.h"
 #include "qa.h"
+#include <gnuradio/wavesfm/ofdm_demodulator.h>
 
 #include <cmath>
 #include <random>

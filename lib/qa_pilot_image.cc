@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "pilot_image.h"
 #include "qa.h"
+#include <gnuradio/wavesfm/pilot_image.h>
 
 using namespace wavesfm;
 

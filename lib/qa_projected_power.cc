@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The power is what the sums give in double arithmetic, at any size; of rows in the modes' own space it is
 // theirs.
-#include "projected_power.h"
 #include "qa.h"
+#include <gnuradio/wavesfm/projected_power.h>
 
 #include <cmath>
 

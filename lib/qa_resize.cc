@@ -2,7 +2,7 @@
 // Every instruction set gives what the matrices give in double arithmetic, at sizes that no vector divides,
 // and the same for a channel alone as among others.
 #include "qa.h"
-#include "resize.h"
+#include <gnuradio/wavesfm/resize.h>
 
 #include <cmath>
 #include <random>

@@ -2,7 +2,7 @@
 // The streaming side: positions, partial tiles, chunking and all instruction sets. What the values must be is
 // tested against the numpy oracle in tests/parity.
 #include "qa.h"
-#include "spectrogram_tiler.h"
+#include <gnuradio/wavesfm/spectrogram_tiler.h>
 
 #include <cmath>
 #include <cstring>

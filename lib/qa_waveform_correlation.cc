@@ -2,7 +2,7 @@
 // The correlation is what the sums give in double arithmetic, at lengths that no block divides; a waveform
 // that is there gives 1 at its place; silence gives 0; samples 200 dB apart do not disturb each other.
 #include "qa.h"
-#include "waveform_correlation.h"
+#include <gnuradio/wavesfm/waveform_correlation.h>
 
 #include <cmath>
 #include <vector>

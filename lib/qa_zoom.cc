@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "qa.h"
-#include "zoom.h"
+#include <gnuradio/wavesfm/zoom.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "resize.h"
+#include <gnuradio/wavesfm/resize.h>
 
 #include <algorithm>
 #include <cmath>

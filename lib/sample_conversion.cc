@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "sample_conversion.h"
+#include <gnuradio/wavesfm/sample_conversion.h>
 
 #include <cstring>
 #include <stdexcept>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "spectrogram_tiler.h"
+#include <gnuradio/wavesfm/spectrogram_tiler.h>
 
 #include "fft_plan.h"
 #include "order_statistics.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "waveform_correlation.h"
+#include <gnuradio/wavesfm/waveform_correlation.h>
 
-#include "aligned.h"
 #include "fft_plan.h"
+#include <gnuradio/wavesfm/aligned.h>
 
 #include <algorithm>
 #include <cmath>

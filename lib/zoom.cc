@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "zoom.h"
+#include <gnuradio/wavesfm/zoom.h>
 
 #include "fft_plan.h"
 

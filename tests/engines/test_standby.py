@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.known_engines import KnownEngine
+from support.waiting import LONG_S
 from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines.base import Engine
 from wavesfm_core.engines.standby import EngineChange, StandbyEngine
 from wavesfm_core.errors import EngineError
-
-WAIT_S = 60
 
 
 class Scene:
@@ -34,7 +33,7 @@ class Scene:
         self.said.set()
 
     def _make(self) -> Engine:
-        assert self.allow.wait(WAIT_S)
+        assert self.allow.wait(LONG_S)
         if isinstance(self.fast, BaseException):
             raise self.fast
         return self.fast
@@ -42,7 +41,7 @@ class Scene:
     def made(self) -> Scene:
         """Once the fast engine is made, or could not be."""
         self.allow.set()
-        self.engine._thread.join(WAIT_S)
+        self.engine._thread.join(LONG_S)
         assert not self.engine._thread.is_alive()
         return self
 
@@ -104,7 +103,7 @@ def test_batches_that_come_while_it_is_made_are_each_run_once(scene: Callable[..
 )
 def test_what_cannot_be_made_is_said_and_the_cpu_goes_on(scene: Callable[..., Scene], failure: Exception) -> None:
     s = scene(failure).made()
-    assert s.said.wait(WAIT_S)  # said at once, not with the next batch
+    assert s.said.wait(LONG_S)  # said at once, not with the next batch
     s.run(1.0)
     assert (s.engine.state, s.engine.failures, s.cpu.batches) == ("cpu", 1, [1.0])
     assert str(failure) in s.engine.reason and s.engine.reason in s.engine.description

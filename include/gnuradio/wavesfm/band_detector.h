@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-#include "aligned.h"
-#include "band_loops.h"
-#include "hot_loops.h"
-
-#include <fftw3.h>
+#include <gnuradio/wavesfm/aligned.h>
+#include <gnuradio/wavesfm/api.h>
+#include <gnuradio/wavesfm/band_loops.h>
+#include <gnuradio/wavesfm/fft_handle.h>
+#include <gnuradio/wavesfm/hot_loops.h>
 
 #include <complex>
 #include <cstddef>
@@ -52,7 +52,7 @@ struct BandBlock {
 //! one after the other (means over 1 x 5, 1 x 32, 8 x 3 and all x 3 cells, rows x bins), each with two
 //! thresholds of its chi-square distribution; what one has taken counts as noise to the next, so that a burst
 //! does not lengthen.
-class BandDetector {
+class WAVESFM_API BandDetector {
 public:
     //! Throws std::invalid_argument naming the field that is out of range.
     explicit BandDetector(const BandSettings& settings);
@@ -103,10 +103,10 @@ constexpr std::size_t group_rows = 8; //!< of the floor and of what is steady
 
 //! Chi-square degrees of freedom of the mean of the noise in rows x bins cells, whose neighbours are
 //! correlated.
-double noise_freedom(std::size_t rows, std::size_t bins);
+WAVESFM_API double noise_freedom(std::size_t rows, std::size_t bins);
 //! Where the distribution of such a mean, relative to its expectation, has `z` of the standard normal.
-double noise_quantile(double freedom, double z);
+WAVESFM_API double noise_quantile(double freedom, double z);
 //! z with P(normal < z) = probability.
-double normal_quantile(double probability);
+WAVESFM_API double normal_quantile(double probability);
 
 } // namespace wavesfm

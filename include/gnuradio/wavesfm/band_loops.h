@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <gnuradio/wavesfm/api.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -31,6 +33,6 @@ struct BandLoops {
 };
 
 //! The widest set that this processor has; chosen once, as `hot_loops` does.
-const BandLoops& band_loops();
+WAVESFM_API const BandLoops& band_loops();
 
 } // namespace wavesfm

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <gnuradio/wavesfm/api.h>
+
 #include <complex>
 #include <cstddef>
 #include <vector>
@@ -19,8 +21,8 @@ struct GridFacts {
 //! \param grid               [antennas, symbols, subcarriers] in C order
 //! \param pilot_symbols      indices of the pilot symbols, at least one, all below symbols
 //! \param pilot_subcarriers  indices of the pilots in each, at least one, all below subcarriers
-GridFacts check_grid(const std::complex<float>* grid, std::size_t antennas, std::size_t symbols,
-                     std::size_t subcarriers, const std::vector<std::size_t>& pilot_symbols,
-                     const std::vector<std::size_t>& pilot_subcarriers);
+WAVESFM_API GridFacts check_grid(const std::complex<float>* grid, std::size_t antennas, std::size_t symbols,
+                                 std::size_t subcarriers, const std::vector<std::size_t>& pilot_symbols,
+                                 const std::vector<std::size_t>& pilot_subcarriers);
 
 } // namespace wavesfm

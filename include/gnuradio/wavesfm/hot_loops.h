@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <gnuradio/wavesfm/api.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -42,9 +44,9 @@ struct HotLoops {
 };
 
 //! The widest set that this processor has; chosen once.
-const HotLoops& hot_loops();
+WAVESFM_API const HotLoops& hot_loops();
 
 //! Every set that this processor has, narrowest first (for the tests).
-std::vector<const HotLoops*> available_hot_loops();
+WAVESFM_API std::vector<const HotLoops*> available_hot_loops();
 
 } // namespace wavesfm

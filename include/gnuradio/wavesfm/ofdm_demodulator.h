@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-#include <fftw3.h>
+#include <gnuradio/wavesfm/api.h>
+#include <gnuradio/wavesfm/fft_handle.h>
 
 #include <complex>
 #include <cstddef>
@@ -13,7 +14,7 @@ namespace wavesfm {
 //! symbol, selects the bins of the subcarriers and divides by the root of fft_size, so that power on a
 //! subcarrier is power in the samples. The result does not depend on the alignment of the samples. Thread
 //! safe.
-class OFDMDemodulator {
+class WAVESFM_API OFDMDemodulator {
 public:
     //! \param fft_size        FFT size of each symbol
     //! \param prefix_samples  cyclic prefix of each symbol

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <gnuradio/wavesfm/api.h>
+
 #include <complex>
 #include <cstddef>
 #include <vector>
@@ -16,9 +18,9 @@ namespace wavesfm {
 //! \param pilot_symbols      P indices below symbols, checked by the caller
 //! \param pilot_subcarriers  Fp indices below subcarriers, checked by the caller
 //! \param image              output
-void pilot_image(const std::complex<float>* grid, std::size_t antennas, std::size_t symbols,
-                 std::size_t subcarriers, const std::complex<float>* pilots,
-                 const std::vector<std::size_t>& pilot_symbols,
-                 const std::vector<std::size_t>& pilot_subcarriers, float* image);
+WAVESFM_API void pilot_image(const std::complex<float>* grid, std::size_t antennas, std::size_t symbols,
+                             std::size_t subcarriers, const std::complex<float>* pilots,
+                             const std::vector<std::size_t>& pilot_symbols,
+                             const std::vector<std::size_t>& pilot_subcarriers, float* image);
 
 } // namespace wavesfm

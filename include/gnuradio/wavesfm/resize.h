@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-#include "aligned.h"
-#include "hot_loops.h"
+#include <gnuradio/wavesfm/aligned.h>
+#include <gnuradio/wavesfm/api.h>
+#include <gnuradio/wavesfm/hot_loops.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,7 @@ namespace wavesfm {
 
 //! One axis of a bicubic antialiased resize (a = -0.5, half-pixel centres, edges cut and every row normalised
 //! to 1), as PIL's BICUBIC and torch's interpolate(mode="bicubic", antialias=True) have it.
-struct ResizeMatrix {
+struct WAVESFM_API ResizeMatrix {
     std::size_t n_in, n_out;
     std::size_t taps;                 //!< stored per output, a multiple of 8; unused ones are 0
     std::vector<std::uint32_t> first; //!< [n_out] first input of each output
@@ -24,7 +25,8 @@ struct ResizeMatrix {
 
 //! Resizes both axes of `channels` planes of finite floats: in [channels, n_rows, n_columns], out [channels,
 //! height, width]; columns first. Every size is at least 1.
-void resize_image(const float* in, std::size_t channels, std::size_t n_rows, std::size_t n_columns,
-                  std::size_t height, std::size_t width, float* out, const HotLoops& loops = hot_loops());
+WAVESFM_API void resize_image(const float* in, std::size_t channels, std::size_t n_rows,
+                              std::size_t n_columns, std::size_t height, std::size_t width, float* out,
+                              const HotLoops& loops = hot_loops());
 
 } // namespace wavesfm

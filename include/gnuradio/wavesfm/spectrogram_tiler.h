@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-#include "aligned.h"
-#include "hot_loops.h"
-#include "resize.h"
-
-#include <fftw3.h>
+#include <gnuradio/wavesfm/aligned.h>
+#include <gnuradio/wavesfm/api.h>
+#include <gnuradio/wavesfm/fft_handle.h>
+#include <gnuradio/wavesfm/hot_loops.h>
+#include <gnuradio/wavesfm/resize.h>
 
 #include <complex>
 #include <cstddef>
@@ -63,7 +63,7 @@ struct TilerCounts {
 //! the floor of a row is at least the range below its mean power, so that nothing depends on the signal's
 //! scale. remove_dc: the mean of the samples of the tile's frames is subtracted from them (in the spectrum,
 //! once the tile is complete).
-class SpectrogramTiler {
+class WAVESFM_API SpectrogramTiler {
 public:
     //! Throws std::invalid_argument naming the field that is out of range.
     explicit SpectrogramTiler(const TilerSettings& settings, const HotLoops& loops = hot_loops());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <gnuradio/wavesfm/api.h>
+
 #include <complex>
 #include <cstddef>
 
@@ -13,7 +15,8 @@ namespace wavesfm {
 //! \param samples   finite samples; the n of antenna a begin at samples + a * stride
 //! \param waveform  k samples, 1 <= k <= n, not all zero
 //! \param out       n - k + 1 values
-void waveform_correlation(const std::complex<float>* samples, std::size_t antennas, std::size_t stride,
-                          std::size_t n, const std::complex<float>* waveform, std::size_t k, float* out);
+WAVESFM_API void waveform_correlation(const std::complex<float>* samples, std::size_t antennas,
+                                      std::size_t stride, std::size_t n, const std::complex<float>* waveform,
+                                      std::size_t k, float* out);
 
 } // namespace wavesfm

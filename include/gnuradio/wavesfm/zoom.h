@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-#include "aligned.h"
-
-#include <fftw3.h>
+#include <gnuradio/wavesfm/aligned.h>
+#include <gnuradio/wavesfm/api.h>
+#include <gnuradio/wavesfm/fft_handle.h>
 
 #include <complex>
 #include <cstddef>
@@ -26,7 +26,7 @@ struct ZoomChannel {
 //! centre bin's frequency, h a Kaiser low pass of fft_size / 4 samples without delay: flat within 0.01 dB to
 //! 0.5 - 18 / bins of the output rate on either side, and 70 dB down from half of it on. Before and after the
 //! stream x is 0.
-class Zoom {
+class WAVESFM_API Zoom {
 public:
     //! Throws std::invalid_argument naming what is out of range. fft_size: a power of two, 1024 to 1048576.
     Zoom(std::size_t fft_size, const std::vector<ZoomChannel>& channels);

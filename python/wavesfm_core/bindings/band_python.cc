@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "band_bindings.h"
+#include "band_python.h"
 
-#include "band_detector.h"
-#include "zoom.h"
+#include <gnuradio/wavesfm/band_detector.h>
+#include <gnuradio/wavesfm/zoom.h>
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>

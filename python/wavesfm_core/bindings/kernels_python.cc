@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "band_bindings.h"
-#include "grid_check.h"
-#include "ofdm_demodulator.h"
-#include "pilot_image.h"
-#include "projected_power.h"
-#include "resize.h"
-#include "sample_conversion.h"
-#include "spectrogram_tiler.h"
-#include "waveform_correlation.h"
+#include "band_python.h"
+#include <gnuradio/wavesfm/grid_check.h>
+#include <gnuradio/wavesfm/ofdm_demodulator.h>
+#include <gnuradio/wavesfm/pilot_image.h>
+#include <gnuradio/wavesfm/projected_power.h>
+#include <gnuradio/wavesfm/resize.h>
+#include <gnuradio/wavesfm/sample_conversion.h>
+#include <gnuradio/wavesfm/spectrogram_tiler.h>
+#include <gnuradio/wavesfm/version.h>
+#include <gnuradio/wavesfm/waveform_correlation.h>
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -326,7 +327,7 @@ void copy_streams(const py::sequence& streams, std::size_t first, std::size_t co
 
 py::dict version_info() {
     py::dict info;
-    info["fftw"] = std::string(fftwf_version);
+    info["fftw"] = fftw_version();
     info["instruction_set"] = std::string(hot_loops().name);
     return info;
 }
