@@ -26,6 +26,10 @@ void require(bool holds, const char* what) {
 
 } // namespace
 
+EstimationFault::EstimationFault(std::string where, std::string field, std::string found, std::string expected)
+    : std::runtime_error(where + ": " + field + ": found " + found + ", expected " + expected),
+      where(std::move(where)), field(std::move(field)), found(std::move(found)), expected(std::move(expected)) {}
+
 ChannelMethod::~ChannelMethod() = default;
 
 double ChannelMethod::error(double) const {
@@ -194,8 +198,8 @@ void ModelMethod::estimate(const SlotBatch& batch, const std::vector<std::comple
     }
     if (n_bad) {
         const std::string bad = std::to_string(n_bad), all = std::to_string(count);
-        throw EstimationFault("channel", "channel head: channel: found NaN or infinity for " + bad + " of " + all +
-                                             " tiles, expected finite values");
+        throw EstimationFault("channel head", "outputs", "NaN or infinity for " + bad + " of " + all + " tiles",
+                              "finite values");
     }
 }
 

@@ -280,7 +280,7 @@ void EstimatorSession::State::process(std::vector<Slot> batch) {
     try {
         answers = pipeline->predict(std::move(batch));
     } catch (const EstimationFault& fault) {
-        cause = fault.cause;
+        cause = fault.field;
         text = fault.what();
     } catch (const std::exception& error) {
         cause = "inference";

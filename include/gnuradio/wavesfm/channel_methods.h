@@ -14,12 +14,11 @@
 
 namespace wavesfm {
 
-//! A failure of an estimator, with a short cause by which equal failures are reported together.
+//! A failure of an estimator: "where: field: found this, expected that".
 class WAVESFM_API EstimationFault : public std::runtime_error {
 public:
-    EstimationFault(std::string cause, const std::string& text)
-        : std::runtime_error(text), cause(std::move(cause)) {}
-    std::string cause;
+    EstimationFault(std::string where, std::string field, std::string found, std::string expected);
+    const std::string where, field, found, expected;
 };
 
 //! Grids of B slots and what was measured at their pilots.
