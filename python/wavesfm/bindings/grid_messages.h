@@ -37,7 +37,7 @@ pmt::pmt_t slots_to_pdu(const std::vector<Slot>& slots, const GridFormat& format
 //! or numerology.
 std::vector<Slot> slots_from_pdu(const pmt::pmt_t& message, const GridFormat& format);
 
-//! The PDU of an estimate, see `pdus.estimate_to_pmt`.
+//! The PDU of an estimate, with the keys that docs/channel-estimation.md lists for h.
 pmt::pmt_t estimate_to_pdu(const SlotAnswer& answer, const GridFormat& format, std::uint64_t run,
                            std::uint64_t sequence);
 //! One PDU of several estimates, as `slots_to_pdu`; sequence: of the first.

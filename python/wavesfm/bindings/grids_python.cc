@@ -352,6 +352,15 @@ void bind_grids(py::module_& m) {
         },
         py::arg("slot"), py::arg("format"), "The serialised PDU of a slot.");
     m.def(
+        "batch_bytes",
+        [](const Slots& slots, const GridFormat& format) {
+            if (slots.empty()) {
+                throw py::value_error("slots: found none, expected one or more");
+            }
+            return serialised(slots_to_pdu(copies(slots), format));
+        },
+        py::arg("slots"), py::arg("format"), "The serialised PDU of several slots.");
+    m.def(
         "slots_of_bytes",
         [](const std::string& data, const GridFormat& format) {
             Slots made;

@@ -14,10 +14,10 @@ namespace {
 using Reals = py::array_t<double, py::array::c_style | py::array::forcecast>;
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-// A view of memory that Python must not keep.
+// A copy, since Python may keep it.
 template <typename Value>
-py::array_t<Value> view(std::vector<py::ssize_t> shape, const Value* data) {
-    return py::array_t<Value>(std::move(shape), data, py::capsule(data, [](void*) {}));
+py::array_t<Value> copy_of(std::vector<py::ssize_t> shape, const Value* data) {
+    return py::array_t<Value>(std::move(shape), data);
 }
 
 py::ssize_t signed_size(std::size_t n) {
@@ -66,9 +66,9 @@ public:
         py::gil_scoped_acquire lock;
         const auto b = signed_size(batch), p = signed_size(2 * layout_.pilot_symbols.size());
         try {
-            const auto tile = view<float>(
+            const auto tile = copy_of<float>(
                 {b, p, signed_size(layout_.antennas), signed_size(layout_.pilot_carriers.size())}, tiles);
-            const auto out = py::cast<Floats>((*run_)(tile, view<float>({b, 1}, snr_db)));
+            const auto out = py::cast<Floats>((*run_)(tile, copy_of<float>({b, 1}, snr_db)));
             if (static_cast<std::size_t>(out.size()) != 2 * batch * layout_.grid_size()) {
                 throw EstimationFault("channel head", "outputs", std::to_string(out.size()) + " values",
                                       std::to_string(2 * batch * layout_.grid_size()));
@@ -105,12 +105,12 @@ public:
                 std::copy_n(batch.grids[i], n, grids.mutable_data() + i * n);
             }
             const auto& seen = batch.seen;
-            const auto ls = view<std::complex<float>>({count, a, signed_size(layout_.pilot_symbols.size()),
+            const auto ls = copy_of<std::complex<float>>({count, a, signed_size(layout_.pilot_symbols.size()),
                                                        signed_size(layout_.pilot_carriers.size())},
                                                       seen.ls.data());
             const auto found = py::cast<ComplexArray>((*estimate_)(
-                grids, ls, view<double>({count}, seen.noise_power.data()),
-                view<double>({count}, seen.signal_power.data())));
+                grids, ls, copy_of<double>({count}, seen.noise_power.data()),
+                copy_of<double>({count}, seen.signal_power.data())));
             if (static_cast<std::size_t>(found.size()) != channels.size() * n) {
                 throw EstimationFault(name, "channels", std::to_string(found.size()) + " values",
                                       std::to_string(channels.size() * n));
