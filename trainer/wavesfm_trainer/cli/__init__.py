@@ -19,6 +19,7 @@ for command in (channels.channels, channels.grids, channels.walk, channels.covar
     data.app.command()(command)
 app.add_typer(data.app, name="data")
 app.command()(tiles.tiles)
+app.command("scene-tiles")(tiles.scene_tiles)
 app.command()(tiles.geometry)
 app.command()(learning.pretrain)
 app.command()(learning.finetune)

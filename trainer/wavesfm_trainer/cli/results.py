@@ -142,13 +142,16 @@ def _evaluate_recordings(pipeline: Pipeline, manifest: Path) -> dict[str, Any]:
     labels = pipeline.bundle.spec.head.labels
     rows = read_manifest(manifest, OPEN_TASK_FILE if UNKNOWN in labels else TASK_FILE)
     report = recordings_report([judge(pipeline, row) for row in rows], labels, manifest.parent)
-    table = Table("recording", "MS/s", "label", "found", "p", "tiles", "gated")
+    table = Table("recording", "MS/s", "label", "found", "p", "tiles", "gated", "trained on")
     for entry in report["files"]:
         style = "" if entry["right"] else "red"
         table.add_row(*(str(value) for name, value in entry.items() if name != "right"), style=style)
     console.print(table)
     _print_wide(format_confusion(np.array(report["confusion"]), labels))
     console.print(f"accuracy by recording, mean over classes: {report['mean_class_accuracy']:.3f} {report['classes']}")
+    right, count = report["trained_on_right"]
+    if count:
+        console.print(f"not in it, because training tiles were made of them: {right} of {count} recordings right")
     return report
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,15 +113,7 @@ def write_shards(
     ------
     InputError : the directory has tiles of another spec, seed or list of labels.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    drawn = list(dataset.drawn or dataset.labels)
-    note = {"spec": to_dict(spec), "labels": list(dataset.labels), "drawn": drawn, "seed": dataset.seed}
-    if (directory / NOTE).exists():
-        present = read_shard_note(directory)
-        for name, value in note.items():
-            if present[name] != value:
-                raise InputError(directory / NOTE, name, present[name], f"{value}, or another directory")
-    write_atomically(directory / NOTE, json.dumps(note, indent=1))
+    begin_directory(directory, spec, dataset.labels, dataset.drawn or dataset.labels, dataset.seed)
     numbers = range(offset, offset + -(-n_tiles // SHARD_TILES))
     counts = {n: min(SHARD_TILES, n_tiles - (n - offset) * SHARD_TILES) for n in numbers}
     with ProcessPoolExecutor(workers) as pool:
@@ -128,14 +122,38 @@ def write_shards(
             log.info("wrote %s", job.result())
 
 
-def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, number: int, count: int) -> str:
-    """Write shard `number` unless it has `count` tiles already; returns its path."""
-    path = Path(directory) / f"shard-{number:05d}.npz"
+def begin_directory(
+    directory: Path, spec: SpectrogramSpec, labels: Sequence[str], drawn: Sequence[str], seed: int
+) -> None:
+    """Make a directory of shards with its note.
+
+    Raises
+    ------
+    InputError : the directory has tiles of another spec, seed or list of labels.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    note = {"spec": to_dict(spec), "labels": list(labels), "drawn": list(drawn), "seed": seed}
+    if (directory / NOTE).exists():
+        present = read_shard_note(directory)
+        for name, value in note.items():
+            if present[name] != value:
+                raise InputError(directory / NOTE, name, present[name], f"{value}, or another directory")
+    write_atomically(directory / NOTE, json.dumps(note, indent=1))
+
+
+def write_shard(directory: Path, number: int, count: int, make: Callable[[], Tiles]) -> Path:
+    """Write what `make` returns as shard `number`, unless that has `count` tiles already; returns its path."""
+    path = directory / f"shard-{number:05d}.npz"
     if not path.exists() or len(_read_shard(path)["label"]) < count:  # the last shard of a smaller data set grows
-        tiles = make_shard(dataset, spec, number * SHARD_TILES, count)
         with atomic_path(path) as scratch, scratch.open("wb") as file:
-            np.savez(file, **vars(tiles))
-    return str(path)
+            np.savez(file, **vars(make()))
+    return path
+
+
+def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, number: int, count: int) -> str:
+    """Shard `number` of a signal generator's data set, in a process of its own; returns its path."""
+    make = partial(make_shard, dataset, spec, number * SHARD_TILES, count)
+    return str(write_shard(Path(directory), number, count, make))
 
 
 def read_shard_note(directory: Path) -> dict[str, Any]:
