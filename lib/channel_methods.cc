@@ -26,9 +26,11 @@ void require(bool holds, const char* what) {
 
 } // namespace
 
-EstimationFault::EstimationFault(std::string where, std::string field, std::string found, std::string expected)
+EstimationFault::EstimationFault(std::string where, std::string field, std::string found,
+                                 std::string expected)
     : std::runtime_error(where + ": " + field + ": found " + found + ", expected " + expected),
-      where(std::move(where)), field(std::move(field)), found(std::move(found)), expected(std::move(expected)) {}
+      where(std::move(where)), field(std::move(field)), found(std::move(found)),
+      expected(std::move(expected)) {}
 
 ChannelMethod::~ChannelMethod() = default;
 
@@ -97,13 +99,14 @@ LMMSE::LMMSE(const SlotLayout& layout, const LMMSEBasis& basis, double least_err
                        split(basis.from_subcarriers), split(basis.to_subcarriers), split(basis.to_symbols)}) {
     const Basis& b = *basis_;
     const std::size_t modes = b.from_antennas.rows, columns = b.from_subcarriers.columns;
-    require(b.power.rows == modes && b.power.columns == columns && b.spread_power.rows == modes &&
-                b.spread_power.columns == columns && b.from_subcarriers.rows == layout.pilot_carriers.size() &&
-                b.from_antennas.columns == layout.antennas * layout.pilot_symbols.size() &&
-                b.to_subcarriers.rows == columns && b.to_subcarriers.columns == layout.subcarriers() &&
-                b.to_symbols.rows == layout.symbols() &&
-                b.to_antennas.rows == layout.antennas * b.to_symbols.columns && b.to_antennas.columns == modes,
-            "LMMSE");
+    require(
+        b.power.rows == modes && b.power.columns == columns && b.spread_power.rows == modes &&
+            b.spread_power.columns == columns && b.from_subcarriers.rows == layout.pilot_carriers.size() &&
+            b.from_antennas.columns == layout.antennas * layout.pilot_symbols.size() &&
+            b.to_subcarriers.rows == columns && b.to_subcarriers.columns == layout.subcarriers() &&
+            b.to_symbols.rows == layout.symbols() &&
+            b.to_antennas.rows == layout.antennas * b.to_symbols.columns && b.to_antennas.columns == modes,
+        "LMMSE");
 }
 
 LMMSE::~LMMSE() = default;
@@ -169,8 +172,8 @@ ChannelEngine::~ChannelEngine() = default;
 
 ModelMethod::ModelMethod(const SlotLayout& layout, std::shared_ptr<ChannelEngine> engine, float scale,
                          std::string bundle_id, std::shared_ptr<const ChannelMethod> error_of)
-    : ChannelMethod("model", std::move(bundle_id)), layout_(layout), engine_(std::move(engine)), scale_(scale),
-      error_of_(std::move(error_of)) {}
+    : ChannelMethod("model", std::move(bundle_id)), layout_(layout), engine_(std::move(engine)),
+      scale_(scale), error_of_(std::move(error_of)) {}
 
 void ModelMethod::estimate(const SlotBatch& batch, const std::vector<std::complex<float>*>& channels) {
     const std::size_t count = channels.size(), tile = 2 * layout_.pilot_size(), size = layout_.grid_size();
@@ -198,8 +201,8 @@ void ModelMethod::estimate(const SlotBatch& batch, const std::vector<std::comple
     }
     if (n_bad) {
         const std::string bad = std::to_string(n_bad), all = std::to_string(count);
-        throw EstimationFault("channel head", "outputs", "NaN or infinity for " + bad + " of " + all + " tiles",
-                              "finite values");
+        throw EstimationFault("channel head", "outputs",
+                              "NaN or infinity for " + bad + " of " + all + " tiles", "finite values");
     }
 }
 

@@ -79,9 +79,11 @@ void ChannelPipeline::estimate(ChannelMethod& method, const std::vector<SlotAnsw
         estimate.noise_power = batch.seen.noise_power[i];
         estimate.snr_db = batch.seen.snr_db(i);
         estimate.residual = observer_->residual(channels[i], batch.seen, i);
-        const double beyond = std::max(estimate.residual - 1.0, 0.0) * std::pow(10.0, -estimate.snr_db / 10.0);
+        const double beyond =
+            std::max(estimate.residual - 1.0, 0.0) * std::pow(10.0, -estimate.snr_db / 10.0);
         estimate.nmse_db = 10.0 * std::log10(method.error(estimate.snr_db) + beyond);
-        if (back_off_ && !method.is_least_squares() && back_off_->update(estimate.snr_db, estimate.residual)) {
+        if (back_off_ && !method.is_least_squares() &&
+            back_off_->update(estimate.snr_db, estimate.residual)) {
             replaced.push_back(i);
         }
     }

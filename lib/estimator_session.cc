@@ -14,13 +14,14 @@ namespace wavesfm {
 
 namespace {
 
-constexpr double poll_s = 0.05;       // how often a wait looks whether it was cancelled
-constexpr double speed_weight = 0.3;  // of the newest batch in the running mean of the seconds per slot
+constexpr double poll_s = 0.05;      // how often a wait looks whether it was cancelled
+constexpr double speed_weight = 0.3; // of the newest batch in the running mean of the seconds per slot
 constexpr double forever_s = 3600.0;
 
 const char* name_of(OverrunPolicy policy) {
-    return policy == OverrunPolicy::block ? "block" : policy == OverrunPolicy::drop_oldest ? "drop_oldest"
-                                                                                           : "drop_newest";
+    return policy == OverrunPolicy::block         ? "block"
+           : policy == OverrunPolicy::drop_oldest ? "drop_oldest"
+                                                  : "drop_newest";
 }
 
 } // namespace
@@ -291,8 +292,9 @@ void EstimatorSession::State::process(std::vector<Slot> batch) {
     for (auto& answer : answers) {
         if (answer.refusal) {
             const Refusal& r = *answer.refusal;
-            refused.emplace_back(r.field, "slot at sample " + std::to_string(answer.slot.start_sample) + ": " +
-                                              r.field + ": found " + r.found + ", expected " + r.expected);
+            refused.emplace_back(r.field, "slot at sample " + std::to_string(answer.slot.start_sample) +
+                                              ": " + r.field + ": found " + r.found + ", expected " +
+                                              r.expected);
         } else {
             good.push_back(std::move(answer));
         }
@@ -339,7 +341,8 @@ void EstimatorSession::State::publish(std::vector<SlotAnswer> answers) {
             accounts.estimated--;
             accounts.failed++;
         }
-        const std::string text = "slot at sample " + std::to_string(answers[i].slot.start_sample) + ": " + faults[i];
+        const std::string text =
+            "slot at sample " + std::to_string(answers[i].slot.start_sample) + ": " + faults[i];
         note_failure("publishing " + faults[i].substr(0, faults[i].find(':')), text, 1);
     }
 }

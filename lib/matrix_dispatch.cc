@@ -16,8 +16,9 @@ extern const MatrixLoops matrix_loops_avx512;
 const MatrixLoops& matrix_loops() {
 #ifdef WAVESFM_X86_LEVELS
     static const MatrixLoops* const best = std::strcmp(hot_loops().name, "avx512") == 0 ? &matrix_loops_avx512
-                                           : std::strcmp(hot_loops().name, "avx2") == 0 ? &matrix_loops_avx2
-                                                                                        : &matrix_loops_baseline;
+                                           : std::strcmp(hot_loops().name, "avx2") == 0
+                                               ? &matrix_loops_avx2
+                                               : &matrix_loops_baseline;
     return *best;
 #else
     return matrix_loops_baseline;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Compiled once per instruction set with WAVESFM_MATRIX_LOOPS naming the table, as hot_loops.cc is; no header with inline
-// functions for the same reason.
+// Compiled once per instruction set with WAVESFM_MATRIX_LOOPS naming the table, as hot_loops.cc is; no header
+// with inline functions for the same reason.
 #include "matrix_loops.h"
 
 namespace wavesfm {
@@ -23,8 +23,8 @@ constexpr size_t rows_at_once = 4; // as many sums as registers hold
 // Columns j to j + lanes of `count` rows of a b.
 template <size_t count>
 void multiply_rows(const float* a_real, const float* a_imag, size_t a_stride, const float* b_real,
-                   const float* b_imag, size_t b_stride, float* c_real, float* c_imag,
-                   size_t c_stride, size_t inner) {
+                   const float* b_imag, size_t b_stride, float* c_real, float* c_imag, size_t c_stride,
+                   size_t inner) {
     Lanes real[count] = {}, imag[count] = {};
     for (size_t k = 0; k < inner; k++) {
         const Lanes x = *reinterpret_cast<const Lanes*>(b_real + k * b_stride);

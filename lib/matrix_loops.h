@@ -7,8 +7,8 @@ namespace wavesfm {
 
 //! The loops over matrices that take the time, once per instruction set.
 struct MatrixLoops {
-    //! c = a b, for rows of a; b has as many rows as a columns. `columns` is a multiple of 16, all strides are
-    //! too.
+    //! c = a b, for rows of a; b has as many rows as a columns. `columns` is a multiple of 16, all strides
+    //! are too.
     void (*multiply)(const float* a_real, const float* a_imag, std::size_t a_stride, const float* b_real,
                      const float* b_imag, std::size_t b_stride, float* c_real, float* c_imag,
                      std::size_t c_stride, std::size_t rows, std::size_t inner, std::size_t columns);

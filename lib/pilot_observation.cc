@@ -13,7 +13,7 @@ namespace wavesfm {
 
 namespace {
 
-constexpr double low_snr = 1e-4, high_snr = 1e8; // limits of the measured SNR, -40 and 80 dB
+constexpr double low_snr = 1e-4, high_snr = 1e8;       // limits of the measured SNR, -40 and 80 dB
 constexpr double low_power = 1e-30, high_power = 1e30; // mean power of the pilots that single precision holds
 
 double power(const std::complex<float>& x) {

@@ -13,8 +13,8 @@ namespace wavesfm {
 
 namespace {
 
-constexpr std::size_t misses_allowed = 8;    // successive slots without pilots before sync is lost
-constexpr double offset_limit = 0.01;        // of the subcarrier spacing, from which on an offset is a fault
+constexpr std::size_t misses_allowed = 8; // successive slots without pilots before sync is lost
+constexpr double offset_limit = 0.01;     // of the subcarrier spacing, from which on an offset is a fault
 constexpr std::uint64_t unmarked_allowed = 20; // slots of samples without any mark before that is a fault
 
 template <typename... Values>
@@ -42,7 +42,8 @@ SlotStream::SlotStream(const SlotLayout& layout, const SlotStreamOptions& option
     : layout_((layout.check(), layout)), n_(layout.slot_samples()), correct_offset_(options.correct_offset),
       rate_hz_(options.rate_hz == 0.0 ? layout.rate_hz() : options.rate_hz),
       demodulator_(layout.fft_size, layout.prefix_samples, layout.bins(), layout.antennas),
-      allocator_(std::make_shared<HeapGrids>()), offset_(layout), capacity_(4 * n_), // a search keeps less than 2
+      allocator_(std::make_shared<HeapGrids>()), offset_(layout),
+      capacity_(4 * n_), // a search keeps less than 2
       first_(options.start_sample), next_(options.start_sample), covered_to_(options.start_sample),
       segment_start_(options.start_sample), segment_time_(options.time) {
     if (options.by_pilots) {
@@ -148,21 +149,23 @@ std::string SlotStream::fault() const {
         return "slots: pilots: found all zero in " + silence_ + ", expected a signal";
     }
     if (search_ && !tracker_ && failed_in_row_) {
-        return formatted("slots: sync: found no start in %zu slots of samples (metric %.3f), expected more than %.3f",
-                         failed_in_row_, metric_.value_or(0.0), threshold().value_or(0.0));
+        return formatted(
+            "slots: sync: found no start in %zu slots of samples (metric %.3f), expected more than %.3f",
+            failed_in_row_, metric_.value_or(0.0), threshold().value_or(0.0));
     }
     if (misses_) {
         return formatted("slots: pilots: found %zu slots in a row without, expected them in each", misses_);
     }
     const std::uint64_t unmarked = counts_.samples_in / n_;
     if (!search_ && !was_marked_ && unmarked >= unmarked_allowed) {
-        return formatted("slots: sync: found no mark of a slot's start in %llu slots of samples, expected some",
-                         static_cast<unsigned long long>(unmarked));
+        return formatted(
+            "slots: sync: found no mark of a slot's start in %llu slots of samples, expected some",
+            static_cast<unsigned long long>(unmarked));
     }
     const double hz = offset_.hz().value_or(0.0), limit = offset_limit * layout_.spacing_hz;
     if (!correct_offset_ && offset_.settled() && std::abs(hz) > limit) {
-        return formatted("slots: carrier offset: found %.0f Hz, expected at most %.0f Hz, or its correction", hz,
-                         limit);
+        return formatted("slots: carrier offset: found %.0f Hz, expected at most %.0f Hz, or its correction",
+                         hz, limit);
     }
     return "";
 }
@@ -187,8 +190,10 @@ void SlotStream::append(const std::vector<const std::complex<float>*>& streams, 
 }
 
 void SlotStream::drop_to(std::uint64_t sample) {
-    const std::uint64_t ahead = sample > first_ ? sample - first_ : 0; // the sample may lie ahead of the buffer
-    begin_ = static_cast<std::size_t>(std::min<std::uint64_t>(std::max<std::uint64_t>(ahead, begin_), filled_));
+    const std::uint64_t ahead =
+        sample > first_ ? sample - first_ : 0; // the sample may lie ahead of the buffer
+    begin_ =
+        static_cast<std::size_t>(std::min<std::uint64_t>(std::max<std::uint64_t>(ahead, begin_), filled_));
 }
 
 void SlotStream::complete(std::vector<Slot>& slots) {
@@ -334,8 +339,9 @@ std::string SlotStream::silence_of(const std::complex<float>* grid, bool& is_dro
         bool is_heard = false;
         for (std::size_t antenna = 0; antenna < layout_.antennas; antenna++) {
             const auto* row = grid + (antenna * layout_.symbols() + symbol) * layout_.subcarriers();
-            const bool any = std::any_of(layout_.pilot_carriers.begin(), layout_.pilot_carriers.end(),
-                                         [row](std::size_t k) { return row[k] != std::complex<float>(0.0f); });
+            const bool any =
+                std::any_of(layout_.pilot_carriers.begin(), layout_.pilot_carriers.end(),
+                            [row](std::size_t k) { return row[k] != std::complex<float>(0.0f); });
             is_heard = is_heard || any;
             is_silent[antenna] = is_silent[antenna] || !any;
         }
@@ -365,8 +371,7 @@ std::optional<StreamTime> SlotStream::time_of(std::uint64_t sample) const {
     if (!segment_time_ || sample == segment_start_) {
         return segment_time_;
     }
-    const double seconds =
-        static_cast<double>(static_cast<std::int64_t>(sample - segment_start_)) / rate_hz_;
+    const double seconds = static_cast<double>(static_cast<std::int64_t>(sample - segment_start_)) / rate_hz_;
     return segment_time_->advanced(seconds);
 }
 

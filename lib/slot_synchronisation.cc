@@ -15,12 +15,12 @@ constexpr double pi = 3.14159265358979323846;
 constexpr double search_false_alarm = 1e-12; // of each sample: once in a week of noise at 1.44 MS/s
 constexpr double track_false_alarm = 1e-3;   // of each slot
 constexpr std::size_t terms_limit = 256;
-constexpr double earlier = 0.3;       // a path before the start counts from this share of the strongest on
-constexpr double later = 0.1;         // the start moves later when all paths up to it are below this share
-constexpr double part_of_usual = 0.5; // a slot has its pilots from this share of the mean metric on
-constexpr std::size_t stretches = 8;  // most successive searches whose metrics are averaged
-constexpr double memory = 0.9;        // of the running means from slot to slot, about ten slots
-constexpr double offset_memory = 0.99; // an oscillator drifts slowly, and a slot has few prefixes
+constexpr double earlier = 0.3;          // a path before the start counts from this share of the strongest on
+constexpr double later = 0.1;            // the start moves later when all paths up to it are below this share
+constexpr double part_of_usual = 0.5;    // a slot has its pilots from this share of the mean metric on
+constexpr std::size_t stretches = 8;     // most successive searches whose metrics are averaged
+constexpr double memory = 0.9;           // of the running means from slot to slot, about ten slots
+constexpr double offset_memory = 0.99;   // an oscillator drifts slowly, and a slot has few prefixes
 constexpr std::size_t offset_slots = 70; // before an offset counts as settled: half of the running mean
 constexpr double offset_coherence = 0.02; // least one of a settled offset; at low SNR it is the SNR
 
@@ -63,7 +63,8 @@ std::size_t largest(const std::vector<double>& values) {
 
 double threshold_over_mean(std::size_t terms, double false_alarm) {
     terms = std::min(terms, terms_limit);
-    double low = 0.0, high = static_cast<double>(terms) + 100.0 + 40.0 * std::sqrt(static_cast<double>(terms));
+    double low = 0.0,
+           high = static_cast<double>(terms) + 100.0 + 40.0 * std::sqrt(static_cast<double>(terms));
     std::vector<double> factorials(terms);
     double factorial = 0.0; // its logarithm
     for (std::size_t k = 0; k < terms; k++) {
@@ -259,7 +260,8 @@ bool PilotTracker::hit(const std::complex<float>* grid) {
             if (power > 0.0) {
                 const double all = power * static_cast<double>(carriers) * static_cast<double>(rows);
                 for (std::size_t d = 0; d < delays; d++) {
-                    profile[d] += (static_cast<double>(re[d]) * re[d] + static_cast<double>(im[d]) * im[d]) / all;
+                    profile[d] +=
+                        (static_cast<double>(re[d]) * re[d] + static_cast<double>(im[d]) * im[d]) / all;
                 }
             }
         }
@@ -363,7 +365,8 @@ std::optional<double> CarrierOffset::hz() const {
 }
 
 bool CarrierOffset::settled() const {
-    const double whole = 1.0 - std::pow(offset_memory, static_cast<double>(slots_)); // the mean of a constant 1
+    const double whole =
+        1.0 - std::pow(offset_memory, static_cast<double>(slots_)); // the mean of a constant 1
     return slots_ >= offset_slots && std::abs(mean_) >= offset_coherence * whole;
 }
 

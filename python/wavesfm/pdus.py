@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Grids of OFDM slots, [antennas, symbols, subcarriers], as PDUs: a dict and a c32vector.
 
-The blocks make and read these messages in C++ (`bindings/grid_messages.h`). The functions here are for Python blocks and
-scripts; they pass a message through its serialised form, which costs about 0.2 ms for 16 antennas.
+The blocks make and read these messages in C++ (`bindings/grid_messages.h`). The functions here are for blocks and
+scripts in Python; they pass a message through its serialised form, which costs about 0.2 ms for 16 antennas.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def slot_to_pmt(slot: Slot, spec: OFDMSpec) -> Any:
 def batch_to_pmt(slots: Sequence[Slot], spec: OFDMSpec) -> Any:
     """Return one PDU of several slots: their grids in one c32vector, and a dict as in `slot_to_pmt`.
 
-    `shape` is (slots, antennas, symbols, subcarriers). Each fact of single slots is a vector with a value for each slot.
+    `shape` is (slots, antennas, symbols, subcarriers). Each fact of single slots is a vector, with one value a slot.
     """
     return pmt.deserialize_str(_runtime.batch_bytes([as_native(slot) for slot in slots], grid_format(spec)))
 

@@ -300,7 +300,8 @@ def test_a_fault_in_work_skips_what_follows_and_ends_cleanly(spec_file, monkeypa
 
     monkeypatch.setattr(SlotStream, "cut", failing)
     block = wavesfm.ofdm_pilot_grid(numerology=spec_file)
-    graph = Gridded(uplink(40), block, [marks(*range(0, 40 * N, N))]).run()
+    chunks = [marks(*range(0, 40 * N, N))], lambda stream, own: ChunkSource(stream, 300, 1, own)
+    graph = Gridded(uplink(40), block, *chunks).run()
     (error,) = graph.status("error")
     assert "ZeroDivisionError: scripted" in error["text"]
     assert graph.finished["samples_in"] == 40 * N

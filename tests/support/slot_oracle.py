@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from wavesfm_core._kernels import OFDMDemodulator, copy_streams, waveform_correlation
+from wavesfm_core._kernels import OFDMDemodulator, waveform_correlation
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.types import Samples, Slot, StreamTime
@@ -42,7 +42,7 @@ class SampleBuffer:
             self._data[:, :kept] = self._data[:, self._begin : self._filled].copy()
             self._first += self._begin
             self._begin, self._filled = 0, kept
-        copy_streams(streams, first, n, self._data, self._filled)
+        self._data[:, self._filled : self._filled + n] = [stream[first : first + n] for stream in streams]
         self._filled += n
 
     def drop_to(self, sample: int) -> None:

@@ -77,13 +77,13 @@ struct Matrix {
 
 //! Eigenbasis of the covariances of LMMSE: M modes over the subcarriers, A' P' over antennas and symbols.
 struct LMMSEBasis {
-    Matrix<double> power;                           //!< of each mode at the pilots, [A' P', M]
-    Matrix<double> spread_power;                    //!< mean power on the grid of a mode of unit power, [A' P', M]
-    Matrix<std::complex<float>> from_antennas;      //!< pilots of all antennas to modes, [A' P', A P]
-    Matrix<std::complex<float>> to_antennas;        //!< modes to antennas, [A P', A' P']
-    Matrix<std::complex<float>> from_subcarriers;   //!< pilot subcarriers to modes, [Fp, M]
-    Matrix<std::complex<float>> to_subcarriers;     //!< modes to subcarriers, [M, F]
-    Matrix<std::complex<float>> to_symbols;         //!< modes to symbols, [S, P']
+    Matrix<double> power;                      //!< of each mode at the pilots, [A' P', M]
+    Matrix<double> spread_power;               //!< mean power on the grid of a mode of unit power, [A' P', M]
+    Matrix<std::complex<float>> from_antennas; //!< pilots of all antennas to modes, [A' P', A P]
+    Matrix<std::complex<float>> to_antennas;   //!< modes to antennas, [A P', A' P']
+    Matrix<std::complex<float>> from_subcarriers; //!< pilot subcarriers to modes, [Fp, M]
+    Matrix<std::complex<float>> to_subcarriers;   //!< modes to subcarriers, [M, F]
+    Matrix<std::complex<float>> to_symbols;       //!< modes to symbols, [S, P']
 };
 
 //! Linear minimum mean squared error estimator for known covariances, computed in their eigenbasis: one gain

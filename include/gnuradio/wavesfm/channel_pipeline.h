@@ -20,10 +20,10 @@ namespace wavesfm {
 struct BackOff {
     static constexpr double never = std::numeric_limits<double>::infinity();
 
-    double enter_db = never, leave_db = never;           //!< SNR of beginning and end
+    double enter_db = never, leave_db = never;             //!< SNR of beginning and end
     double residual_enter = never, residual_leave = never; //!< residual of beginning and end
-    bool active = false;                                 //!< whether least squares replace the method
-    std::uint64_t switches = 0;                          //!< changes of `active` so far
+    bool active = false;                                   //!< whether least squares replace the method
+    std::uint64_t switches = 0;                            //!< changes of `active` so far
 
     //! Updates the state with the next slot; true if least squares replace the method for it.
     WAVESFM_API bool update(double snr_db, double residual);
@@ -31,14 +31,14 @@ struct BackOff {
 
 //! An estimate of the channel of one slot, and its quality as measured at the pilots.
 struct ChannelEstimate {
-    Grid channel;                     //!< [A, S, F], in the units of the received grid
-    std::string method, bundle_id;    //!< names; bundle_id "" without a model
-    double noise_power = 0.0;         //!< per antenna and subcarrier
-    double snr_db = 0.0;              //!< limited to -40 to 80 dB
-    double residual = 0.0;            //!< mean |y - h x|^2 at the pilots over noise_power
-    double nmse_db = 0.0;             //!< expected squared error over the channel's power; NaN when unknown
-    bool backed_off = false;          //!< least squares replaced the method; `residual` is of what was rejected
-    std::optional<double> latency_s;  //!< from the arrival of the last sample to this estimate
+    Grid channel;                  //!< [A, S, F], in the units of the received grid
+    std::string method, bundle_id; //!< names; bundle_id "" without a model
+    double noise_power = 0.0;      //!< per antenna and subcarrier
+    double snr_db = 0.0;           //!< limited to -40 to 80 dB
+    double residual = 0.0;         //!< mean |y - h x|^2 at the pilots over noise_power
+    double nmse_db = 0.0;          //!< expected squared error over the channel's power; NaN when unknown
+    bool backed_off = false;       //!< least squares replaced the method; `residual` is of what was rejected
+    std::optional<double> latency_s; //!< from the arrival of the last sample to this estimate
 };
 
 //! A slot and its estimate, or why there is none.

@@ -17,24 +17,24 @@ enum class OverrunPolicy { block, drop_oldest, drop_newest };
 
 //! Limits of an EstimatorSession.
 struct EstimatorOptions {
-    std::size_t queue_slots = 64;  //!< most slots that wait
-    std::size_t batch_slots = 32;  //!< a batch is estimated when this many wait
-    double batch_wait_s = 0.01;    //!< a smaller one when its first slot has waited this long
-    double max_age_s = 0.0;        //!< older slots are dropped when their batch begins; 0: none
+    std::size_t queue_slots = 64; //!< most slots that wait
+    std::size_t batch_slots = 32; //!< a batch is estimated when this many wait
+    double batch_wait_s = 0.01;   //!< a smaller one when its first slot has waited this long
+    double max_age_s = 0.0;       //!< older slots are dropped when their batch begins; 0: none
 };
 
 //! Counts of slots by outcome; at every moment slots_in = estimated + dropped + failed + waiting.
 struct EstimatorAccounts {
-    std::uint64_t slots_in = 0;  //!< taken
-    std::uint64_t estimated = 0; //!< whose channel was published
-    std::uint64_t dropped = 0;   //!< discarded without an estimate
-    std::uint64_t too_old = 0;   //!< of these, by max_age_s
-    std::uint64_t failed = 0;    //!< whose channel could not be estimated or not be published
-    std::uint64_t waiting = 0;   //!< in the queue or in work
-    std::uint64_t batches = 0;   //!< that were estimated
-    std::uint64_t backed_off = 0; //!< estimates by least squares in place of the method's
-    std::uint64_t refused = 0;   //!< messages that were no slot; not in slots_in
-    std::string last_error;      //!< text of the last error, "" for none
+    std::uint64_t slots_in = 0;          //!< taken
+    std::uint64_t estimated = 0;         //!< whose channel was published
+    std::uint64_t dropped = 0;           //!< discarded without an estimate
+    std::uint64_t too_old = 0;           //!< of these, by max_age_s
+    std::uint64_t failed = 0;            //!< whose channel could not be estimated or not be published
+    std::uint64_t waiting = 0;           //!< in the queue or in work
+    std::uint64_t batches = 0;           //!< that were estimated
+    std::uint64_t backed_off = 0;        //!< estimates by least squares in place of the method's
+    std::uint64_t refused = 0;           //!< messages that were no slot; not in slots_in
+    std::string last_error;              //!< text of the last error, "" for none
     std::optional<ChannelEstimate> last; //!< without its channel
 };
 
@@ -58,8 +58,8 @@ public:
     //! Ends the thread as `close` without a limit does.
     ~EstimatorSession();
 
-    //! Queues a slot; under the policy `block` waits for room until `cancelled` returns true. Returns false if
-    //! the slot was dropped.
+    //! Queues a slot; under the policy `block` waits for room until `cancelled` returns true. Returns false
+    //! if the slot was dropped.
     bool take(Slot slot, const std::function<bool()>& cancelled);
     //! Counts a slot that came while the flowgraph was being stopped as dropped.
     void discard();

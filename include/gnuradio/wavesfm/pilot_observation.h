@@ -23,8 +23,8 @@ struct Refusal {
 //! Measurements at the pilots of B slots.
 struct Observation {
     std::vector<std::complex<float>> ls; //!< received over sent pilots, [B, A, P, Fp]
-    std::vector<double> noise_power;     //!< of one element of the grid, mean over the antennas, [B], positive
-    std::vector<double> signal_power;    //!< the same of the signal
+    std::vector<double> noise_power;  //!< of one element of the grid, mean over the antennas, [B], positive
+    std::vector<double> signal_power; //!< the same of the signal
 
     WAVESFM_API double snr_db(std::size_t slot) const;
 };

@@ -14,14 +14,14 @@ namespace wavesfm {
 
 //! Parameters of an OFDM slot and its pilots; the fields are those of `OFDMSpec` in Python.
 struct WAVESFM_API SlotLayout {
-    std::size_t antennas = 0;                 //!< A
-    std::size_t fft_size = 0;                 //!< of each symbol
-    std::vector<std::size_t> prefix_samples;  //!< cyclic prefix of each of the S symbols
-    std::vector<std::int64_t> frequencies;    //!< of each of the F subcarriers, in units of spacing_hz
-    double spacing_hz = 0.0;                  //!< subcarrier spacing
-    std::vector<std::size_t> pilot_symbols;   //!< indices of the P symbols with pilots, ascending
-    std::vector<std::size_t> pilot_carriers;  //!< indices of the Fp subcarriers with pilots, ascending
-    std::vector<std::complex<float>> pilots;  //!< transmitted pilots of unit power, [P, Fp]
+    std::size_t antennas = 0;                //!< A
+    std::size_t fft_size = 0;                //!< of each symbol
+    std::vector<std::size_t> prefix_samples; //!< cyclic prefix of each of the S symbols
+    std::vector<std::int64_t> frequencies;   //!< of each of the F subcarriers, in units of spacing_hz
+    double spacing_hz = 0.0;                 //!< subcarrier spacing
+    std::vector<std::size_t> pilot_symbols;  //!< indices of the P symbols with pilots, ascending
+    std::vector<std::size_t> pilot_carriers; //!< indices of the Fp subcarriers with pilots, ascending
+    std::vector<std::complex<float>> pilots; //!< transmitted pilots of unit power, [P, Fp]
 
     std::size_t symbols() const { return prefix_samples.size(); }
     std::size_t subcarriers() const { return frequencies.size(); }

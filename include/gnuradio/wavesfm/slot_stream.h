@@ -18,11 +18,11 @@ namespace wavesfm {
 
 //! Options of a SlotStream.
 struct SlotStreamOptions {
-    bool by_pilots = false;            //!< starts are found by the pilots, else by marks
-    double rate_hz = 0.0;              //!< sample rate; 0: the layout's
-    std::optional<StreamTime> time;    //!< of the first sample
-    std::uint64_t start_sample = 0;    //!< absolute index of the first sample
-    bool correct_offset = false;       //!< corrects each slot by the carrier offset measured so far
+    bool by_pilots = false;         //!< starts are found by the pilots, else by marks
+    double rate_hz = 0.0;           //!< sample rate; 0: the layout's
+    std::optional<StreamTime> time; //!< of the first sample
+    std::uint64_t start_sample = 0; //!< absolute index of the first sample
+    bool correct_offset = false;    //!< corrects each slot by the carrier offset measured so far
 };
 
 //! Accounts of a SlotStream; samples_in = samples of slots + samples_skipped + samples_pending.
@@ -34,11 +34,11 @@ struct SlotStreamStatus {
     std::uint64_t slots_zero_pilots = 0;    //!< dropped: a pilot symbol is zero on all antennas
     std::uint64_t slots_silent_antenna = 0; //!< emitted although an antenna has a pilot symbol of zeros
     std::uint64_t syncs = 0, lost_sync = 0, searches_failed = 0, marks_late = 0, n_nonfinite = 0;
-    bool searching = false;                 //!< by pilots, and the start is not known
-    std::optional<double> sync_metric;      //!< of the last slot or search
-    std::optional<double> sync_threshold;   //!< that it is compared with
-    std::optional<double> cfo_hz;           //!< carrier frequency offset, where known
-    std::string fault;                      //!< present fault in one sentence, or ""
+    bool searching = false;               //!< by pilots, and the start is not known
+    std::optional<double> sync_metric;    //!< of the last slot or search
+    std::optional<double> sync_threshold; //!< that it is compared with
+    std::optional<double> cfo_hz;         //!< carrier frequency offset, where known
+    std::string fault;                    //!< present fault in one sentence, or ""
 };
 
 //! Sample streams of A antennas to slots with absolute positions and times, bit-equal for any chunking.
@@ -109,10 +109,10 @@ private:
     std::vector<std::complex<float>> data_;                // samples still needed, [A, capacity]
     std::vector<std::complex<float>> scratch_, corrected_; // of one slot or search
     const std::size_t capacity_;
-    std::uint64_t first_;                    // absolute index of the first sample of data_
-    std::size_t begin_ = 0, filled_ = 0;     // of the needed samples in data_
-    std::uint64_t next_, covered_to_;        // start of the next slot or search; end of the last slot
-    std::deque<std::uint64_t> marks_;        // ascending
+    std::uint64_t first_;                // absolute index of the first sample of data_
+    std::size_t begin_ = 0, filled_ = 0; // of the needed samples in data_
+    std::uint64_t next_, covered_to_;    // start of the next slot or search; end of the last slot
+    std::deque<std::uint64_t> marks_;    // ascending
     std::uint64_t segment_start_;
     std::optional<StreamTime> segment_time_;
     std::optional<double> arrived_s_, metric_;

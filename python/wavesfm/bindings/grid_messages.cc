@@ -158,14 +158,15 @@ std::string written(const pmt_t& value) {
 }
 
 std::string written(const std::array<std::size_t, 3>& shape) {
-    return "(" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + ", " + std::to_string(shape[2]) + ")";
+    return "(" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + ", " +
+           std::to_string(shape[2]) + ")";
 }
 
 double number(const pmt_t& value, const std::string& key) {
     if (!pmt::is_uint64(value) && !pmt::is_integer(value) && !pmt::is_real(value)) {
         refuse(key + ": not a number");
     }
-    const double found = pmt::is_uint64(value) ? static_cast<double>(pmt::to_uint64(value))
+    const double found = pmt::is_uint64(value)    ? static_cast<double>(pmt::to_uint64(value))
                          : pmt::is_integer(value) ? static_cast<double>(pmt::to_long(value))
                                                   : pmt::to_double(value);
     if (!std::isfinite(found)) {
@@ -226,7 +227,8 @@ private:
             return value;
         }
         if (*place_ >= pmt::length(value)) {
-            refuse(name(key) + ": found " + std::to_string(pmt::length(value)) + " values, expected one a slot");
+            refuse(name(key) + ": found " + std::to_string(pmt::length(value)) +
+                   " values, expected one a slot");
         }
         return pmt::vector_ref(value, *place_);
     }

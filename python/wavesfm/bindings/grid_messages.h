@@ -30,11 +30,11 @@ struct GridFormat {
 
 //! The PDU of a slot, see `pdus.slot_to_pmt`.
 pmt::pmt_t slot_to_pdu(const Slot& slot, const GridFormat& format);
-//! One PDU of several slots: a c32vector [slots, antennas, symbols, subcarriers], and a dictionary whose facts of
-//! single slots are vectors, one value for each slot.
+//! One PDU of several slots: a c32vector [slots, antennas, symbols, subcarriers], and a dictionary whose
+//! facts of single slots are vectors, one value for each slot.
 pmt::pmt_t slots_to_pdu(const std::vector<Slot>& slots, const GridFormat& format);
-//! The slots of a PDU of either kind. Throws std::invalid_argument, naming the difference, for another message
-//! or numerology.
+//! The slots of a PDU of either kind. Throws std::invalid_argument, naming the difference, for another
+//! message or numerology.
 std::vector<Slot> slots_from_pdu(const pmt::pmt_t& message, const GridFormat& format);
 
 //! The PDU of an estimate, with the keys that docs/channel-estimation.md lists for h.

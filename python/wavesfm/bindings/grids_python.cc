@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The paths of slots and channels through a flowgraph, without the interpreter's lock. Slots, streams and pipelines
-// are classes of wavesfm_core._kernels; blocks are named by their symbol names, and messages that cross to
-// Python are serialised, so that this module shares no pybind11 types with GNU Radio's.
+// The paths of slots and channels through a flowgraph, without the interpreter's lock. Slots, streams and
+// pipelines are classes of wavesfm_core._kernels; blocks are named by their symbol names, and messages that
+// cross to Python are serialised, so that this module shares no pybind11 types with GNU Radio's.
 #include "runtime_python.h"
 
 #include "grid_messages.h"
@@ -40,11 +40,13 @@ std::vector<Slot> copies(const Slots& slots) {
 
 // ---- tags
 
-// Offsets of the slot tags of input 0, and whether any input has one of the tags rx_time, rx_rate and rx_freq.
+// Offsets of the slot tags of input 0, and whether any input has one of the tags rx_time, rx_rate and
+// rx_freq.
 std::pair<std::vector<std::uint64_t>, bool> read_tags(const std::string& name, unsigned inputs,
                                                       std::uint64_t first, std::uint64_t count,
                                                       const std::string& slot_tag) {
-    static const pmt::pmt_t changes[] = {pmt::intern("rx_time"), pmt::intern("rx_rate"), pmt::intern("rx_freq")};
+    static const pmt::pmt_t changes[] = {pmt::intern("rx_time"), pmt::intern("rx_rate"),
+                                         pmt::intern("rx_freq")};
     std::pair<std::vector<std::uint64_t>, bool> found;
     const auto block = std::dynamic_pointer_cast<gr::block>(find_block(name));
     if (!block || !block->detail()) {
@@ -141,7 +143,8 @@ struct PythonEvents {
             shared.push_back(std::make_shared<SlotAnswer>(one));
         }
         try {
-            return py::cast<std::vector<std::string>>((*on_answers)(shared));
+            const py::object faults = (*on_answers)(shared);
+            return faults.is_none() ? std::vector<std::string>() : py::cast<std::vector<std::string>>(faults);
         } catch (py::error_already_set& error) {
             throw std::runtime_error(error.what());
         }
@@ -152,8 +155,9 @@ struct PythonEvents {
 class BoundSession {
 public:
     BoundSession(std::shared_ptr<ChannelPipeline> pipeline, const EstimatorOptions& options,
-                 const std::string& policy, const GridFormat& format, std::shared_ptr<ChannelPublisher> publisher,
-                 std::shared_ptr<Flag> wants_answers, PythonEvents events)
+                 const std::string& policy, const GridFormat& format,
+                 std::shared_ptr<ChannelPublisher> publisher, std::shared_ptr<Flag> wants_answers,
+                 PythonEvents events)
         : format_(format) {
         EstimatorEvents made;
         made.on_answers = [publisher, wants_answers, events](const std::vector<SlotAnswer>& answers) {
@@ -241,14 +245,13 @@ py::dict as_dict(const EstimatorAccounts& a) {
     const auto number = [&](double value) {
         return last && !std::isnan(value) ? py::object(py::float_(value)) : py::none();
     };
-    return py::dict("grids_in"_a = a.refused + a.slots_in, "refused"_a = a.refused, "slots_in"_a = a.slots_in,
-                    "estimated"_a = a.estimated, "dropped"_a = a.dropped, "too_old"_a = a.too_old,
-                    "failed"_a = a.failed, "waiting"_a = a.waiting, "batches"_a = a.batches,
-                    "backed_off"_a = a.backed_off, "method"_a = last ? last->method : "",
-                    "snr_db"_a = number(last ? last->snr_db : 0.0),
-                    "nmse_db"_a = number(last ? last->nmse_db : 0.0),
-                    "residual"_a = number(last ? last->residual : 0.0),
-                    "backing_off"_a = last && last->backed_off, "last_error"_a = a.last_error);
+    return py::dict(
+        "grids_in"_a = a.refused + a.slots_in, "refused"_a = a.refused, "slots_in"_a = a.slots_in,
+        "estimated"_a = a.estimated, "dropped"_a = a.dropped, "too_old"_a = a.too_old, "failed"_a = a.failed,
+        "waiting"_a = a.waiting, "batches"_a = a.batches, "backed_off"_a = a.backed_off,
+        "method"_a = last ? last->method : "", "snr_db"_a = number(last ? last->snr_db : 0.0),
+        "nmse_db"_a = number(last ? last->nmse_db : 0.0), "residual"_a = number(last ? last->residual : 0.0),
+        "backing_off"_a = last && last->backed_off, "last_error"_a = a.last_error);
 }
 
 py::bytes serialised(const pmt::pmt_t& message) {
@@ -279,18 +282,25 @@ void bind_session(py::module_& m) {
              "Takes the messages of a port of a block in from now on.")
         .def("take_waiting", &BoundSession::take_waiting, py::arg("block"), py::arg("port"), Release(),
              "Takes the messages in that wait at a port of a block.")
-        .def("discard", [](BoundSession& s) { s.session().discard(); }, Release())
-        .def("refuse", [](BoundSession& s, const std::string& text) { s.session().refuse(text); },
-             py::arg("text"), Release())
-        .def("drain",
-             [](BoundSession& s, const std::function<bool()>& cancelled) { return s.session().drain(cancelled); },
-             py::arg("cancelled"), Release())
-        .def("close",
-             [](BoundSession& s, std::optional<double> timeout_s) { return s.session().close(timeout_s); },
-             py::arg("timeout_s"), Release())
-        .def("set_policy",
-             [](BoundSession& s, const std::string& policy) { s.session().set_policy(policy_of(policy)); },
-             py::arg("policy"), Release())
+        .def(
+            "discard", [](BoundSession& s) { s.session().discard(); }, Release())
+        .def(
+            "refuse", [](BoundSession& s, const std::string& text) { s.session().refuse(text); },
+            py::arg("text"), Release())
+        .def(
+            "drain",
+            [](BoundSession& s, const std::function<bool()>& cancelled) {
+                return s.session().drain(cancelled);
+            },
+            py::arg("cancelled"), Release())
+        .def(
+            "close",
+            [](BoundSession& s, std::optional<double> timeout_s) { return s.session().close(timeout_s); },
+            py::arg("timeout_s"), Release())
+        .def(
+            "set_policy",
+            [](BoundSession& s, const std::string& policy) { s.session().set_policy(policy_of(policy)); },
+            py::arg("policy"), Release())
         .def_property_readonly("batch_s",
                                [](BoundSession& s) {
                                    py::gil_scoped_release release;
@@ -320,8 +330,8 @@ void bind_grids(py::module_& m) {
              py::arg("shape"), py::arg("numerology"), py::arg("slot_samples"));
     py::class_<MessageOutbox, std::shared_ptr<MessageOutbox>>(
         m, "Outbox", "Bounded publication of messages that are made in C++, see `outbox.Outbox`.")
-        .def(py::init<std::string, std::string, std::size_t, std::size_t>(), py::arg("block"), py::arg("port"),
-             py::arg("in_flight"), py::arg("limit"))
+        .def(py::init<std::string, std::string, std::size_t, std::size_t>(), py::arg("block"),
+             py::arg("port"), py::arg("in_flight"), py::arg("limit"))
         .def("flush", &MessageOutbox::flush, Release())
         .def("drain", &MessageOutbox::drain, Release())
         .def("open", &MessageOutbox::open, Release())
@@ -334,8 +344,8 @@ void bind_grids(py::module_& m) {
         .def_property(
             "value", [](const Flag& flag) { return flag.value.load(); },
             [](Flag& flag, bool value) { flag.value = value; });
-    py::class_<ChannelPublisher, std::shared_ptr<ChannelPublisher>>(m, "ChannelPublisher",
-                                                                    "Publishes the channels of a block's runs.")
+    py::class_<ChannelPublisher, std::shared_ptr<ChannelPublisher>>(
+        m, "ChannelPublisher", "Publishes the channels of a block's runs.")
         .def(py::init<std::shared_ptr<MessageOutbox>, const GridFormat&, bool>(), py::arg("outbox"),
              py::arg("format"), py::arg("together"))
         .def_readwrite("run", &ChannelPublisher::run);

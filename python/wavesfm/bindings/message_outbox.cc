@@ -103,7 +103,8 @@ bool MessageOutbox::flush() {
     } else if (now_s - progress_s_ > stalled_s) {
         stalled_ = true;
     }
-    for (std::size_t room = in_flight_ - std::min(queued, in_flight_); room > 0 && !waiting_.empty(); room--) {
+    for (std::size_t room = in_flight_ - std::min(queued, in_flight_); room > 0 && !waiting_.empty();
+         room--) {
         publisher->message_port_pub(port_, waiting_.front().message);
         waiting_.pop_front();
     }

@@ -30,8 +30,9 @@ bool stop_requested() {
 } // namespace
 
 PYBIND11_MODULE(_runtime, m) {
-    m.doc() = "Queries of GNU Radio's runtime that its Python binding does not offer, and the paths of slots and "
-              "channels.";
+    m.doc() =
+        "Queries of GNU Radio's runtime that its Python binding does not offer, and the paths of slots and "
+        "channels.";
     m.def("queued", &queued, py::arg("publisher"), py::arg("port"),
           "Messages that wait in the fullest queue of the subscribers of a block's output port.");
     m.def("owners", &owners, py::arg("name"),

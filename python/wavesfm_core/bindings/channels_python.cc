@@ -41,7 +41,8 @@ public:
     }
     const std::string name = py::cast<std::string>(py::type::of(value).attr("__name__"));
     const std::string text = py::cast<std::string>(py::str(value));
-    throw PythonFault(EstimationFault("worker", "inference", name + ": " + text, "no exception"), kept(value));
+    throw PythonFault(EstimationFault("worker", "inference", name + ": " + text, "no exception"),
+                      kept(value));
 }
 
 void translate(std::exception_ptr pointer) {
@@ -106,11 +107,11 @@ public:
             }
             const auto& seen = batch.seen;
             const auto ls = copy_of<std::complex<float>>({count, a, signed_size(layout_.pilot_symbols.size()),
-                                                       signed_size(layout_.pilot_carriers.size())},
-                                                      seen.ls.data());
-            const auto found = py::cast<ComplexArray>((*estimate_)(
-                grids, ls, copy_of<double>({count}, seen.noise_power.data()),
-                copy_of<double>({count}, seen.signal_power.data())));
+                                                          signed_size(layout_.pilot_carriers.size())},
+                                                         seen.ls.data());
+            const auto found = py::cast<ComplexArray>(
+                (*estimate_)(grids, ls, copy_of<double>({count}, seen.noise_power.data()),
+                             copy_of<double>({count}, seen.signal_power.data())));
             if (static_cast<std::size_t>(found.size()) != channels.size() * n) {
                 throw EstimationFault(name, "channels", std::to_string(found.size()) + " values",
                                       std::to_string(channels.size() * n));
@@ -184,7 +185,8 @@ py::tuple observe(const PilotObserver& observer, const std::vector<ComplexArray>
 
 py::object refuse(const PilotObserver& observer, const ComplexArray& grid) {
     const auto refusal = observer.refuse(grid_of(grid, observer.layout().grid_size()).data);
-    return refusal ? py::object(py::make_tuple(refusal->field, refusal->found, refusal->expected)) : py::none();
+    return refusal ? py::object(py::make_tuple(refusal->field, refusal->found, refusal->expected))
+                   : py::none();
 }
 
 std::vector<double> residuals(const PilotObserver& observer, const ComplexArray& channels,
@@ -205,7 +207,8 @@ std::vector<double> residuals(const PilotObserver& observer, const ComplexArray&
 
 py::object refusal_of(const SlotAnswer& answer) {
     const auto& refusal = answer.refusal;
-    return refusal ? py::object(py::make_tuple(refusal->field, refusal->found, refusal->expected)) : py::none();
+    return refusal ? py::object(py::make_tuple(refusal->field, refusal->found, refusal->expected))
+                   : py::none();
 }
 
 std::vector<std::shared_ptr<SlotAnswer>> predict(ChannelPipeline& pipeline,
@@ -227,15 +230,20 @@ void bind_methods(py::module_& m) {
         .def_readonly("name", &ChannelMethod::name)
         .def("estimate", &estimate, py::arg("layout"), py::arg("ls").noconvert(), py::arg("noise_power"),
              py::arg("signal_power"), "Channels complex64 [B, A, S, F] of least squares [B, A, P, Fp].")
-        .def("error", py::vectorize([](const ChannelMethod* method, double snr_db) { return method->error(snr_db); }),
+        .def("error",
+             py::vectorize([](const ChannelMethod* method, double snr_db) { return method->error(snr_db); }),
              py::arg("snr_db"), "Expected squared error over the channel's power; NaN where unknown.");
     py::class_<LeastSquares, ChannelMethod, std::shared_ptr<LeastSquares>>(m, "LeastSquares")
-        .def(py::init([](const SlotLayout& layout, std::vector<std::size_t> lower, std::vector<std::size_t> upper,
-                         std::vector<float> part, const Floats& symbols, double noise_gain, std::string name) {
+        .def(py::init([](const SlotLayout& layout, std::vector<std::size_t> lower,
+                         std::vector<std::size_t> upper, std::vector<float> part, const Floats& symbols,
+                         double noise_gain, std::string name) {
                  return std::make_shared<LeastSquares>(
                      layout,
-                     InterpolationWeights{std::move(lower), std::move(upper), std::move(part),
-                                          {symbols.data(), symbols.data() + symbols.size()}, noise_gain},
+                     InterpolationWeights{std::move(lower),
+                                          std::move(upper),
+                                          std::move(part),
+                                          {symbols.data(), symbols.data() + symbols.size()},
+                                          noise_gain},
                      std::move(name));
              }),
              py::arg("layout"), py::arg("lower"), py::arg("upper"), py::arg("part"), py::arg("symbols"),
@@ -266,12 +274,13 @@ void bind_methods(py::module_& m) {
              }),
              py::arg("layout"), py::arg("run"), py::arg("scale"), py::arg("bundle_id"), py::arg("error_of"));
     py::class_<PythonMethod, ChannelMethod, std::shared_ptr<PythonMethod>>(m, "PythonMethod")
-        .def(py::init([](const SlotLayout& layout, std::string name, std::string bundle_id, py::object estimate,
-                         std::shared_ptr<ChannelMethod> error_of) {
+        .def(py::init([](const SlotLayout& layout, std::string name, std::string bundle_id,
+                         py::object estimate, std::shared_ptr<ChannelMethod> error_of) {
                  return std::make_shared<PythonMethod>(layout, std::move(name), std::move(bundle_id),
                                                        std::move(estimate), std::move(error_of));
              }),
-             py::arg("layout"), py::arg("name"), py::arg("bundle_id"), py::arg("estimate"), py::arg("error_of"));
+             py::arg("layout"), py::arg("name"), py::arg("bundle_id"), py::arg("estimate"),
+             py::arg("error_of"));
 }
 
 } // namespace
@@ -294,7 +303,8 @@ void bind_channels(py::module_& m) {
              }),
              py::arg("layout"), py::arg("modes").noconvert())
         .def("observe", &observe, py::arg("grids"),
-             "Least squares [B, A, P, Fp], noise power [B] and signal power [B] of grids that `refuse` passed.")
+             "Least squares [B, A, P, Fp], noise power [B] and signal power [B] of grids that `refuse` "
+             "passed.")
         .def("refuse", &refuse, py::arg("grid").noconvert(),
              "None for a grid that can be used, else (field, found, expected).")
         .def("residuals", &residuals, py::arg("channels").noconvert(), py::arg("ls").noconvert(),
@@ -313,13 +323,16 @@ void bind_channels(py::module_& m) {
         .def_readonly("switches", &BackOff::switches, "Changes of `active` so far.")
         .def("update", &BackOff::update, py::arg("snr_db"), py::arg("residual"),
              "Updates the state with the next slot; True if least squares replace the estimator for it.")
-        .def("reset", [](BackOff& state) { state.active = false; },
-             "Becomes inactive for another stream or estimator; `switches` is kept.");
-    py::class_<SlotAnswer, std::shared_ptr<SlotAnswer>>(m, "SlotAnswer", "A slot and its estimate or its refusal.")
+        .def(
+            "reset", [](BackOff& state) { state.active = false; },
+            "Becomes inactive for another stream or estimator; `switches` is kept.");
+    py::class_<SlotAnswer, std::shared_ptr<SlotAnswer>>(m, "SlotAnswer",
+                                                        "A slot and its estimate or its refusal.")
         .def_readonly("slot", &SlotAnswer::slot)
         .def_property_readonly("refusal", &refusal_of, "None, or (field, found, expected).")
         .def(
-            "channel", [](const SlotAnswer& answer, std::size_t n) { return array_of(answer.estimate.channel, n); },
+            "channel",
+            [](const SlotAnswer& answer, std::size_t n) { return array_of(answer.estimate.channel, n); },
             py::arg("n"), "The n elements of the channel, complex64 [n], without a copy.")
         .def_property_readonly("method", [](const SlotAnswer& a) { return a.estimate.method; })
         .def_property_readonly("bundle_id", [](const SlotAnswer& a) { return a.estimate.bundle_id; })

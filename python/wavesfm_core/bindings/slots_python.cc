@@ -130,16 +130,22 @@ void bind_slots(py::module_& m) {
     py::class_<SlotLayout, std::shared_ptr<SlotLayout>>(
         m, "SlotLayout", "Parameters of an OFDM slot and its pilots; ValueError names what contradicts.")
         .def(py::init(&make_layout), py::arg("antennas"), py::arg("fft_size"), py::arg("prefix_samples"),
-             py::arg("frequencies"), py::arg("spacing_hz"), py::arg("pilot_symbols"), py::arg("pilot_carriers"),
-             py::arg("pilots").noconvert());
+             py::arg("frequencies"), py::arg("spacing_hz"), py::arg("pilot_symbols"),
+             py::arg("pilot_carriers"), py::arg("pilots").noconvert());
     py::class_<GridAllocator, std::shared_ptr<GridAllocator>>(m, "GridAllocator",
                                                               "Makes the memory of grids and channels.");
     py::class_<Slot, std::shared_ptr<Slot>>(m, "Slot", "A received grid and its place, see `types.Slot`.")
         .def(py::init([](const ComplexArray& grid, std::uint64_t start_sample, std::uint64_t n_samples,
                          double rate_hz, const PlainTime& time, std::uint64_t n_nonfinite,
                          std::optional<double> sync_metric, std::optional<double> arrived_s) {
-                 return Slot{grid_of(grid, static_cast<std::size_t>(grid.size())), start_sample, n_samples,
-                             rate_hz, time_from(time), n_nonfinite, sync_metric, arrived_s};
+                 return Slot{grid_of(grid, static_cast<std::size_t>(grid.size())),
+                             start_sample,
+                             n_samples,
+                             rate_hz,
+                             time_from(time),
+                             n_nonfinite,
+                             sync_metric,
+                             arrived_s};
              }),
              py::arg("grid").noconvert(), py::arg("start_sample"), py::arg("n_samples"), py::arg("rate_hz"),
              py::arg("time"), py::arg("n_nonfinite"), py::arg("sync_metric"), py::arg("arrived_s"))
@@ -157,7 +163,8 @@ void bind_slots(py::module_& m) {
         .def(py::init([](const SlotLayout& layout, bool by_pilots, double rate_hz, const PlainTime& time,
                          std::uint64_t start_sample, bool correct_offset) {
                  return std::make_unique<BoundStream>(
-                     layout, SlotStreamOptions{by_pilots, rate_hz, time_from(time), start_sample, correct_offset});
+                     layout,
+                     SlotStreamOptions{by_pilots, rate_hz, time_from(time), start_sample, correct_offset});
              }),
              py::arg("layout"), py::arg("by_pilots"), py::arg("rate_hz"), py::arg("time"),
              py::arg("start_sample"), py::arg("correct_offset"))
