@@ -190,12 +190,13 @@ void ModelMethod::estimate(const SlotBatch& batch, const std::vector<std::comple
         const float scale = scale_ * roots[slot];
         const float *real = found + 2 * slot * size, *imag = real + size;
         auto* out = reinterpret_cast<float*>(channels[slot]);
-        bool is_finite = true;
+        int is_finite = 1;
+        constexpr float most = std::numeric_limits<float>::max();
         for (std::size_t i = 0; i < size; i++) {
             out[2 * i] = scale * real[i];
             out[2 * i + 1] = scale * imag[i];
-            is_finite = is_finite && std::abs(real[i]) < std::numeric_limits<float>::infinity() &&
-                        std::abs(imag[i]) < std::numeric_limits<float>::infinity();
+            is_finite &=
+                static_cast<int>(std::abs(real[i]) <= most) & static_cast<int>(std::abs(imag[i]) <= most);
         }
         n_bad += !is_finite;
     }

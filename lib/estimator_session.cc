@@ -7,6 +7,9 @@
 #include <cstdio>
 #include <deque>
 #include <mutex>
+#ifdef __linux__
+#include <pthread.h>
+#endif
 #include <thread>
 #include <utility>
 
@@ -207,6 +210,9 @@ double EstimatorSession::batch_s() const {
 // ---- the thread
 
 void EstimatorSession::State::work() {
+#ifdef __linux__
+    pthread_setname_np(pthread_self(), "wavesfm-channel");
+#endif
     std::vector<Slot> batch;
     while (next_batch(batch)) {
         process(std::move(batch));

@@ -28,12 +28,19 @@ bool is_finite(const std::complex<float>& x) {
     return std::abs(x.real()) < sample_limit && std::abs(x.imag()) < sample_limit; // false for NaN
 }
 
-std::size_t count_bad(const std::complex<float>* x, std::size_t n) {
-    std::size_t bad = 0;
-    for (std::size_t i = 0; i < n; i++) {
-        bad += !is_finite(x[i]);
+// Whether all of n samples are finite, in a form that compilers vectorise.
+bool all_finite(const std::complex<float>* samples, std::size_t n) {
+    const auto* x = reinterpret_cast<const float*>(samples);
+    int good = 1;
+    for (std::size_t i = 0; i < 2 * n; i++) {
+        good &=
+            static_cast<int>(x[i] < sample_limit) & static_cast<int>(x[i] > -sample_limit); // false for NaN
     }
-    return bad;
+    return good;
+}
+
+std::size_t count_bad(const std::complex<float>* x, std::size_t n) {
+    return all_finite(x, n) ? 0 : n - static_cast<std::size_t>(std::count_if(x, x + n, is_finite));
 }
 
 } // namespace

@@ -300,13 +300,12 @@ def test_a_fault_in_work_skips_what_follows_and_ends_cleanly(spec_file, monkeypa
 
     monkeypatch.setattr(SlotStream, "cut", failing)
     block = wavesfm.ofdm_pilot_grid(numerology=spec_file)
-    chunks = [marks(*range(0, 40 * N, N))], lambda stream, own: ChunkSource(stream, 300, 1, own)
-    graph = Gridded(uplink(40), block, *chunks).run()
+    graph = Gridded(uplink(300), block, [marks(*range(0, 300 * N, N))]).run()  # more than a buffer holds
     (error,) = graph.status("error")
     assert "ZeroDivisionError: scripted" in error["text"]
-    assert graph.finished["samples_in"] == 40 * N
+    assert graph.finished["samples_in"] == 300 * N
     assert "scripted" in graph.finished["fault"]
-    assert 4 <= len(graph.starts) < 40
+    assert 4 <= len(graph.starts) < 300
 
 
 def test_an_empty_stream_and_a_second_run(spec_file):

@@ -2,6 +2,7 @@
 #include "grid_messages.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <optional>
@@ -12,6 +13,9 @@ namespace wavesfm {
 namespace {
 
 using pmt::pmt_t;
+
+constexpr std::size_t tries = 4;            // vectors looked at before a new one is made
+constexpr std::size_t most_kept = 8u << 20; // values of the vectors that are used again, 64 MiB
 
 // A c32vector as the memory of a grid; found again by the type of its deleter.
 struct VectorHolder {
@@ -261,7 +265,25 @@ std::optional<std::size_t> declared_count(const pmt_t& facts, const GridFormat& 
 } // namespace
 
 Grid PmtGrids::allocate(std::size_t n) {
-    const pmt_t vector = pmt::make_c32vector(n, 0.0f);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    pmt_t vector;
+    for (std::size_t tried = 0; tried < tries && !vectors_.empty() && !vector; tried++) {
+        const pmt_t oldest = std::move(vectors_.front());
+        vectors_.pop_front();
+        if (oldest.use_count() == 1 && pmt::length(oldest) == n) {
+            std::atomic_thread_fence(std::memory_order_acquire); // after the last reader's release
+            vector = oldest;
+        } else if (pmt::length(oldest) == n) {
+            vectors_.push_back(oldest); // somebody keeps it
+        }
+    }
+    if (!vector) {
+        vector = pmt::make_c32vector(n, 0.0f);
+    }
+    vectors_.push_back(vector);
+    if (vectors_.size() * n > most_kept) {
+        vectors_.pop_front();
+    }
     std::size_t length = 0;
     auto* data = pmt::c32vector_writable_elements(vector, length);
     return {data, std::shared_ptr<void>(data, VectorHolder{vector})};

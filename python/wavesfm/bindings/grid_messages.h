@@ -8,15 +8,22 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
+#include <mutex>
 #include <string>
 #include <vector>
 
 namespace wavesfm {
 
-//! Grids in c32vectors, from which they are sent without a copy.
+//! Grids in c32vectors, from which they are sent without a copy. A vector that nobody holds any more is used
+//! again, which saves the pages of new memory.
 class PmtGrids : public GridAllocator {
 public:
     Grid allocate(std::size_t n) override;
+
+private:
+    std::mutex mutex_;
+    std::deque<pmt::pmt_t> vectors_; // the longest in use first
 };
 
 //! What all grids of a numerology have in common.
