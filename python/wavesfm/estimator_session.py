@@ -10,7 +10,7 @@ from typing import Any
 from wavesfm_core._kernels import SlotAnswer
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.channel.slots import as_native
-from wavesfm_core.engines.shared import engine_failures
+from wavesfm_core.engines.shared import engine_failures, remote_accounts
 from wavesfm_core.types import Slot
 from wavesfm_core.worker import WorkerOptions, check_policy
 
@@ -133,9 +133,11 @@ class EstimatorSession:
         refused : messages that are no grid of this numerology. dropped : with those of `too_old`. failed : slots whose
         channel could not be estimated or not be published. backed_off : estimates by least squares in place of the
         method's. method, snr_db, nmse_db, residual, backing_off : of the last estimate. engine_failures : how often a
-        GPU's engine failed and the CPU's took over.
+        GPU's or a server's engine failed and the CPU's took over. remote : with a server, its `RemoteAccounts`.
         """
-        return {**self._native.status(), "engine_failures": engine_failures(self._pipeline.engine)}
+        remote = remote_accounts(self._pipeline.engine)
+        failures = engine_failures(self._pipeline.engine)
+        return {**self._native.status(), "engine_failures": failures, **({"remote": remote} if remote else {})}
 
     def finish(self, cancelled: Callable[[], bool]) -> bool:
         """Wait until every answer was handed over; False if cancelled."""

@@ -44,13 +44,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Box:
-    """What a program found: label ("" for none), start_s to stop_s, low_hz to high_hz from the middle of the band."""
+    """What a program found: label ("" for none), start_s to stop_s, low_hz to high_hz from the middle of the band.
+
+    confidence: of the label, 0 to 1; it only orders the boxes for the average precision.
+    """
 
     label: str
     start_s: float
     stop_s: float
     low_hz: float
     high_hz: float
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)
