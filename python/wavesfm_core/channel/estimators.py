@@ -85,7 +85,9 @@ class LeastSquares:
         weights = (1 - between)[:, None] * rows[before] + between[:, None] * rows[after]
         noise_gain = float((weights**2).sum(axis=1).mean() * np.mean((1 - part) ** 2 + part**2))
         carriers = lower.tolist(), upper.tolist(), part.tolist()
-        self.native = _kernels.LeastSquares(slot_layout(spec), *carriers, weights, noise_gain, self.name)
+        self.native: _kernels.ChannelMethod = _kernels.LeastSquares(
+            slot_layout(spec), *carriers, weights, noise_gain, self.name
+        )
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
         """See `Estimator.estimate`."""
@@ -130,20 +132,17 @@ class LMMSE:
         power, modes, spread = _modes(covariances.frequency, spec.pilot_subcarriers)
         at_pilots = np.multiply.outer(np.kron(space_power, time_power), power)  # [A' P', M]
         on_grid = np.multiply.outer(np.tile(_power(time_spread), len(space_power)), _power(spread))
-        matrices = (
-            np.kron(space_modes, time_modes).conj().T,  # [A' P', A P]
-            np.kron(space_modes, np.eye(len(time_power))),  # [A P', A' P']
-            modes.conj(),  # [Fp, M]
-            spread.T,  # [M, F]
-            time_spread,  # [S, P']
-        )
-        self.native = _kernels.LMMSE(
+        self.native: _kernels.ChannelMethod = _kernels.LMMSE(
             slot_layout(spec),
-            at_pilots,
-            on_grid / np.prod(spec.grid_shape),
-            *(np.ascontiguousarray(matrix, np.complex64) for matrix in matrices),
-            CUT,
-            self.name,
+            power=at_pilots,
+            spread_power=on_grid / np.prod(spec.grid_shape),
+            from_antennas=_single(np.kron(space_modes, time_modes).conj().T),  # [A' P', A P]
+            to_antennas=_single(np.kron(space_modes, np.eye(len(time_power)))),  # [A P', A' P']
+            from_subcarriers=_single(modes.conj()),  # [Fp, M]
+            to_subcarriers=_single(spread.T),  # [M, F]
+            to_symbols=_single(time_spread),  # [S, P']
+            least_error=CUT,
+            name=self.name,
         )
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
@@ -187,6 +186,10 @@ def _modes(covariance: NDArray[Any], pilots: NDArray[Any]) -> tuple[NDArray[Any]
     strong = powers > CUT * powers[-1]
     powers, vectors = powers[strong], vectors[:, strong]
     return powers, vectors, covariance[:, pilots] @ vectors / powers
+
+
+def _single(matrix: NDArray[Any]) -> NDArray[np.complex64]:
+    return np.ascontiguousarray(matrix, np.complex64)
 
 
 def _power(columns: NDArray[Any]) -> NDArray[np.float64]:
