@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 REQUIREMENTS = {
-    "onnxruntime": "onnxruntime>=1.17",
+    "onnxruntime": "onnxruntime>=1.19",
     "openvino": "openvino>=2024.0,<2026",
     "onnx": "onnx>=1.17",
     "tensorrt_rtx": "tensorrt-rtx-cu13>=1.1",

@@ -2,6 +2,8 @@
 // What GNU Radio's runtime knows and its Python binding does not show. Blocks are passed by their symbol
 // names, so that this module shares no pybind11 types with GNU Radio's and may be built with another
 // pybind11.
+#include "messages_python.h"
+
 #include <algorithm>
 #include <boost/thread/thread.hpp>
 #include <exception>
@@ -74,4 +76,5 @@ PYBIND11_MODULE(_runtime, m) {
           "Shared pointers to a block: its Python object's and each flowgraph's.");
     m.def("stop_requested", &stop_requested,
           "Whether the flowgraph has asked the calling block's thread to end.");
+    bind_messages(m);
 }

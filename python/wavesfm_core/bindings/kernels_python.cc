@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "band_python.h"
+#include "engine_python.h"
+#include "signature_python.h"
+#include "streams_python.h"
 #include <gnuradio/wavesfm/grid_check.h>
 #include <gnuradio/wavesfm/ofdm_demodulator.h>
 #include <gnuradio/wavesfm/pilot_image.h>
@@ -409,4 +412,7 @@ PYBIND11_MODULE(_kernels, m) {
           "from at on.");
     m.def("version_info", &version_info, "FFTW's version and the instruction set chosen at run time.");
     bind_band(m);
+    bind_engine(m);
+    bind_signature(m);
+    bind_streams(m);
 }
