@@ -47,10 +47,10 @@ AlignedFloats hann(std::size_t n) { // unit mean power over n, each weight twice
 BandDetector::BandDetector(const BandSettings& settings)
     : settings_(checked(settings)), grow_z_(-normal_quantile(settings.grow_rate)),
       false_z_(-normal_quantile(settings.false_rate)), loops_(hot_loops()), cells_(band_loops()),
-      plan_(forward_plan(settings.fft_size)), window_(hann(settings.fft_size)), frame_(2 * settings.fft_size),
-      spectrum_(2 * settings.fft_size), power_(settings.fft_size, 0.0f), carry_(2 * settings.fft_size),
-      powers_(settings.block_rows * settings.fft_size), mask_(powers_.size()), taken_(powers_.size()),
-      codes_(settings.fft_size), padded_(settings.fft_size + 2 * box_margin),
+      plan_(measured_plan(settings.fft_size)), window_(hann(settings.fft_size)),
+      frame_(2 * settings.fft_size), spectrum_(2 * settings.fft_size), power_(settings.fft_size, 0.0f),
+      carry_(2 * settings.fft_size), powers_(settings.block_rows * settings.fft_size), mask_(powers_.size()),
+      taken_(powers_.size()), codes_(settings.fft_size), padded_(settings.fft_size + 2 * box_margin),
       scratch_(settings.fft_size + 2 * box_margin), boxed_(settings.fft_size) {}
 
 std::vector<BandBlock> BandDetector::push(const std::complex<float>* samples, std::size_t n) {

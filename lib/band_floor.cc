@@ -146,4 +146,49 @@ std::vector<float> BandDetector::floor(std::size_t rows) {
     return floor;
 }
 
+// Of every row whose power is not that of noise: how far the quietest bins lie over the floor. A signal that
+// leaves 5 % of the band free does not raise them, a step of the receiver's gain does.
+void BandDetector::follow_gain(std::size_t rows, const std::vector<float>& row_power) {
+    constexpr std::size_t stride = 16, least_rows = 16; // shorter ones may be bursts that fill the band
+    constexpr double share = 0.05, quiet = 0.5, step = 1.7, least = 1e-4;
+    const std::size_t n = settings_.fft_size, each = n >= 64 * stride ? stride : 1;
+    const double expected = noise_quantile(noise_freedom(1, 1), normal_quantile(share));
+    std::vector<float> bins(n / each);
+    std::vector<double> gain(rows, 1.0);
+    for (std::size_t t = 0; t < rows; t++) {
+        if (std::abs(row_power[t] / static_cast<double>(n) - 1.0) < quiet) {
+            continue;
+        }
+        for (std::size_t i = 0; i < bins.size(); i++) {
+            bins[i] = row(t)[i * each];
+        }
+        const auto place =
+            bins.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(bins.size()));
+        std::nth_element(bins.begin(), place, bins.end());
+        gain[t] = static_cast<double>(*place) / expected;
+    }
+    const auto changed = [&](std::size_t t) {
+        return gain[t] > least && (gain[t] > step || gain[t] < 1.0 / step);
+    };
+    for (std::size_t first = 0; first < rows; first++) {
+        std::size_t stop = first;
+        while (stop < rows && changed(stop)) {
+            stop++;
+        }
+        if (stop - first >= least_rows) {
+            std::vector<double> run(gain.begin() + static_cast<std::ptrdiff_t>(first),
+                                    gain.begin() + static_cast<std::ptrdiff_t>(stop));
+            const auto middle = run.begin() + static_cast<std::ptrdiff_t>(run.size() / 2);
+            std::nth_element(run.begin(), middle, run.end());
+            const auto factor = static_cast<float>(1.0 / *middle);
+            for (std::size_t t = first; t < stop; t++) {
+                for (std::size_t i = 0; i < n; i++) {
+                    row(t)[i] *= factor;
+                }
+            }
+        }
+        first = std::max(first, stop);
+    }
+}
+
 } // namespace wavesfm

@@ -22,12 +22,26 @@ void add(const float* __restrict values, float* __restrict sum, size_t n) {
 }
 
 void keep_lowest(const float* __restrict values, float* __restrict lowest, size_t rank, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        float x = values[i];
+    constexpr size_t block = 64; // values that stay in registers while the ranks go by
+    for (size_t from = 0; from < n; from += block) {
+        const size_t count = n - from < block ? n - from : block;
+        float x[block];
+        __builtin_memcpy(x, values + from, count * sizeof(float));
         for (size_t r = 0; r < rank; r++) {
-            const float kept = lowest[r * n + i];
-            lowest[r * n + i] = x < kept ? x : kept;
-            x = x < kept ? kept : x;
+            float* kept = lowest + r * n + from;
+            if (count == block) {
+                for (size_t i = 0; i < block; i++) {
+                    const float low = x[i] < kept[i] ? x[i] : kept[i];
+                    x[i] = x[i] < kept[i] ? kept[i] : x[i];
+                    kept[i] = low;
+                }
+                continue;
+            }
+            for (size_t i = 0; i < count; i++) {
+                const float low = x[i] < kept[i] ? x[i] : kept[i];
+                x[i] = x[i] < kept[i] ? kept[i] : x[i];
+                kept[i] = low;
+            }
         }
     }
 }
@@ -104,9 +118,19 @@ float total(const float* values, size_t n) {
     return sum;
 }
 
+void weigh(const float* __restrict bins, const float* __restrict weights, float re, float im,
+           float* __restrict out, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float a = bins[2 * i] * weights[i], b = bins[2 * i + 1] * weights[i];
+        out[2 * i] = a * re - b * im;
+        out[2 * i + 1] = a * im + b * re;
+    }
+}
+
 } // namespace
 
 extern const BandLoops WAVESFM_BAND_LOOPS;
-const BandLoops WAVESFM_BAND_LOOPS = {multiply, add, keep_lowest, untaken, box, compare, spread, total};
+const BandLoops WAVESFM_BAND_LOOPS = {multiply, add,    keep_lowest, untaken, box,
+                                      compare,  spread, total,       weigh};
 
 } // namespace wavesfm

@@ -266,13 +266,23 @@ std::vector<BandPiece> BandDetector::pieces(std::size_t rows, const std::vector<
         const Run& run = runs[i];
         if (top == i) {
             piece_of[i] = static_cast<std::uint32_t>(found.size());
-            found.push_back({run.row, run.row + 1, run.low, run.stop, 0, {}});
+            found.push_back({run.row, run.row + 1, run.low, run.stop, 0, {}, {}, {}});
         }
         BandPiece& piece = found[piece_of[top]];
         piece.row_stop = std::max(piece.row_stop, run.row + 1);
         piece.bin_low = std::min(piece.bin_low, run.low);
         piece.bin_stop = std::max(piece.bin_stop, run.stop);
         piece.n_cells += run.stop - run.low;
+    }
+    for (std::uint32_t i = 0; i < runs.size(); i++) {
+        BandPiece& piece = found[piece_of[root(runs, i)]];
+        const Run& run = runs[i];
+        piece.row_low.resize(piece.row_stop - piece.row_first);
+        piece.row_stop_bin.resize(piece.row_stop - piece.row_first);
+        std::uint32_t &low = piece.row_low[run.row - piece.row_first],
+                      &stop = piece.row_stop_bin[run.row - piece.row_first];
+        low = stop == 0 ? run.low : std::min(low, run.low);
+        stop = std::max(stop, run.stop);
     }
     for (BandPiece& piece : found) {
         const std::size_t width = piece.bin_stop - piece.bin_low;
@@ -337,8 +347,11 @@ BandBlock BandDetector::finish_block() {
     }
     for (std::size_t t = 0; t < rows; t++) {
         cells_.multiply(row(t), inverse.data(), n);
-        cells_.add(row(t), sum.data(), n);
         block.row_power[t] = cells_.total(row(t), n);
+    }
+    follow_gain(rows, block.row_power);
+    for (std::size_t t = 0; t < rows; t++) {
+        cells_.add(row(t), sum.data(), n);
         for (const std::size_t end : {std::size_t{0}, std::size_t{1}, n - 2, n - 1}) {
             row(t)[end] = 1.0f; // the other end of the band leaks in here
         }

@@ -7,8 +7,10 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace wavesfm {
 
@@ -39,49 +41,80 @@ double bessel_i0(double x) {
     return sum;
 }
 
-// The frequency response of the low pass for `bins`, real, at all bins of the transform from 0 on; scaled for
-// the inverse. The part for negative frequencies lies at its end.
-std::vector<float> response(std::size_t size, std::size_t bins) {
+// Kaiser window of size / 4 samples and one, its middle at index size / 8.
+std::vector<double> window_of(std::size_t size) {
     const auto half = static_cast<std::int64_t>(size / 8);
+    std::vector<double> window(2 * static_cast<std::size_t>(half) + 1);
+    for (std::int64_t i = -half; i <= half; i++) {
+        const double u = static_cast<double>(i) / static_cast<double>(half);
+        window[static_cast<std::size_t>(i + half)] =
+            bessel_i0(beta * std::sqrt(std::max(0.0, 1.0 - u * u))) / bessel_i0(beta);
+    }
+    return window;
+}
+
+// The frequency response of the low pass for `bins`, real, in the order of the inverse transform's input and
+// scaled for it.
+AlignedFloats response(std::size_t size, std::size_t bins, const std::vector<double>& window) {
+    const auto half = static_cast<std::int64_t>(size / 8), whole = static_cast<std::int64_t>(size);
     const double n = static_cast<double>(size), share = static_cast<double>(bins) / n;
     const double cutoff = share * (0.5 - transition / static_cast<double>(bins) / 2.0); // of the input rate
     AlignedFloats taps(2 * size, 0.0f), out(2 * size);
     for (std::int64_t i = -half; i <= half; i++) {
-        const double t = static_cast<double>(i), u = t / static_cast<double>(half);
+        const double t = static_cast<double>(i);
         const double sinc = i == 0 ? 2.0 * cutoff : std::sin(2.0 * M_PI * cutoff * t) / (M_PI * t);
-        const double w = bessel_i0(beta * std::sqrt(std::max(0.0, 1.0 - u * u))) / bessel_i0(beta);
-        taps[2 * static_cast<std::size_t>((i + static_cast<std::int64_t>(size)) %
-                                          static_cast<std::int64_t>(size))] = static_cast<float>(sinc * w);
+        taps[2 * static_cast<std::size_t>((i + whole) % whole)] =
+            static_cast<float>(sinc * window[static_cast<std::size_t>(i + half)]);
     }
     fftwf_execute_dft(forward_plan(size), reinterpret_cast<fftwf_complex*>(taps.data()),
                       reinterpret_cast<fftwf_complex*>(out.data()));
-    std::vector<float> real(size);
-    for (std::size_t i = 0; i < size; i++) {
-        real[i] = out[2 * i] / static_cast<float>(size);
+    AlignedFloats real(bins);
+    for (std::size_t i = 0; i < bins; i++) {
+        real[i] = out[2 * (i < bins / 2 ? i : size - bins + i)] / static_cast<float>(size);
     }
     return real;
 }
 
+constexpr std::size_t most_kept = std::size_t{1} << 22; // floats of weights: 16 MiB
+
 } // namespace
 
+// Views of one width come again and again, and a response takes longer than many a view: kept for the
+// process.
+Zoom::Weights Zoom::weights(std::size_t fft_size, std::size_t bins) {
+    static std::mutex mutex;
+    static std::map<std::pair<std::size_t, std::size_t>, Weights> kept;
+    static std::map<std::size_t, std::vector<double>> windows;
+    static std::size_t total = 0;
+    std::lock_guard<std::mutex> lock(mutex);
+    Weights& found = kept[{fft_size, bins}];
+    if (found) {
+        return found;
+    }
+    std::vector<double>& window = windows[fft_size];
+    if (window.empty()) {
+        window = window_of(fft_size);
+    }
+    const auto made = std::make_shared<const AlignedFloats>(response(fft_size, bins, window));
+    found = made;
+    total += bins;
+    if (total > most_kept) {
+        kept.clear();
+        total = 0;
+    }
+    return made;
+}
+
 Zoom::Zoom(std::size_t fft_size, const std::vector<ZoomChannel>& channels)
-    : fft_size_(checked(fft_size)), overlap_(fft_size / 4), plan_(forward_plan(fft_size)),
-      span_(2 * fft_size), spectrum_(2 * fft_size), part_(2 * fft_size), made_(2 * fft_size) {
+    : fft_size_(checked(fft_size)), overlap_(fft_size / 4), loops_(band_loops()),
+      plan_(measured_plan(fft_size)), span_(2 * fft_size), spectrum_(2 * fft_size), part_(2 * fft_size),
+      made_(2 * fft_size) {
     const auto half = static_cast<std::int64_t>(fft_size / 2);
-    std::map<std::size_t, std::vector<float>> responses;
     for (const ZoomChannel& channel : channels) {
         require(channel.bins % 8 == 0 && channel.bins >= 128 && channel.bins <= fft_size, "bins",
                 "a multiple of 8, 128 to fft_size");
         require(channel.centre_bin > -half && channel.centre_bin < half, "centre_bin", "a bin of the band");
-        auto found = responses.find(channel.bins);
-        if (found == responses.end()) {
-            found = responses.emplace(channel.bins, response(fft_size, channel.bins)).first;
-        }
-        AlignedFloats weights(channel.bins);
-        for (std::size_t i = 0; i < channel.bins; i++) {
-            weights[i] = found->second[i < channel.bins / 2 ? i : fft_size - channel.bins + i];
-        }
-        channels_.push_back({channel, forward_plan(channel.bins), std::move(weights)});
+        channels_.push_back({channel, backward_plan(channel.bins), weights(fft_size, channel.bins)});
     }
     restart();
 }
@@ -96,6 +129,11 @@ void Zoom::restart() {
 void Zoom::push(const std::complex<float>* samples, std::size_t n,
                 std::vector<std::vector<std::complex<float>>>& out) {
     taken_ += n;
+    const std::size_t hops = (filled_ + n) / (fft_size_ - overlap_) + 1;
+    for (std::size_t i = 0; i < channels_.size(); i++) {
+        const std::size_t bins = channels_[i].of.bins;
+        out[i].reserve(out[i].size() + hops * (bins - bins / 4));
+    }
     while (n > 0) {
         const std::size_t take = std::min(n, fft_size_ - filled_);
         std::memcpy(span_.data() + 2 * filled_, samples, take * sizeof(*samples));
@@ -111,7 +149,6 @@ void Zoom::push(const std::complex<float>* samples, std::size_t n,
 void Zoom::finish(std::vector<std::vector<std::complex<float>>>& out) {
     const std::uint64_t taken = taken_;
     const auto made_to = [&] { return start_ + static_cast<std::int64_t>(overlap_ / 2); };
-    const std::int64_t from = made_to();
     while (made_to() < static_cast<std::int64_t>(taken)) {
         std::fill(span_.begin() + static_cast<std::ptrdiff_t>(2 * filled_), span_.end(), 0.0f);
         transform(out);
@@ -120,7 +157,6 @@ void Zoom::finish(std::vector<std::vector<std::complex<float>>>& out) {
         const std::uint64_t bins = channels_[i].of.bins, size = fft_size_;
         const std::uint64_t wanted = (taken * bins + size - 1) / size,
                             made = static_cast<std::uint64_t>(made_to()) * bins / size;
-        (void)from;
         out[i].resize(out[i].size() - static_cast<std::size_t>(made > wanted ? made - wanted : 0));
     }
     restart();
@@ -140,30 +176,24 @@ void Zoom::transform(std::vector<std::vector<std::complex<float>>>& out) {
 void Zoom::cut(const Channel& channel, std::vector<std::complex<float>>& out) {
     const auto size = static_cast<std::int64_t>(fft_size_), centre = channel.of.centre_bin;
     const std::size_t bins = channel.of.bins;
-    // The span's start turns the mixer to this phase; the forward transform gives the inverse's output
-    // backwards.
+    // The span's start turns the mixer to this phase.
     const std::int64_t turns = ((centre * start_) % size + size) % size;
     const double angle = -2.0 * M_PI * static_cast<double>(turns) / static_cast<double>(size);
     const auto c = static_cast<float>(std::cos(angle)), s = static_cast<float>(std::sin(angle));
-    std::size_t from = static_cast<std::size_t>((centre + size) % size);
-    for (std::size_t i = 0; i < bins; i++) {
-        if (i == bins / 2) {
-            from = static_cast<std::size_t>((centre - static_cast<std::int64_t>(bins / 2) + size) % size);
-        }
-        const float w = channel.weights[i], re = spectrum_[2 * from] * w, im = spectrum_[2 * from + 1] * w;
-        part_[2 * i] = re * c - im * s;
-        part_[2 * i + 1] = re * s + im * c;
-        from = from + 1 == fft_size_ ? 0 : from + 1;
+    // Above the centre first, then below it; either may wrap around the band's end.
+    for (std::size_t i = 0; i < bins;) {
+        const std::int64_t bin =
+            centre + static_cast<std::int64_t>(i) - (i < bins / 2 ? 0 : static_cast<std::int64_t>(bins));
+        const auto from = static_cast<std::size_t>((bin + size) % size);
+        const std::size_t count = std::min((i < bins / 2 ? bins / 2 : bins) - i, fft_size_ - from);
+        loops_.weigh(spectrum_.data() + 2 * from, channel.weights->data() + i, c, s, part_.data() + 2 * i,
+                     count);
+        i += count;
     }
     fftwf_execute_dft(channel.plan, reinterpret_cast<fftwf_complex*>(part_.data()),
                       reinterpret_cast<fftwf_complex*>(made_.data()));
-    const std::size_t first = bins / 8, count = bins - bins / 4;
-    const std::size_t at = out.size();
-    out.resize(at + count);
-    for (std::size_t i = 0; i < count; i++) {
-        const std::size_t k = bins - (first + i);
-        out[at + i] = {made_[2 * k], made_[2 * k + 1]};
-    }
+    const auto* made = reinterpret_cast<const std::complex<float>*>(made_.data());
+    out.insert(out.end(), made + bins / 8, made + bins / 8 + (bins - bins / 4));
 }
 
 } // namespace wavesfm

@@ -32,6 +32,7 @@ struct BandPiece {
     std::uint32_t bin_low, bin_stop;   //!< of fft_size bins, frequency rising; bin fft_size / 2 is the centre
     std::uint32_t n_cells;
     std::vector<float> spectrum; //!< mean power of the rows in each of its bins, noise included
+    std::vector<std::uint32_t> row_low, row_stop_bin; //!< [rows] its bins in each row; low = stop: a pause
 };
 
 //! One judged block of rows. Powers are relative to full scale per bin, as in SpectrogramTiler.
@@ -48,7 +49,8 @@ struct BandBlock {
 //! Finds occupied regions of time and frequency in a stream of samples; the same for any chunking. Not thread
 //! safe.
 //!
-//! A row is the mean power of two Hann frames that overlap by half. Per block: floor, then four statistics
+//! A row is the mean power of two Hann frames that overlap by half. Per block: floor; rows in which the whole
+//! band is raised or lowered for long are scaled to it (a step of the receiver's gain); then four statistics
 //! one after the other (means over 1 x 5, 1 x 32, 8 x 3 and all x 3 cells, rows x bins), each with two
 //! thresholds of its chi-square distribution; what one has taken counts as noise to the next, so that a burst
 //! does not lengthen.
@@ -76,6 +78,7 @@ private:
     void finish_row();
     BandBlock finish_block();
     std::vector<float> floor(std::size_t rows);
+    void follow_gain(std::size_t rows, const std::vector<float>& row_power);
     void mark(const Scale& scale, std::size_t rows);
     void mark_steady(std::size_t rows);
     void take(std::size_t rows);

@@ -30,6 +30,8 @@ struct BandLoops {
     void (*spread)(const std::uint8_t* in, std::uint8_t* out, std::size_t n);
     //! Sum of n values, in eight lanes.
     float (*total)(const float* values, std::size_t n);
+    //! out[i] = bins[i] * weights[i] * (re + j im), of n complex values as pairs.
+    void (*weigh)(const float* bins, const float* weights, float re, float im, float* out, std::size_t n);
 };
 
 //! The widest set that this processor has; chosen once, as `hot_loops` does.

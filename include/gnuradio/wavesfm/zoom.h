@@ -3,11 +3,13 @@
 
 #include <gnuradio/wavesfm/aligned.h>
 #include <gnuradio/wavesfm/api.h>
+#include <gnuradio/wavesfm/band_loops.h>
 #include <gnuradio/wavesfm/fft_handle.h>
 
 #include <complex>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace wavesfm {
@@ -42,16 +44,19 @@ public:
     std::size_t n_channels() const { return channels_.size(); }
 
 private:
+    using Weights = std::shared_ptr<const AlignedFloats>;
     struct Channel {
         ZoomChannel of;
         fftwf_plan plan;
-        AlignedFloats weights; //!< [bins], in the order of `plan`'s input, with its scale
+        Weights weights; //!< [bins], in the order of `plan`'s input, with its scale
     };
+    static Weights weights(std::size_t fft_size, std::size_t bins);
     void transform(std::vector<std::vector<std::complex<float>>>& out);
     void cut(const Channel& channel, std::vector<std::complex<float>>& out);
     void restart();
 
     const std::size_t fft_size_, overlap_;
+    const BandLoops& loops_;
     const fftwf_plan plan_;
     std::vector<Channel> channels_;
     AlignedFloats span_, spectrum_, part_, made_;

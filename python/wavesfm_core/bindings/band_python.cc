@@ -38,7 +38,9 @@ py::tuple as_tuple(BandBlock&& block) {
     py::list pieces;
     for (BandPiece& piece : block.pieces) {
         pieces.append(py::make_tuple(piece.row_first, piece.row_stop, piece.bin_low, piece.bin_stop,
-                                     piece.n_cells, as_array(std::move(piece.spectrum))));
+                                     piece.n_cells, as_array(std::move(piece.spectrum)),
+                                     as_array(std::move(piece.row_low)),
+                                     as_array(std::move(piece.row_stop_bin))));
     }
     return py::make_tuple(block.first_row, as_array(std::move(block.floor)), as_array(std::move(block.mean)),
                           as_array(std::move(block.row_power)), pieces, block.n_nonfinite);
@@ -139,8 +141,9 @@ void bind_band(py::module_& m) {
                               "A block is (first_row, floor float32 [fft_size], mean float32 [fft_size], "
                               "row_power float32 [rows], pieces,\n"
                               "n_nonfinite), a piece (row_first, row_stop, bin_low, bin_stop, n_cells, "
-                              "spectrum float32 [bins]); see\n"
-                              "band_detector.h. ValueError names a setting that is out of range.")
+                              "spectrum float32 [bins],\n"
+                              "row_low uint32 [rows], row_stop_bin uint32 [rows]); see band_detector.h. "
+                              "ValueError names a setting that is out of range.")
         .def(py::init([](std::size_t fft_size, std::size_t block_rows, double false_rate, double grow_rate,
                          double opening, double floor_db) {
                  return std::make_unique<BoundDetector>(
