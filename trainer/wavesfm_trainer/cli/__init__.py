@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from wavesfm_core.errors import WavesfmError
 
-from . import channels, data, learning, models, results, tiles
+from . import channels, data, learning, models, results, teaching, tiles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app.command()(tiles.tiles)
 app.command()(tiles.geometry)
 app.command()(learning.pretrain)
 app.command()(learning.finetune)
+app.command()(teaching.teach)
 app.command("train-channels")(learning.train_channels)
 app.command()(results.evaluate)
 app.command("compare-channels")(results.compare_channels)
