@@ -13,7 +13,7 @@ from support.labelled_recordings import (
     RATE_HZ,
     annotation,
     make_recordings,
-    tone,
+    wide,
     write_sigmf,
 )
 from support.toy_runs import TILE_SPEC
@@ -66,7 +66,7 @@ def test_a_folder_is_a_label_and_its_signals_are_found(tmp_path):
     rng = np.random.default_rng(1)
     signal = NOISE.copy()
     at = np.arange(20_000, 50_000)
-    signal[at] += tone(len(at), rng) * np.exp(2j * np.pi * 0.1 * at)
+    signal[at] += wide(len(at), rng) * np.exp(2j * np.pi * 0.1 * at)
     for name in ("x/1", "x/2", "y/site/1", "y/site/2"):
         write_sigmf(tmp_path / name, signal, [])
     found = collect(tmp_path, TILE_SPEC)
@@ -97,11 +97,11 @@ def test_a_table_has_boxes_groups_and_sides(tmp_path):
     [
         (
             [annotation(N_SAMPLES - 10, "x")],
-            r"a\.sigmf-data: annotations\[0\] 'x': found samples 59990 to 65990, expected",
+            r"a\.sigmf-data: annotations\[0\] 'x': found samples 59990 to",
         ),
         (
             [annotation(0, "x", 500e3)],
-            r"annotations\[0\] 'x': found 433470000 to 433530000 Hz, expected edges within the",
+            r"annotations\[0\] 'x': found 433470000 to 433530000 Hz, expected",
         ),
         ([annotation(0, "x", freq_upper_edge=1.0)], "expected a rising pair of edges"),
         (
