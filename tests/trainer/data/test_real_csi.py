@@ -397,9 +397,7 @@ def test_packets_out_of_order_are_refused(tmp_path):
     lines = [csi_line(10_000 * (i ^ 1)) for i in range(450)]
     (tmp_path / "walk.csv").write_text(HEADER + "".join(lines))
     (tmp_path / "brushteeth.csv").write_text(HEADER + "".join(lines))
-    with pytest.raises(
-        InputError, match=r"brushteeth\.csv: time: found 225 steps back in 450 packets, expected"
-    ):
+    with pytest.raises(InputError, match=r"brushteeth\.csv: time: found 225 steps back in 450 packets, expected"):
         list(esp32.READER.read(tmp_path, replace(ACTIVITY, channels=1)))
 
 
