@@ -183,7 +183,7 @@ def write_zarr(folder, targets, compressor=None, **changes):
     values = (pairs[..., 0] + 1j * pairs[..., 1]).astype("<c8")
     note = {
         "zarr_format": 2, "shape": list(values.shape), "chunks": [5, values.shape[1]], "dtype": "<c8", "order": "C",
-        "compressor": compressor, "fill_value": 0, "filters": None,
+        "compressor": compressor, "fill_value": [0.0, 0.0], "filters": None,
     } | changes  # fmt: skip
     (folder / ".zarray").write_text(json.dumps(note))
     (folder / ".zattrs").write_text(json.dumps({str(k): target for k, target in enumerate(targets)}))

@@ -114,12 +114,12 @@ def check_boxes(collected: Collected, where: Path, known: Sequence[str] = ()) ->
         raise InputError(where, "labels", "none", "boxes with core:label, one folder a label, or a table of labels")
     if len(counts) + len(set(known) - set(counts)) < 2:
         raise InputError(where, "labels", f"{next(iter(counts))!r} alone", "two or more different labels")
+    _refuse_two_labels(collected.boxes)
     for label, count in counts.items():
         if count < LEAST_BOXES:
             first = next(box for box in collected.boxes if box.label == label)
             expected = f"{LEAST_BOXES} or more ({ADVISED_BOXES} advised)"
             raise InputError(first.source.path, f"label {label!r}", f"{count} box in all", expected)
-    _refuse_two_labels(collected.boxes)
     _refuse_both_sides(collected.boxes)
     few = [f"{label} ({count})" for label, count in counts.items() if count < ADVISED_BOXES]
     notes = [f"Labels of fewer than {ADVISED_BOXES} boxes: {', '.join(few)}."] if few else []
