@@ -134,9 +134,9 @@ def indoor_path_loss_db(distance_m: float, carrier_hz: float, line_of_sight: boo
 
 
 def indoor_line_of_sight(distance_m: float) -> float:
-    """Probability of a line of sight in the scenario "InH mixed office" (table 7.4.2-1)."""
-    if distance_m <= 1.2:
+    """Probability of a line of sight in the scenario "InH open office" (table 7.4.2-1)."""
+    if distance_m <= 5:
         return 1.0
-    if distance_m < 6.5:
-        return float(np.exp(-(distance_m - 1.2) / 4.7))
-    return float(0.32 * np.exp(-(distance_m - 6.5) / 32.6))
+    if distance_m <= 49:
+        return float(np.exp(-(distance_m - 5) / 70.8))
+    return float(0.54 * np.exp(-(distance_m - 49) / 211.7))
