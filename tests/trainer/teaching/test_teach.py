@@ -150,6 +150,7 @@ def test_half_weights_and_pretrained_ones_are_a_start_too(start, tmp_path):
     run = make_pretrained(tmp_path / "mae", {"tiles": TILE_SPEC}, rate_input=True)
     pretrained = open_start(run)
     assert pretrained.head is None and pretrained.measured and pretrained.model.task_args.pooling == "avg"
+    assert pretrained.model.prefix_depth() == len(pretrained.model.encoder.blocks)
     with pytest.raises(ConfigurationError, match="labels: found none: weights of a pre-training"):
         teach(tmp_path, run, TeachOptions(extend=True), Quiet())
 

@@ -79,6 +79,8 @@ def open_start(path: Path) -> Start:
     pooling = weights.config["task"]["pooling"] if weights.kind == "task_model" else "avg"
     frozen = _as_probe(replace(args, channels=(CHANNELS,)), pooling, len(head.labels) if head else 2)
     load_pretrained(frozen, weights, head=head is not None)
+    frozen.new = ()  # a CLS token that pre-training left out stays as it is
+    frozen.set_trainable()
     spec, measured = _spec_in(path, weights)
     low, high = weights.extra.get("rates_hz", (0.0, 0.0))
     name = path.name if path.is_dir() else path.stem
@@ -153,7 +155,7 @@ def _batches(
         rows = slice(first, first + BATCH)
         tile = (views.picture[rows, None].astype(np.float32) / 255 - np.float32(spec.mean)) / np.float32(spec.std)
         rate = torch.from_numpy(views.log10_rate[rows, None])
-        parts.append(function(torch.from_numpy(tile), rate).numpy())
+        parts.append(function(torch.from_numpy(tile), rate).float().numpy())
         advance(len(parts[-1]))
     return np.concatenate(parts).astype(np.float64)
 
