@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,19 +100,19 @@ def make_views(
     plain_spec = spec.unscaled()
     rows: list[tuple[NDArray[np.uint8], float, int, bool, bool]] = []
     silent = []
-    for at, box in enumerate(boxes):
-        rng = np.random.default_rng([seed, at])
-        alone = _is_alone(box, boxes)
-        with box.source.open() as recording:
-            made = list(_views_of(recording, box, plain_spec, drawn, alone, rng))
-        if not any(not wanted.drawn for wanted, _, _ in made):
-            silent.append(f"{box.source.name} {box.field}")
-            made = []
-        known = recording.rate_hz > 0
-        for wanted, picture, rate_hz in made:
-            whole = wanted.rate_hz >= (recording.rate_hz or ASSUMED_RATE_HZ)
-            rows.append((picture, np.log10(rate_hz) if known else 0.0, at, wanted.drawn, whole))
-        advance()
+    for source, group in groupby(enumerate(boxes), lambda each: each[1].source):
+        with source.open() as recording:
+            for at, box in group:
+                rng = np.random.default_rng([seed, at])
+                made = list(_views_of(recording, box, plain_spec, drawn, _is_alone(box, boxes), rng))
+                if all(wanted.drawn for wanted, _, _ in made):
+                    silent.append(f"{box.source.name} {box.field}")
+                    made = []
+                for wanted, picture, rate_hz in made:
+                    whole = wanted.rate_hz >= (recording.rate_hz or ASSUMED_RATE_HZ)
+                    log10_rate = np.log10(rate_hz) if recording.rate_hz > 0 else 0.0
+                    rows.append((picture, log10_rate, at, wanted.drawn, whole))
+                advance()
     if not rows:
         raise InputError(boxes[0].source.path, "samples", "digital silence in every box", "signals")
     pictures, rates, at, is_drawn, is_whole = zip(*rows, strict=True)
