@@ -26,6 +26,8 @@ from wavesfm_core.errors import WavesfmError
 
 REPEATED_SAMPLES = 1 << 22
 REACHED = 0.995  # of the asked rate: the accuracy of the throttle
+SETTLED_S = 1.0  # the first batches are slower
+FIRST_WITHIN_S = 120.0
 
 
 class LatencySink(gr.basic_block):  # type: ignore[misc]
@@ -45,6 +47,13 @@ class LatencySink(gr.basic_block):  # type: ignore[misc]
         latency_s = pmt.to_double(pmt.dict_ref(message, pmt.intern("latency_s"), pmt.from_double(0.0)))
         self.latencies_s[self.count % self.latencies_s.size] = latency_s
         self.count += 1
+
+    def await_message(self) -> bool:
+        """Wait until a message has come; returns whether one did within FIRST_WITHIN_S."""
+        end_s = time.monotonic() + FIRST_WITHIN_S
+        while not self.count and time.monotonic() < end_s:
+            time.sleep(0.01)
+        return self.count > 0
 
     def percentiles(self) -> dict[str, float]:
         """p50, p90, p99 and max in seconds; empty when nothing came."""
@@ -108,7 +117,8 @@ def soak(arguments: argparse.Namespace, scene: Path) -> dict[str, Any]:
         top.connect(source, classifier)
     top.msg_connect((classifier, "predictions"), (sink, "in"))
     top.start()
-    time.sleep(1.0)  # the first batches are slower
+    sink.await_message()
+    time.sleep(SETTLED_S)
     began_s, before, used = time.monotonic(), classifier.status(), cpu_seconds()
     resident = []
     while (elapsed_s := time.monotonic() - began_s) < arguments.seconds:

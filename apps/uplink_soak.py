@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pmt
 from gnuradio import blocks, gr, wavesfm
-from soak import REACHED, LatencySink, cpu_seconds, resident_bytes
+from soak import REACHED, SETTLED_S, LatencySink, cpu_seconds, resident_bytes
 from wavesfm_core.channel.combining import combine, error_vector_magnitude
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.channel.slots import make_demodulator
@@ -70,10 +70,12 @@ def soak(arguments: argparse.Namespace, uplink: UplinkSource) -> dict[str, Any]:
     top.msg_connect((grid, "grids"), (estimator, "grids"))
     top.msg_connect((estimator, "channel"), (sink, "in"))
     top.start()
-    time.sleep(1.0)  # the first batches are slower
+    sink.await_message()
+    time.sleep(SETTLED_S)
     sink.count = 0
     began_s, before, used = time.monotonic(), estimator.status(), cpu_seconds()
     time.sleep(arguments.seconds)
+    sink.await_message()  # also on a machine on which no slot was done in that time
     after, elapsed_s, used_after = estimator.status(), time.monotonic() - began_s, cpu_seconds()
     grids = grid.status()
     top.stop()

@@ -13,6 +13,7 @@ from gnuradio import blocks, digital, wavesfm
 from gnuradio.wavesfm.pdus import slot_to_pmt
 from support.flowgraphs import finish
 from support.ofdm_graphs import Estimated, Sender, channels, numerology, paced, sent, slots, write_numerology
+from support.waiting import until
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.combining import combine, error_vector_magnitude, spread
 from wavesfm_core.channel.pipeline import ChannelPipeline
@@ -297,9 +298,7 @@ def test_a_flowgraph_that_is_stopped_ends_at_once_and_its_accounts_close(spec_fi
     estimator = wavesfm.channel_estimator(numerology=spec_file, queue_slots=1000, batch_slots=1)
     graph = Estimated(pdus(slots(SPEC, 50)), estimator, streams=1, per_s=1000)
     graph.top.start()
-    until = time.monotonic() + 30
-    while estimator.status()["estimated"] < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: estimator.status()["estimated"] >= 2 and estimator.status()["waiting"] >= 100)
     graph.top.stop()
     finish(graph.top)
     accounts = estimator.status()
@@ -322,16 +321,13 @@ def test_commands_and_setters(spec_file):
     graph.top.connect(*paced(4, 0), commands)
     graph.top.msg_connect((commands, "out"), (estimator, "command"))
     graph.top.start()
-    until = time.monotonic() + 30
-    while len(graph.status("error")) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: len(graph.status("error")) >= 2)
     seen = len(graph.grids("channel"))
-    used = []  # by those after the commands, whose end ended nothing; a batch in work may use the former method still
-    while (len(used) < 9 or used[-1] != "ls-nearest") and time.monotonic() < until:
-        time.sleep(0.01)
-        used = [facts["method"] for facts, _ in graph.grids("channel")[seen:]]
-    assert len(used) >= 9
-    assert used[-1] == "ls-nearest"
+
+    def used():  # by those after the commands, whose end ended nothing; a batch in work may use the former method still
+        return [facts["method"] for facts, _ in graph.grids("channel")[seen:]]
+
+    until(lambda: len(used()) >= 9 and used()[-1] == "ls-nearest")
     graph.top.stop()
     finish(graph.top)
     assert (estimator._antenna, estimator._policy, estimator._pipeline.method) == (1, "drop_oldest", "ls-nearest")

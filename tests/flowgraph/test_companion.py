@@ -31,7 +31,7 @@ def run(command, cwd=None):
         "QT_QPA_PLATFORM": "offscreen",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **ours}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **ours}, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from gnuradio.wavesfm.estimator_session import EstimatorEvents, EstimatorSession
 from support.ofdm_graphs import numerology, slots
+from support.waiting import LONG_S
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.worker import WorkerOptions
 
 SPEC = numerology()
-LONG_S = 30.0
 
 
 class Heard:

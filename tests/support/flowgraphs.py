@@ -13,7 +13,9 @@ import numpy as np
 import pmt
 from gnuradio import blocks, gr
 
-WATCHDOG_S = 60.0
+from support.waiting import LONG_S
+
+WATCHDOG_S = LONG_S
 
 
 def finish(top: Any, timeout_s: float = WATCHDOG_S) -> None:
@@ -77,6 +79,22 @@ def vector_source(samples: Any, tags: Iterable[tuple[int, str, Any]] = ()) -> An
 def rx_time(seconds: int, fraction: float) -> Any:
     """The value of an rx_time tag."""
     return pmt.make_tuple(pmt.from_uint64(seconds), pmt.from_double(fraction))
+
+
+class EndlessSource(gr.sync_block):
+    """Repeats complex64 [n] until the event `enough` is set, and ends after a whole repetition."""
+
+    def __init__(self, samples: Any) -> None:
+        gr.sync_block.__init__(self, "endless_source", [], [np.complex64])
+        self._samples, self.repeated, self.enough = samples, 0, threading.Event()
+        self.set_output_multiple(len(samples))
+
+    def work(self, input_items: list[Any], output_items: list[Any]) -> int:
+        if self.enough.is_set():
+            return -1
+        output_items[0][: len(self._samples)] = self._samples
+        self.repeated += 1
+        return len(self._samples)
 
 
 class ChunkSource(gr.sync_block):
