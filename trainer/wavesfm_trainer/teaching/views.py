@@ -189,8 +189,8 @@ def _cut(recording: Recording, box: Box, spec: SpectrogramSpec, wanted: Sequence
     """(what was wanted, samples, rate in Hz) of views that are read together."""
     views = [_view(recording, box, spec, one, rate_hz) for one in wanted]
     first, last = min(view.start for view in views), max(view.stop for view in views)
-    samples = np.concatenate(list(recording.blocks(start=first, stop=last)))
-    for one, made in zip(wanted, zoom(samples, first, rate_hz, views), strict=True):
+    parts = list(recording.blocks(start=first, stop=last))
+    for one, made in zip(wanted, zoom(parts, first, rate_hz, views), strict=True):
         if made.samples.size >= spec.min_samples:
             yield replace(one, rate_hz=max(one.rate_hz, min(made.rate_hz, rate_hz))), made.samples, made.rate_hz
 
