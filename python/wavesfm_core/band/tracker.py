@@ -185,6 +185,8 @@ def overlap(low_a: float, high_a: float, low_b: float, high_b: float) -> float:
 
 def _fit(piece: Piece, track: Track) -> float:
     """How well a piece fits an emitter; 0 for not at all."""
+    if not _is_near(piece.raw_low, piece.raw_high, track):
+        return 0.0
     shared = overlap(piece.low, piece.high, track.low, track.high)
     iou = shared / (piece.width + track.width - shared)
     if iou >= SAME_IOU:
@@ -205,6 +207,12 @@ def _fit(piece: Piece, track: Track) -> float:
     return inside / 2 if alike and counts else 0.0
 
 
+def _is_near(low: float, high: float, track: Track) -> bool:
+    """Whether a span touches an emitter with what may be beside it; the rest needs no closer look."""
+    below, above = min(track.reach_low, track.low), max(track.reach_high, track.high)
+    return low < above + BESIDE_BINS and high > below - BESIDE_BINS
+
+
 def _share_inside(low: float, high: float, density: float, power: float, track: Track) -> float:
     """Share of a span within an emitter, if it may be a part of it: within its edges, or weaker in its skirts; or 0."""
     if power > STRONGER * track.power:
@@ -217,7 +225,7 @@ def _share_inside(low: float, high: float, density: float, power: float, track: 
 
 def _covers(track: Track, other: Track) -> bool:
     """Whether another is a part of this one, seen only with it or as a weaker burst of it."""
-    if other.ended:
+    if other.ended or not _is_near(other.low, other.high, track):
         return False
     together = [track.share_active(start, stop, NEAR_ROWS) >= TOGETHER for start, stop in other.bursts]
     near = sum(together) >= NEAR_SHARE * len(together)
