@@ -114,6 +114,7 @@ def test_no_recordings_no_tiles(tmp_path):
 def test_scenes_hold_the_recording_and_what_is_seen_of_it_has_its_label(recording, monkeypatch, tmp_path):
     monkeypatch.setattr(scene_tiles, "SAMPLES", 400_000)
     monkeypatch.setattr(scene_tiles, "RATES_HZ", (1e6,))
+    monkeypatch.setattr(scene_tiles, "RECORDED_SHARE", 1.0)
     monkeypatch.setattr(scene_tiles, "REAL_SHARE", 1.0)
     scenes = SceneTiles(5, SPEC, real_sources([recording]))
     write_scene_shards(tmp_path, scenes, 4)
@@ -122,7 +123,10 @@ def test_scenes_hold_the_recording_and_what_is_seen_of_it_has_its_label(recordin
     assert np.all(10**tiles.log10_rate < 0.7e6)  # zoomed
 
 
-def test_scenes_of_generated_signals(monkeypatch):
+@pytest.mark.parametrize("recorded", [0.0, 1.0])
+def test_scenes_of_generated_signals(recorded, monkeypatch):
+    monkeypatch.setattr(scene_tiles, "RECORDED_SHARE", recorded)
+    monkeypatch.setattr(scene_tiles, "EMPTY_SHARE", 0.0)
     monkeypatch.setattr(scene_tiles, "SAMPLES", 300_000)
     monkeypatch.setattr(scene_tiles, "RATES_HZ", (1e6,))
     monkeypatch.setattr(scene_tiles, "CLASSES", {"lora": scene_tiles.CLASSES["lora"]})

@@ -156,14 +156,39 @@ def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, 
     return str(write_shard(Path(directory), number, count, make))
 
 
+def shard_directories(directory: Path) -> list[Path]:
+    """The directory itself if it has a note, or else the folders in it that have one.
+
+    Raises
+    ------
+    InputError : neither, or folders of other labels or another spec than the first.
+    """
+    if (directory / NOTE).is_file():
+        return [directory]
+    folders = sorted(path.parent for path in directory.glob(f"*/{NOTE}"))
+    if not folders:
+        raise InputError(directory / NOTE, "file", "nothing", "a directory of tiles (made by wavesfm-train tiles)")
+    notes = [_read_note(folder / NOTE) for folder in folders]
+    for folder, note in zip(folders, notes, strict=True):
+        for name in ("spec", "labels"):
+            if note[name] != notes[0][name]:
+                raise InputError(folder / NOTE, name, note[name], f"{folders[0]}'s, {notes[0][name]}")
+    return folders
+
+
 def read_shard_note(directory: Path) -> dict[str, Any]:
     """How the tiles of a directory were made: spec, labels, drawn (classes that take turns) and seed.
+
+    Of a directory of folders: the first one's.
 
     Raises
     ------
     InputError : no such file, or not JSON with these keys.
     """
-    path = directory / NOTE
+    return _read_note(shard_directories(directory)[0] / NOTE)
+
+
+def _read_note(path: Path) -> dict[str, Any]:
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         return {name: note[name] for name in NOTE_FIELDS}
@@ -183,8 +208,10 @@ def _read_shard(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def read_shards(directory: Path, max_tiles: int | None = None) -> Tiles:
-    """All tiles of a directory, or its first `max_tiles`; raises InputError if there is none."""
+    """All tiles of a directory or of the folders in it, or the first `max_tiles`; raises InputError if there is none."""
     paths = sorted(directory.glob("shard-*.npz"))
+    if not paths and any(directory.glob(f"*/{NOTE}")):
+        paths = [path for folder in shard_directories(directory) for path in sorted(folder.glob("shard-*.npz"))]
     if not paths:
         raise InputError(directory, "shards", "none", "at least one shard-*.npz (made by wavesfm-train tiles)")
     parts: list[dict[str, NDArray[Any]]] = []
@@ -211,7 +238,7 @@ def read_tile_examples(path: Path, split: str | None) -> Examples:
     ConfigurationError : no split for a directory of folders.
     InputError : no tiles, damaged shards, or folders of different labels.
     """
-    folders = (path / "train" / NOTE).is_file()
+    folders = (path / "train").is_dir()
     train = read_shards(path / "train" if folders else path)
     note = read_shard_note(path / "train" if folders else path)
     if (folders and split == "train") or not folders:

@@ -26,17 +26,21 @@ from ..data.tile_dataset import SHARD_TILES, Tiles, begin_directory, write_shard
 from ..signals import CLASSES
 from ..signals.artefacts import apply_artefacts, draw_artefacts
 from ..signals.base import IQ, Emission, SignalClass, SilentWindow
+from ..signals.dataset import make_example
 from ..signals.outliers import TRAINING, UNKNOWN, WEIGHTS
 from ..signals.views import ALL_LABELS
 from .band_scenes import OUTSIDE, OUTSIDE_OF_CARRIER, QUIET, Truth, edges, lay, place
-from .real_sources import RealSource, draw_source, part_of_band, tiles_of, whole_band_tiles
+from .real_sources import RealSource, draw_source, extent, part_of_band, tiles_of, whole_band_tiles
 
 RATES_HZ = (1e6, 2e6, 2.4e6, 3.2e6, 5e6, 8e6, 10e6, 16e6, 20e6)
 SAMPLES = 5_000_000  # of a scene
 LONGEST_S = 1.0
 SIGNALS = (2, 9)  # drawn for a scene, fewer than the second
 UNKNOWN_SHARE = 0.12  # of the generated signals
-REAL_SHARE = 0.35  # of the signals, where there are real sources
+RECORDED_SHARE = 0.5  # of the signals: pieces of recordings, which bring the noise of a receiver of their own
+REAL_SHARE = 0.35  # of the recordings, where there are real sources; the others are generated
+EMPTY_SHARE = 0.08  # of the generated recordings
+LEAST_RATE_HZ = 0.1e6  # of a recording
 WIDEST = 0.5  # of the band, of one signal
 INSIDE = 0.6  # share of a look's band that must lie in a truth
 IOU = 0.3  # or this overlap of the two bands
@@ -124,8 +128,11 @@ def make_scene(rng: np.random.Generator, rate_hz: float, sources: Sequence[RealS
     taken: list[Truth] = []
     for _ in range(int(rng.integers(*SIGNALS))):
         snr_db = float(rng.uniform(6, 35) if rng.random() < 0.85 else rng.uniform(0, 8))
-        if sources and rng.random() < REAL_SHARE:
-            _add_real(rng, spectrum, rate_hz, snr_db, draw_source(rng, sources), truths, taken)
+        if rng.random() < RECORDED_SHARE:
+            real = sources and rng.random() < REAL_SHARE
+            source = draw_source(rng, sources) if real else _generated_source(rng, n / rate_hz, rate_hz)
+            if source is not None:
+                _add_recorded(rng, spectrum, rate_hz, snr_db, source, truths, taken)
         else:
             _add_generated(rng, spectrum, rate_hz, snr_db, truths, taken)
     spectrum.view(np.float32)[:] += np.float32(np.sqrt(n / 2)) * rng.standard_normal(2 * n, dtype=np.float32)
@@ -168,24 +175,22 @@ def true_label(look: Look, emitter: Emitter, rate_hz: float, scene: Scene) -> tu
     low_hz, high_hz = emitter.low_hz, emitter.high_hz
     start_s = look.tile.start_sample / rate_hz
     stop_s = start_s + look.tile.n_samples / rate_hz
-    hits, near = [], False
-    for truth in scene.truths:
-        if min(stop_s, truth.stop_s) <= max(start_s, truth.start_s):
-            continue
-        both = min(high_hz, truth.high_hz) - max(low_hz, truth.low_hz)
+    on_air = [t for t in scene.truths if min(stop_s, t.stop_s) > max(start_s, t.start_s)]
+    both = {id(t): min(high_hz, t.high_hz) - max(low_hz, t.low_hz) for t in on_air}
+    shown = [t for t in on_air if both[id(t)] > MUCH * min(t.high_hz - t.low_hz, high_hz - low_hz)]
+    if len(shown) > 1:
+        return None
+    blocks = [t for t in scene.taken if not t.label and high_hz > t.low_hz and low_hz < t.high_hz]
+    for truth in shown:
+        inside = both[id(truth)] >= INSIDE * (high_hz - low_hz)
         either = max(high_hz, truth.high_hz) - min(low_hz, truth.low_hz)
-        if both > 0 and (both >= INSIDE * (high_hz - low_hz) or both / either >= IOU):
-            hits.append(truth)
-        elif both > MUCH * (truth.high_hz - truth.low_hz):
-            return None
-        near = near or both > -max(2 * (truth.high_hz - truth.low_hz), high_hz - low_hz)
-    if len(hits) == 1:
-        return hits[0].label, hits[0].snr_db
-    recorded = any(high_hz > t.low_hz and low_hz < t.high_hz for t in scene.taken if not t.label)
-    return None if hits or near or recorded else ("noise", 0.0)
+        recorded = any(t.low_hz <= truth.low_hz and truth.high_hz <= t.high_hz for t in blocks)  # with that noise
+        return (truth.label, truth.snr_db) if inside or recorded or both[id(truth)] / either >= IOU else None
+    near = any(both[id(t)] > -max(2 * (t.high_hz - t.low_hz), high_hz - low_hz) for t in on_air)
+    return None if near or blocks else ("noise", 0.0)
 
 
-def _add_real(
+def _add_recorded(
     rng: np.random.Generator,
     spectrum: NDArray[np.complex64],
     rate_hz: float,
@@ -194,7 +199,7 @@ def _add_real(
     truths: list[Truth],
     taken: list[Truth],
 ) -> None:
-    """A piece of a real recording with its own noise, at a place that is free; a part of its band if it is wide."""
+    """A piece of a recording with its own noise, at a place that is free; a part of its band if it is wide."""
     n = len(spectrum)
     iq, own_hz, low, high = source.iq, source.rate_hz, source.low_hz, source.high_hz
     if own_hz > WIDEST * rate_hz:
@@ -224,6 +229,27 @@ def _add_real(
     span = (at + max(first, 0)) / own_hz, (at + min(last, length)) / own_hz
     truths.append(Truth(source.label, *span, centre + low, centre + high, snr_db))
     taken.append(Truth("", at / own_hz, (at + length) / own_hz, centre - own_hz / 2, centre + own_hz / 2, snr_db))
+
+
+def _generated_source(rng: np.random.Generator, length_s: float, scene_hz: float) -> RealSource | None:
+    """A recording of a generated signal, or of nothing, by a receiver of WIDEST of the scene's rate at most.
+
+    Real recordings alone would teach that the noise of a receiver around a signal is a mark of their classes.
+    """
+    for _ in range(DRAWS):
+        label, signal = ("noise", CLASSES["noise"]) if rng.random() < EMPTY_SHARE else _draw_signal(rng)
+        rate_hz = signal.draw_rate(rng)
+        n_samples = int(rng.uniform(0.3, 1.0) * length_s * rate_hz)
+        if not LEAST_RATE_HZ <= rate_hz <= WIDEST * scene_hz or n_samples < signal.shortest_s * rate_hz:
+            continue
+        try:
+            example = make_example(rng, signal, n_samples, float(rng.uniform(8, 40)), rate_hz, n_samples, visible=True)
+        except (SilentWindow, ValueError):
+            continue
+        iq = example.iq - example.iq.mean()
+        iq = (iq / np.sqrt(np.mean(np.abs(iq) ** 2))).astype(np.complex64)
+        return RealSource(iq, rate_hz, label, *extent(iq, rate_hz))
+    return None
 
 
 def _add_generated(
