@@ -19,7 +19,8 @@ TOGETHER = 0.5  # of a burst, during which the whole is on the air
 BESIDE_BINS = 8  # and within which a part lies beside
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
 STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
-SKIRT = 0.1  # of the density of the whole that what lies beside its edges has
+SKIRT = 0.1  # of the density of the whole that its skirts have, beyond its edges
+SKIRT_BESIDE = 0.01  # and that they have where there is a gap; more is a neighbour
 STEADY_ROWS = 32  # on the air, of an emitter whose edges are known
 DC_WIDTH = 10  # bins that the receiver's DC line may take
 GAIN_STEP = 2.0  # from which on a change of the floor is one of the gain
@@ -143,7 +144,7 @@ class Tracker:
                     return [smaller for part in parts for smaller in self._parts(part, start)]
         return [piece]
 
-    def _is_dc(self, piece: Piece) -> bool:
+    def _is_dc(self, piece: Piece | Track) -> bool:
         """Whether it is nothing but the receiver's DC line, which is no part of a signal around it."""
         return piece.raw_low >= self._middle - DC_WIDTH / 2 and piece.raw_high <= self._middle + DC_WIDTH / 2 + 1
 
@@ -162,7 +163,8 @@ class Tracker:
             if track in gone:
                 continue
             for other in [o for o in self.tracks if o is not track and _covers(track, o)]:
-                track.absorb(other)
+                if not self._is_dc(other):  # which was there before, and says nothing of when this one began
+                    track.absorb(other)
                 self.tracks.remove(other)
                 gone.append(other)
                 track.settle(self._middle)
@@ -218,8 +220,10 @@ def _share_inside(low: float, high: float, density: float, power: float, track: 
     if power > STRONGER * track.power:
         return 0.0
     core = overlap(low, high, track.low, track.high) / (high - low)
-    raw = overlap(low, high, track.reach_low - BESIDE_BINS, track.reach_high + BESIDE_BINS) / (high - low)
-    share = max(core, raw if density < SKIRT * track.density else 0.0)
+    depth = density / track.density
+    beside = BESIDE_BINS if depth < SKIRT_BESIDE else 0
+    raw = overlap(low, high, track.reach_low - beside, track.reach_high + beside) / (high - low)
+    share = max(core, raw if depth < SKIRT else 0.0)
     return share if share >= PART_SHARE else 0.0
 
 
