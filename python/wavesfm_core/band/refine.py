@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Samples
-from .extent import DEPTH
 from .views import Zoomed
 
 BINS = 256
@@ -28,16 +27,12 @@ TAIL_SIGMAS = 1.5  # of the noise, under which a signal's tails end
 NOISE_FRAMES = 1.6  # frames that overlap by half count as so many fewer; Hann bins are correlated
 SPLASH = 5.0  # times the noise, or the power beside the span
 LEAST_ALONE = 8  # frames without a splash
-PLATEAU = 2.5  # times the bins within 20 dB, from which on what is occupied may be a plateau
-FAR_OUT = 4.5  # times them, from which on its shape says nothing
-STRONG = 1e5  # times the noise, that an overdriving signal's strongest bin has
-CLICKS = 0.5  # of its energy, that lies outside the strongest tenth of the frames, at most
-LEAST_SIDE = 9  # bins of it on either side
-STEADY = 0.7  # of its mean power, that its median over time has
-FLATNESS = 3.0  # ratio of its levels, at most
 FLAT = 0.15  # of a view, on either side, that its filter may attenuate
 LEAST_BESIDE = 6  # bins that say what the noise is
 LEAST_QUIET = 16  # frames that do
+STEADY = 1.0  # of the noise, over it, from which on what stays on between bursts is not the emitter's
+PEDESTAL = 0.8  # of the span, which another receiver's noise fills; its distortion then counts as little
+DEPTH = 0.01  # of the strongest bin, under which it is that
 QUIET_SIGMAS = 2.5  # of the noise's power in a frame
 NOISE_ERROR = 1.3  # of the detector's floor
 TAILS_ERROR = 1.04  # of it, where what is found may be the tails of the signal
@@ -100,20 +95,35 @@ def refine(
     noise = _noise_of(power, first, last, noise)
     power = _without_splashes(power, first, last, noise)
     on = _on_air(power[:, first:last].sum(1))
-    mean = power[on].mean(0, dtype=np.float64) - _background(power[~on], noise)
+    steady = _steady(power[~on], noise)
+    recorded = np.count_nonzero(steady[first:last]) > PEDESTAL * (last - first)
     power = power[on]
+    mean = power.mean(0, dtype=np.float64) - steady
     spread = noise * float(np.sqrt(NOISE_FRAMES / len(power)))
     limits = [int(np.clip(hz / step + offset, 0, BINS)) for hz in clear_hz]
-    first, last = _with_tails(mean, first, last, spread, limits)
-    excess = mean[first:last]
+    first, last = _with_tails(mean - noise, first, last, spread, limits)
+    excess = mean[first:last] - noise
     if not (excess > noise * max(0.5, 4 / np.sqrt(len(power)))).any():
         return None
-    low, high = _without_plateau(power[:, first:last], excess, noise, *_occupied(excess, noise, spread))
+    if recorded:
+        excess = np.where(excess > DEPTH * excess.max(), excess, 0.0)
+    low, high = _occupied(excess, noise, spread)
     sidebands = _occupied(_without_line(excess), noise, spread)
     if (sidebands[1] - sidebands[0]) * step <= NARROW_HZ:
         low, high = min(low, sidebands[0]), max(high, sidebands[1])
     edges = (first + low - offset - 0.5) * step, (first + high - offset - 0.5) * step
     return Edges(*edges, _is_line(power[:, first:last], noise))
+
+
+def _steady(power: NDArray[np.float32], noise: float) -> NDArray[np.float64]:
+    """Power over the noise while the emitter is off, float64 [BINS]: the noise of another receiver, in a recording.
+
+    It is zero where it shows in too few frames, or is no more than noise.
+    """
+    if len(power) < LEAST_QUIET:
+        return np.zeros(BINS)
+    excess = np.median(power, axis=0) / np.log(2) - noise  # the median: some frames hold the begin or end of a burst
+    return np.where(excess > STEADY * noise, excess, 0.0)
 
 
 def _noise_of(power: NDArray[np.float32], first: int, last: int, expected: float) -> float:
@@ -132,53 +142,6 @@ def _noise_of(power: NDArray[np.float32], first: int, last: int, expected: float
             return expected
         found, above = float(np.median(beside)), TAILS_ERROR
     return float(np.clip(found, expected / NOISE_ERROR, expected * above))
-
-
-def _background(quiet: NDArray[np.float32], noise: float) -> NDArray[np.float64] | float:
-    """What is there in the pauses of the signal: noise, or more where another receiver's noise is part of it."""
-    return np.maximum(quiet.mean(0, dtype=np.float64), noise) if len(quiet) >= LEAST_QUIET else noise
-
-
-def _without_plateau(
-    power: NDArray[np.float32], excess: NDArray[np.float64], noise: float, low: float, high: float
-) -> tuple[float, float]:
-    """The bins within 20 dB of the strongest, if what else is occupied is no part of the signal.
-
-    That is a steady plateau of noise; or what lies far out, if it is as steady as the signal or comes in clicks: what an
-    overdriven receiver makes of it.
-
-    power: of the frames, in the bins of `excess`.
-    """
-    first, last = _core(excess)
-    spans = [slice(int(low), first), slice(last, int(np.ceil(high)))]
-    spans = [span for span in spans if span.stop - span.start >= LEAST_SIDE]
-    share = (high - low) / (last - first)
-    if share < PLATEAU or not spans:
-        return low, high
-    levels = [float(part.mean()) for span in spans for part in np.array_split(excess[span], 3)]
-    beside = np.concatenate([power[:, span] for span in spans], axis=1).mean(1)
-    over_time = beside / power[:, first:last].mean(1)
-    steady = float(np.median(over_time)) > STEADY * float(over_time.mean())
-    usual = np.sort(over_time)[: over_time.size - over_time.size // 10]
-    clicks = excess.max() > STRONG * noise and usual.sum() < CLICKS * over_time.sum()
-    flat = max(levels) < FLATNESS * min(levels)
-    foreign = (steady or clicks) if share > FAR_OUT else (steady and flat)
-    return (float(first), float(last)) if foreign else (low, high)
-
-
-def _core(excess: NDArray[np.float64]) -> tuple[int, int]:
-    """The bins within 10 dB of the strongest and, up to gaps of half of their width, those within 20 dB."""
-    inside = np.flatnonzero(excess > 0.1 * excess.max())
-    low, high = int(inside[0]), int(inside[-1]) + 1
-    weaker = excess > DEPTH * excess.max()
-    while True:
-        gap = max(3, (high - low) // 2)
-        below = np.flatnonzero(weaker[max(0, low - gap) : low])
-        above = np.flatnonzero(weaker[high : high + gap])
-        if below.size == 0 and above.size == 0:
-            return low, high
-        low = max(0, low - gap) + int(below[0]) if below.size else low
-        high += int(above[-1]) + 1 if above.size else 0
 
 
 def _without_splashes(power: NDArray[np.float32], first: int, last: int, noise: float) -> NDArray[np.float32]:
