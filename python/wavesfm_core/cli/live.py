@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -13,11 +15,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..errors import ConfigurationError
-from ..live.config import LiveConfig, all_faults
+from ..errors import ConfigurationError, WavesfmError
+from ..live.check import check as find_faults
+from ..live.config import LiveConfig
 from ..live.service import LiveService
+from ..live.status import fault_of
+from ..live.supervisor import notify
 from ..live.yaml_file import load_yaml
 from . import options as o
+from .live_view import TerminalView
 from .parsing import hertz
 
 Address = Annotated[
@@ -55,14 +61,14 @@ def live_command(
         str | None,
         typer.Option("--json", metavar="FILE|-", help="Also write one JSON line for each event; - for stdout."),
     ] = None,
+    scan: Annotated[Path | None, typer.Option("--scan", metavar="PLAN", help="Step through a plan (YAML).")] = None,
+    terminal: Annotated[
+        bool | None, typer.Option("--terminal/--no-terminal", help="Draw a table; automatic on a terminal.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the configuration and name every fault.")] = False,
 ) -> None:
     """Name the signals of a radio, a stream or a recording while they are received."""
-    where: object = config or "command line"
-    values = {} if config is None else load_yaml(config)
-    if not isinstance(values, dict):
-        raise ConfigurationError(where, "contents", type(values).__name__, "a mapping with source and model")
-    fields = {
+    source_fields = {
         "kind": source,
         "address": address,
         "rate_hz": hertz("--rate", rate),
@@ -72,18 +78,41 @@ def live_command(
         "realtime": realtime or None,
         "loop": loop or None,
     }
-    _merge(values, "source", fields)
-    _merge(values, "model", {"bundle": None if model is None else str(model), "device": device})
-    _merge(values, "web", {"listen": web})
-    if json_path is not None:
-        values["outputs"] = [*values.get("outputs", []), {"kind": "json", "path": json_path}]
+
+    def merged() -> dict[str, Any]:
+        values = _read(config)
+        _merge(values, "source", source_fields)
+        _merge(values, "model", {"bundle": None if model is None else str(model), "device": device})
+        _merge(values, "web", {"listen": web})
+        _merge(values, "scan", {"plan": None if scan is None else str(scan)})
+        if json_path is not None:
+            values["outputs"] = [*values.get("outputs", []), {"kind": "json", "path": json_path}]
+        return values
+
+    where: object = config or "command line"
     if check:
-        _check(values, where)
+        _check(merged(), where)
         return
-    settings = LiveConfig.from_values(values, where)
+    settings = LiveConfig.from_values(merged(), where)
     logging.getLogger().setLevel(settings.log_level.upper())
+    console = Console(stderr=json_path == "-")
     with LiveService(settings) as service:
-        _run(service, config, Console(stderr=json_path == "-"))
+        show = console.is_terminal if terminal is None else terminal
+        view = TerminalView(service.session, console) if show else None
+        if view is not None:
+            service.on_status.append(view.take_status)
+            service.session.bus.add(view.take_record)
+        elif service.server is not None:
+            console.print(f"page at http://{settings.web.host}:{service.server.port}/" if settings.web else "")
+        _run(service, lambda: _reload(service, config, merged), view)
+
+
+def _read(config: Path | None) -> dict[str, Any]:
+    """The values of a configuration file; raises ConfigurationError."""
+    values = {} if config is None else load_yaml(config)
+    if not isinstance(values, dict):
+        raise ConfigurationError(config, "contents", type(values).__name__, "a mapping with source and model")
+    return values
 
 
 def _merge(values: dict[str, Any], section: str, fields: dict[str, Any]) -> None:
@@ -96,24 +125,43 @@ def _merge(values: dict[str, Any], section: str, fields: dict[str, Any]) -> None
 
 def _check(values: dict[str, Any], where: object) -> None:
     """Name every fault on standard error, and exit with 2 if there is one."""
-    found = all_faults(values, where)
+    found = find_faults(values, where)
     console = Console(stderr=bool(found))
     for fault in found:
-        console.print(str(fault), markup=False, highlight=False, soft_wrap=True)
+        console.print(" ".join(str(fault).split()), markup=False, highlight=False, soft_wrap=True)
     if found:
         raise typer.Exit(2)
     console.print("the configuration is right", highlight=False)
 
 
-def _run(service: LiveService, config: Path | None, console: Console) -> None:
-    """Run until the source ends or a signal asks for the end."""
+def _run(service: LiveService, reload: Callable[[], object], view: TerminalView | None) -> None:
+    """Run until the source ends or a signal asks for the end; SIGHUP reloads."""
 
-    def end(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=service.stop, daemon=True).start()  # a lock may be held in the interrupted code
+    def on_thread(call: Callable[[], object]) -> Callable[[int, FrameType | None], None]:
+        # a lock may be held in the code that the signal interrupts
+        return lambda number, frame: threading.Thread(target=call, daemon=True).start()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    calls = {signal.SIGINT: service.stop, signal.SIGTERM: service.stop, signal.SIGHUP: reload}
+    before = {number: signal.signal(number, on_thread(call)) for number, call in calls.items()}
+    service.on_status.append(lambda status: notify("WATCHDOG=1") if not fault_of(status) else False)
+    notify("READY=1")
     try:
-        service.run()
+        with view or contextlib.nullcontext():
+            service.run()
     finally:
+        notify("STOPPING=1")
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _reload(service: LiveService, config: Path | None, merged: Callable[[], dict[str, Any]]) -> None:
+    """Take over the model and the log level of the configuration, which is read again."""
+    notify("RELOADING=1")
+    try:
+        settings = LiveConfig.from_values(merged(), config or "command line")
+    except WavesfmError as error:
+        service.session.warn(f"the old configuration goes on: {error}")
+    else:
+        logging.getLogger().setLevel(settings.log_level.upper())
+        service.reload(settings.model)
+    notify("READY=1")

@@ -246,11 +246,7 @@ class LiveSession:
         self.last_block_s = time.monotonic()
         self._exchange()
         if block.lost:
-            self._worker.lose(block.lost)
-            self._position += block.lost
-            with self._lock:
-                self._counts.gaps += 1
-                self._counts.samples_lost += block.lost
+            self._lose(block.lost)
         time_of_block = self._retune(block)
         samples = block.complex64()
         self._worker.push(samples, block=not self.source.is_live, cancelled=self._stopped.is_set)
@@ -262,8 +258,16 @@ class LiveSession:
                     taker(row)
         self._position += block.n_samples
 
+    def _lose(self, count: int) -> None:
+        """Count samples that are missing before the next one."""
+        self._worker.lose(count)
+        self._position += count
+        with self._lock:
+            self._counts.gaps += 1
+            self._counts.samples_lost += count
+
     def _retune(self, block: SampleBlock) -> StreamTime | None:
-        """Pass on what has changed; returns the time of the block's first sample."""
+        """Pass on what has changed; returns the time of the block's first sample. A jump in time shows a gap."""
         changed = (block.rate_hz, block.centre_hz) != (self._rate_hz, self._centre_hz)
         if changed:
             with self._lock:
@@ -272,8 +276,12 @@ class LiveSession:
             self._clock = SampleClock(block.rate_hz, block.time, self._position)
         elif block.rate_hz != self._rate_hz:
             self._clock.set_rate(block.rate_hz, self._position)
-        if block.time is not None and self._clock.jump_s(block.time, self._position) != 0.0:
-            self._clock.set_time(block.time, self._position)
+        if block.time is not None:
+            jump_s = self._clock.jump_s(block.time, self._position)
+            if jump_s and not changed and (lost := round(jump_s * block.rate_hz)) > 0:
+                self._lose(lost)
+            if jump_s != 0.0:
+                self._clock.set_time(block.time, self._position)
         self._rate_hz, self._centre_hz = block.rate_hz, block.centre_hz
         known_time = self._clock.time_of(self._position)
         if changed or block.time is not None:

@@ -38,24 +38,23 @@ def parse_yaml(text: str, where: object) -> Any:
     except ImportError as error:
         raise ConfigurationError(where, "library yaml", error, install_command("yaml")) from error
 
-    class Loader(yaml.SafeLoader):
-        """Of YAML 1.1, but for floats, which are as in YAML 1.2."""
-
-        yaml_implicit_resolvers = {key: list(each) for key, each in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    # of YAML 1.1, but for floats, which are as in YAML 1.2: 2.4e6 is a number
+    resolvers = {key: list(each) for key, each in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+    loader = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ConfigurationError(where, "contents", "an alias (*)", "YAML without aliases")
-        return yaml.load(text, Loader)
+        return yaml.load(text, loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         found = " ".join(str(error).split())[:200]
         raise ConfigurationError(where, "contents", f"no YAML ({found})", "a YAML file") from None
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A schema of this package, by its file name."""
-    loaded: dict[str, Any] = json.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    """A schema of this package, by its path in it."""
+    file = resources.files(__package__).joinpath(*name.split("/"))
+    loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return loaded
 
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,9 @@ class NewRecording:
             **({"core:sha512": digest} if digest else {}),
             **self.extra,
         }
-        meta = {
-            "global": fields,
-            "captures": [capture.as_dict() for capture in self.captures],
-            "annotations": sorted((dict(each) for each in self.annotations), key=lambda each: each["core:sample_start"]),
-        }
+        annotations = sorted((dict(each) for each in self.annotations), key=lambda each: each["core:sample_start"])
+        captures = [capture.as_dict() for capture in self.captures]
+        meta = {"global": fields, "captures": captures, "annotations": annotations}
         return json.dumps(meta, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def write(self, base: Path) -> Path:

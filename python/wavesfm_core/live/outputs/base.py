@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interface of an output, and the thread that serves one: bounded queue, counted drops, reconnects with back-off."""
+"""The interface of an output, and the thread that serves one: bounded queue, counted drops, reconnects."""
 
 from __future__ import annotations
 
@@ -85,12 +85,10 @@ class OutputWorker:
         First and longest wait in seconds between two attempts to reach the peer; each is twice the one before.
     """
 
-    def __init__(
-        self, output: Output, queue_records: int = 1000, back_off_s: tuple[float, float] = BACK_OFF_S
-    ) -> None:
+    def __init__(self, output: Output, queue_records: int = 1000, back_off_s: tuple[float, float] = BACK_OFF_S) -> None:
         self.output = output
         self._limit, self._back_off_s = queue_records, back_off_s
-        self._changed = threading.Condition()  # its lock (a reentrant one) guards the queue, the accounts and the two flags
+        self._changed = threading.Condition()  # its reentrant lock guards all below
         self._queue: deque[Record] = deque()
         self._accounts = OutputAccounts()
         self._closing = self._cancelled = False

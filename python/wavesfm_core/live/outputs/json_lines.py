@@ -80,7 +80,7 @@ class JSONLines:
     def _append(self, line: bytes) -> None:
         assert self._file is not None
         size = os.fstat(self._file.fileno()).st_size
-        if 0 < size and size + len(line) > self._most_bytes:
+        if size > 0 and size + len(line) > self._most_bytes:
             self._rotate()
             size = 0
         try:
