@@ -60,7 +60,7 @@ class IQRing:
 
     def _holds_enough_without_first(self) -> bool:
         first = self._blocks[0].block
-        return self._seconds - first.n_samples / first.rate_hz >= self.seconds
+        return self._seconds - first.n_samples / first.rate_hz >= self.seconds - 1e-9  # rounding of the sum
 
     @property
     def span(self) -> tuple[int, int]:
