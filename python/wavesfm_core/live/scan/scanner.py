@@ -19,6 +19,8 @@ from .occupancy import Occupancy
 from .plan import ScanPlan, Tuning
 from .schedule import Schedule
 
+ROWS_A_VISIT = 3  # of the waterfall, at least: a retune begins a new row
+
 
 @dataclasses.dataclass
 class Visit:
@@ -68,6 +70,8 @@ class Scanner:
     def follow(self, session: LiveSession) -> None:
         """Take the rows and the events of the session that this is the source of."""
         self._session = session
+        shortest_s = min(tuning.dwell_s for tuning in self.plan.tunings)
+        session.spectra.rows_per_s = max(session.spectra.rows_per_s, ROWS_A_VISIT / shortest_s)
         session.on_rows.append(self._take_row)
         session.on_events.append(self._take_events)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ...band.views import smooth_size
 from ...types import Samples, StreamTime
 from ..block import SampleBlock, block_samples
 from .waveforms import Transmitter
@@ -122,7 +123,7 @@ class SimulatedRadio:
         known = self._loops.get(number)
         if known is None:
             centre_hz, rate_hz = self._tuning
-            n = round(len(each.loop) * rate_hz / each.rate_hz)
+            n = smooth_size(round(len(each.loop) * rate_hz / each.rate_hz))  # a fast transform, a little slower loop
             half = min(n, len(each.loop)) // 2
             source = np.fft.fft(each.loop) * (n / len(each.loop))
             target = np.zeros(n, np.complex128)

@@ -12,7 +12,7 @@ from ...bundle.npz import npz_names, read_npz
 from ...errors import InputError
 from ...types import Samples
 
-LOOP_S = 0.4
+LOOP_S = 0.1
 KINDS = ("fsk", "psk", "am", "ofdm", "bursts")
 MOST_EMITTERS = 1000
 
@@ -90,7 +90,7 @@ def _loop(rng: np.random.Generator, kind: str, width_hz: float) -> tuple[Samples
         iq = iq / np.maximum(np.abs(iq), 1e-3) * np.minimum(np.abs(iq), 1.5)
     iq /= np.sqrt(np.mean(np.abs(iq) ** 2))
     if kind == "bursts":
-        iq[(np.arange(n) * 8 // n) % 2 == 1] = 0  # on for 50 ms, off for 50 ms
+        iq[(np.arange(n) * 10 // n) % 2 == 1] = 0  # on for 10 ms, off for 10 ms
     return iq.astype(np.complex64), rate_hz
 
 
