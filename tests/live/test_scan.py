@@ -98,13 +98,13 @@ def test_nine_of_ten_emitters_of_a_gigahertz_are_found_in_two_minutes() -> None:
     scanner.follow(session)
     visits: list[dict] = []
     session.bus.add(lambda record: visits.append(dict(record.values)) if record.kind == "visit" else None)
-    session.on_rows.append(lambda row: session.stop() if session.position > count * DWELL_S * RATE_HZ else None)
+    session.on_rows.append(lambda row: session.stop() if scanner.visits >= count else None)
     session.run()
     scanner.finish()
     assert radio.elapsed_s < 120
     found = [any(place.low_hz < each.centre_hz < place.high_hz for place in scanner.memory.places) for each in planted]
     assert sum(found) >= 9
-    assert len(scanner.memory.places) <= 12
+    assert len(scanner.memory.places) <= 15
     assert scanner.visits == len(visits) >= count
     floors = [state.floor_db for state in scanner.memory.states if state.floor_db is not None]
     assert len(floors) >= count - 1 and np.ptp(floors) < 1.0
@@ -123,5 +123,5 @@ def test_a_source_that_is_not_searched_yet_keeps_its_visits() -> None:
     scanner.follow(session)
     session.run()
     scanner.finish()
-    assert session.accounts.samples_searched == 100_000  # the block at 100 MHz after the retune is left out
+    assert session.accounts.samples_searched == 80_000  # a block of each tuning came after the next retune
     assert scanner.visits >= 2

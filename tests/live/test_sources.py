@@ -140,6 +140,7 @@ def test_rtl_tcp_is_tuned_read_and_opened_again(rtl_tcp: FakeRTLTCP, monkeypatch
     steps = np.diff(raw) % 256
     assert (steps != 1).sum() <= len(raw) // 8191 + 1  # only where the fake server begins its ramp anew
     assert first[0].time is not None and first[1].time is None
+    eventually(lambda: next(blocks) and len(rtl_tcp.commands) >= 5)
     assert rtl_tcp.commands[:5] == [(3, 1), (8, 0), (4, 280), (2, 100_000), (1, 433_920_000)]
     source.tune(868e6, 2e5)
     tuned = next(block for block in blocks if block.centre_hz == 868e6)

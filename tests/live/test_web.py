@@ -242,8 +242,8 @@ def test_the_page_in_a_browser(guarded_site: Site, tmp_path: Path) -> None:
         page.wait_for_selector("#state.good")
         site.feed()
         site.server.take_status(site.status())
-        page.wait_for_function("document.querySelectorAll('#emitters tr').length >= 2")
-        page.wait_for_function("state.frames >= 15")
+        eventually(lambda: page.evaluate("document.querySelectorAll('#emitters tr').length >= 2"))
+        eventually(lambda: page.evaluate("state.frames >= 15"))
         page.click("#emitters tr:has-text('narrow')")
         assert page.inner_text("#selected-title").startswith("narrow 80 %")
         assert page.locator("#bars .bar").count() == 4
@@ -252,7 +252,7 @@ def test_the_page_in_a_browser(guarded_site: Site, tmp_path: Path) -> None:
         waiting.value.save_as(tmp_path / "emitter.sigmf")
         with tarfile.open(tmp_path / "emitter.sigmf") as archive:
             assert len(archive.getnames()) == 2
-        page.wait_for_function("state.hits.length >= 2")
+        eventually(lambda: page.evaluate("state.hits.length >= 2"))
         box = page.evaluate("state.hits[0]")
         page.click("#waterfall", position={"x": box["x"] + box["w"] / 2, "y": box["y"] + 3})
         colours = set()

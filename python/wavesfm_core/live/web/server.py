@@ -171,7 +171,12 @@ class WebServer:
     async def _serve(self) -> None:
         web = self._web
         self._end = asyncio.Event()
-        application = web.Application(middlewares=[web.middleware(self._guard)], client_max_size=MESSAGE_LIMIT)
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guard(request, handler)
+
+        application = web.Application(middlewares=[guard], client_max_size=MESSAGE_LIMIT)
         application.router.add_get("/health", self._health)
         if self._metrics is not None:
             application.router.add_get("/metrics", self._serve_metrics)
