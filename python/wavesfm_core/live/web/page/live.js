@@ -212,7 +212,8 @@ function drawAxes(context, view, newest) {
   context.textBaseline = "middle";
   const seconds = (row) => (newest.start - row.start) / newest.rate;
   let next = 0;
-  const every = niceStep(Math.max(0.05, seconds(view.rows[0]) / Math.max(1, view.height / 60)));
+  const perPixel = seconds(view.rows[0]) / Math.max(1, (view.rows.length - 1) * view.rowHeight);
+  const every = niceStep(Math.max(0.05, 50 * perPixel));
   for (let i = view.rows.length - 1; i >= 0; i--) {
     const ago = seconds(view.rows[i]);
     if (ago < next) continue;
