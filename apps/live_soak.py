@@ -48,7 +48,17 @@ MOST_GROWTH_BYTES = 150 << 20  # of the resident memory, after the first session
 SETTLE_S = 30.0  # for threads that were given up to end
 SESSION_S = 120.0
 QUOTA_BYTES = 20_000_000
-COUNTED = ("samples_in", "samples_searched", "samples_missed", "events", "hangs", "reloads", "failures", "gaps", "retunes")
+COUNTED = (
+    "samples_in",
+    "samples_searched",
+    "samples_missed",
+    "events",
+    "hangs",
+    "reloads",
+    "failures",
+    "gaps",
+    "retunes",
+)
 
 
 class FaultyRadio(SimulatedRadio):

@@ -26,10 +26,15 @@ from wavesfm_core.errors import WavesfmError
 
 REPEATED_SAMPLES = 1 << 22
 REACHED = 0.995  # of the asked rate: the accuracy of the throttle
+SETTLED_S = 1.0  # the first batches are slower
+FIRST_WITHIN_S = 120.0
+
+
+LATENCY = pmt.intern("latency_s")
 
 
 class LatencySink(gr.basic_block):  # type: ignore[misc]
-    """Keeps the latency of every prediction, or PDU of a channel, 8 bytes each."""
+    """Keeps the latency of every prediction, or channel of a PDU, 8 bytes each."""
 
     def __init__(self) -> None:
         gr.basic_block.__init__(self, "latency_sink", [], [])
@@ -42,9 +47,17 @@ class LatencySink(gr.basic_block):  # type: ignore[misc]
         """Take one message in; overwrites the oldest when full."""
         if pmt.is_uniform_vector(pmt.cdr(message)):
             message = pmt.car(message)
-        latency_s = pmt.to_double(pmt.dict_ref(message, pmt.intern("latency_s"), pmt.from_double(0.0)))
-        self.latencies_s[self.count % self.latencies_s.size] = latency_s
-        self.count += 1
+        found = pmt.to_python(pmt.dict_ref(message, LATENCY, pmt.from_double(0.0)))
+        for latency_s in found if isinstance(found, list) else (found,):  # a list of a batch
+            self.latencies_s[self.count % self.latencies_s.size] = latency_s
+            self.count += 1
+
+    def await_message(self) -> bool:
+        """Wait until a message has come; returns whether one did within FIRST_WITHIN_S."""
+        end_s = time.monotonic() + FIRST_WITHIN_S
+        while not self.count and time.monotonic() < end_s:
+            time.sleep(0.01)
+        return self.count > 0
 
     def percentiles(self) -> dict[str, float]:
         """p50, p90, p99 and max in seconds; empty when nothing came."""
@@ -108,7 +121,8 @@ def soak(arguments: argparse.Namespace, scene: Path) -> dict[str, Any]:
         top.connect(source, classifier)
     top.msg_connect((classifier, "predictions"), (sink, "in"))
     top.start()
-    time.sleep(1.0)  # the first batches are slower
+    sink.await_message()
+    time.sleep(SETTLED_S)
     began_s, before, used = time.monotonic(), classifier.status(), cpu_seconds()
     resident = []
     while (elapsed_s := time.monotonic() - began_s) < arguments.seconds:

@@ -69,8 +69,46 @@ class OutboxPort:
         self.closed = True
         self.outbox.clear()
 
+    def flush(self) -> None:
+        """Send what the readers have room for."""
+        self.outbox.flush()
+
     def _cancelled(self) -> bool:
         return self.closed or _runtime.stop_requested()
+
+
+class NativePort:
+    """A message port of any block on which C++ publishes, with the interface of `OutboxPort`.
+
+    Parameters
+    ----------
+    block, port, policy, in_flight, limit
+        See `OutboxPort`.
+    """
+
+    def __init__(self, block: Any, port: Any, policy: Callable[[], str], in_flight: int = 16, limit: int = 256) -> None:
+        block.message_port_register_out(port)
+        self._block, self._port, self._policy = weakref.proxy(block), port, policy
+        self.outbox = _runtime.Outbox(block.symbol_name(), pmt.symbol_to_string(port), in_flight, limit)
+
+    @property
+    def connected(self) -> bool:
+        """Whether anybody reads this port."""
+        return not pmt.is_null(self._block.message_subscribers(self._port))
+
+    def open(self) -> None:
+        """Begin a run: nothing was dropped."""
+        self.flush()
+        self.outbox.open()
+
+    def close(self) -> None:
+        """End every wait for a reader, and drop and count what waits."""
+        self.outbox.close()
+
+    def flush(self) -> None:
+        """Take the policy in force over, and send what the readers have room for."""
+        self.outbox.set_holds_back(self._policy() == "block")
+        self.outbox.flush()
 
 
 def _publish(block: Callable[[], Any], port: Any, message: Any) -> None:
@@ -91,6 +129,8 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         Returns the policy in force, see `Outbox`.
     in_flight, limit : int
         See `Outbox`.
+    port_type : type
+        NativePort where C++ publishes on `ports`.
     """
 
     def __init__(
@@ -100,11 +140,12 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         policy: Callable[[], str] = lambda: "block",
         in_flight: int = 16,
         limit: int = 256,
+        port_type: type[OutboxPort] | type[NativePort] = OutboxPort,
     ) -> None:
         gr.basic_block.__init__(self, name, [], [])
         self._cause_reported_s: dict[str, float] = {}
         self.message_port_register_out(STATUS)
-        self._outboxes = {port: OutboxPort(self, port, policy, in_flight, limit) for port in ports}
+        self._outboxes: dict[Any, Any] = {port: port_type(self, port, policy, in_flight, limit) for port in ports}
         self.running = False
         self._lock = threading.Lock()  # guards `_cause_reported_s`
         _publishers.add(self)
@@ -113,10 +154,14 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         """Send a message to the readers of a port, waiting or dropping as `Outbox.put` does."""
         self._outboxes[port].outbox.put(message)
 
+    def native_outbox(self, port: Any) -> _runtime.Outbox:
+        """The outbox of a port on which C++ publishes."""
+        return self._outboxes[port].outbox
+
     def flush(self) -> None:
         """Send what waits and the readers have room for; to be called now and then."""
         for box in self._outboxes.values():
-            box.outbox.flush()
+            box.flush()
 
     def drain(self) -> None:
         """Wait until the readers have taken everything, see `Outbox.drain`."""

@@ -1,5 +1,5 @@
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,180 @@ class Zoom:
     def push(self, samples: NDArray[np.complex64]) -> list[NDArray[np.complex64]]: ...
     def finish(self) -> list[NDArray[np.complex64]]: ...
 
+_Time = tuple[int, float] | None
+_Refusal = tuple[str, str, str] | None
+
+class SlotLayout:
+    def __init__(
+        self,
+        antennas: int,
+        fft_size: int,
+        prefix_samples: Sequence[int],
+        frequencies: Sequence[int],
+        spacing_hz: float,
+        pilot_symbols: Sequence[int],
+        pilot_carriers: Sequence[int],
+        pilots: NDArray[np.complex64],
+    ) -> None: ...
+
+class GridAllocator: ...
+
+class Slot:
+    def __init__(
+        self,
+        grid: NDArray[np.complex64],
+        start_sample: int,
+        n_samples: int,
+        rate_hz: float,
+        time: _Time,
+        n_nonfinite: int,
+        sync_metric: float | None,
+        arrived_s: float | None,
+    ) -> None: ...
+    def grid(self, n: int) -> NDArray[np.complex64]: ...
+    start_sample: int
+    n_samples: int
+    rate_hz: float
+    time: _Time
+    n_nonfinite: int
+    sync_metric: float | None
+    arrived_s: float | None
+
+class SlotStream:
+    def __init__(
+        self,
+        layout: SlotLayout,
+        by_pilots: bool,
+        rate_hz: float,
+        time: _Time,
+        start_sample: int,
+        correct_offset: bool,
+    ) -> None: ...
+    def push(
+        self, streams: Sequence[NDArray[np.complex64]], marks: Sequence[int], arrived_s: float | None
+    ) -> list[Slot]: ...
+    def mark(self, sample: int) -> None: ...
+    def retune(self, rate_hz: float | None, time: _Time) -> list[Slot]: ...
+    def finish(self) -> list[Slot]: ...
+    def set_allocator(self, allocator: GridAllocator) -> None: ...
+    @property
+    def end(self) -> int: ...
+    def status(self) -> dict[str, Any]: ...
+
+class PilotSearch:
+    def __init__(self, layout: SlotLayout) -> None: ...
+    def find(self, samples: NDArray[np.complex64]) -> tuple[int | None, float]: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def span_samples(self) -> int: ...
+
+def reach_samples(layout: SlotLayout) -> int: ...
+def threshold_over_mean(terms: int, false_alarm: float) -> float: ...
+
+class PilotObserver:
+    def __init__(self, layout: SlotLayout, modes: NDArray[np.complex64]) -> None: ...
+    def observe(
+        self, grids: Sequence[NDArray[np.complex64]]
+    ) -> tuple[NDArray[np.complex64], NDArray[np.float64], NDArray[np.float64]]: ...
+    def refuse(self, grid: NDArray[np.complex64]) -> _Refusal: ...
+    def residuals(
+        self, channels: NDArray[np.complex64], ls: NDArray[np.complex64], noise_power: NDArray[np.float64]
+    ) -> list[float]: ...
+
+class ChannelMethod:
+    name: str
+    def estimate(
+        self,
+        layout: SlotLayout,
+        ls: NDArray[np.complex64],
+        noise_power: NDArray[np.float64],
+        signal_power: NDArray[np.float64],
+    ) -> NDArray[np.complex64]: ...
+    def error(self, snr_db: NDArray[np.float64]) -> Any: ...
+
+class LeastSquares(ChannelMethod):
+    def __init__(
+        self,
+        layout: SlotLayout,
+        lower: Sequence[int],
+        upper: Sequence[int],
+        part: Sequence[float],
+        symbols: NDArray[np.float64],
+        noise_gain: float,
+        name: str,
+    ) -> None: ...
+
+class LMMSE(ChannelMethod):
+    def __init__(
+        self,
+        layout: SlotLayout,
+        power: NDArray[np.float64],
+        spread_power: NDArray[np.float64],
+        from_antennas: NDArray[np.complex64],
+        to_antennas: NDArray[np.complex64],
+        from_subcarriers: NDArray[np.complex64],
+        to_subcarriers: NDArray[np.complex64],
+        to_symbols: NDArray[np.complex64],
+        least_error: float,
+        name: str,
+    ) -> None: ...
+
+class ModelMethod(ChannelMethod):
+    def __init__(
+        self,
+        layout: SlotLayout,
+        run: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
+        scale: float,
+        bundle_id: str,
+        error_of: ChannelMethod | None,
+    ) -> None: ...
+
+class PythonMethod(ChannelMethod):
+    def __init__(
+        self,
+        layout: SlotLayout,
+        name: str,
+        bundle_id: str,
+        estimate: Callable[..., NDArray[np.complex64]],
+        error_of: ChannelMethod | None,
+    ) -> None: ...
+
+class BackOff:
+    def __init__(self, enter_db: float, leave_db: float, residual_enter: float, residual_leave: float) -> None: ...
+    def update(self, snr_db: float, residual: float) -> bool: ...
+    def reset(self) -> None: ...
+    @property
+    def active(self) -> bool: ...
+    @property
+    def switches(self) -> int: ...
+
+class SlotAnswer:
+    slot: Slot
+    refusal: _Refusal
+    def channel(self, n: int) -> NDArray[np.complex64]: ...
+    method: str
+    bundle_id: str
+    noise_power: float
+    snr_db: float
+    residual: float
+    nmse_db: float
+    backed_off: bool
+    latency_s: float | None
+
+class ChannelPipeline:
+    def __init__(
+        self, observer: PilotObserver, fallback: ChannelMethod, method: ChannelMethod, back_off: BackOff | None
+    ) -> None: ...
+    def predict(self, slots: Sequence[Slot]) -> list[SlotAnswer]: ...
+    def set_method(self, method: ChannelMethod) -> None: ...
+    def set_allocator(self, allocator: GridAllocator) -> None: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def backed_off(self) -> int: ...
+
+def least_squares_tiles(ls: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 def pilot_image(
     grid: NDArray[np.complex64],
     pilots: NDArray[np.complex64],
@@ -67,13 +241,6 @@ def pilot_image(
     pilot_subcarriers: Sequence[int],
 ) -> NDArray[np.float32]: ...
 def waveform_correlation(samples: NDArray[np.complex64], waveform: NDArray[np.complex64]) -> NDArray[np.float32]: ...
-def check_grid(
-    grid: NDArray[np.complex64], pilot_symbols: Sequence[int], pilot_subcarriers: Sequence[int]
-) -> tuple[int, float, int]: ...
-def projected_power(values: NDArray[np.complex64], modes: NDArray[np.complex64]) -> NDArray[np.float64]: ...
-def copy_streams(
-    streams: Sequence[NDArray[np.complex64]], first: int, count: int, out: NDArray[np.complex64], at: int
-) -> None: ...
 def resize(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]: ...
 def to_complex64(raw: Buffer, sample_format: str) -> NDArray[np.complex64]: ...
 def version_info() -> dict[Literal["fftw", "instruction_set"], str]: ...

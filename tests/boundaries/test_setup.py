@@ -36,7 +36,7 @@ def setup_with(tools: dict[str, str], directory: Path, *arguments: str) -> subpr
     environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
     command = [str(ROOT / "scripts/setup"), *arguments]
     return subprocess.run(
-        command, check=False, capture_output=True, text=True, env=environment, cwd=directory, timeout=60
+        command, check=False, capture_output=True, text=True, env=environment, cwd=directory, timeout=300
     )
 
 

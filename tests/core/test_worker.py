@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.waiting import LONG_S
 from wavesfm_core.bundle.spec import HeadSpec
 from wavesfm_core.errors import ConfigurationError, EngineError, WavesfmError
 from wavesfm_core.heads import ClassificationHead
@@ -20,7 +21,6 @@ from wavesfm_core.worker import POLICIES, Worker, WorkerOptions
 
 HEAD = ClassificationHead(HeadSpec("classification", ("a", "b")), "fake@1")
 DATA = np.zeros((1, 2, 2), np.float32)
-LONG_S = 30.0
 
 
 def tile(index: int) -> Tile:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.known_engines import KnownEngine
+from support.waiting import LONG_S, until
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.engines import EngineChange
 from wavesfm_core.engines.fake import FakeEngine
@@ -17,8 +18,6 @@ from wavesfm_core.engines.shared import EngineLease, acquire, close_all, engine_
 from wavesfm_core.engines.standby import StandbyEngine
 from wavesfm_core.errors import EngineError
 from wavesfm_core.pipeline import Pipeline
-
-LONG_S = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +95,7 @@ def test_batches_that_wait_are_mixed_and_each_gets_its_own(bundle: Bundle) -> No
     threads = [run_beside(leases[0], batches[0])]
     assert engine.inside.wait(LONG_S)
     threads += [run_beside(lease, batch) for lease, batch in zip(leases[1:], batches[1:])]
-    until = threading.Event()
-    while len(leases[0]._shared._requests) < 2:
-        until.wait(0.01)
+    until(lambda: len(leases[0]._shared._requests) >= 2)
     engine.go.set()
     for (thread, answers), expected in zip(threads, alone):
         thread.join(LONG_S)
@@ -114,9 +111,7 @@ def test_a_bad_batch_fails_alone(bundle: Bundle) -> None:
     threads = [run_beside(leases[0], good)]
     assert engine.inside.wait(LONG_S)
     threads += [run_beside(leases[1], bad), run_beside(leases[2], good)]
-    until = threading.Event()
-    while len(leases[0]._shared._requests) < 2:
-        until.wait(0.01)
+    until(lambda: len(leases[0]._shared._requests) >= 2)
     engine.go.set()
     for thread, _ in threads:
         thread.join(LONG_S)

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.known_engines import KnownEngine
+from support.waiting import LONG_S
 from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines.base import Engine
-from wavesfm_core.engines.standby import EngineChange, StandbyEngine
-from wavesfm_core.errors import EngineError
-
-WAIT_S = 60
+from wavesfm_core.engines.standby import EngineChange, FastKind, StandbyEngine
+from wavesfm_core.errors import BundleError, EngineError
 
 
 class Scene:
@@ -34,7 +33,7 @@ class Scene:
         self.said.set()
 
     def _make(self) -> Engine:
-        assert self.allow.wait(WAIT_S)
+        assert self.allow.wait(LONG_S)
         if isinstance(self.fast, BaseException):
             raise self.fast
         return self.fast
@@ -42,7 +41,7 @@ class Scene:
     def made(self) -> Scene:
         """Once the fast engine is made, or could not be."""
         self.allow.set()
-        self.engine._thread.join(WAIT_S)
+        self.engine._thread.join(LONG_S)
         assert not self.engine._thread.is_alive()
         return self
 
@@ -104,7 +103,7 @@ def test_batches_that_come_while_it_is_made_are_each_run_once(scene: Callable[..
 )
 def test_what_cannot_be_made_is_said_and_the_cpu_goes_on(scene: Callable[..., Scene], failure: Exception) -> None:
     s = scene(failure).made()
-    assert s.said.wait(WAIT_S)  # said at once, not with the next batch
+    assert s.said.wait(LONG_S)  # said at once, not with the next batch
     s.run(1.0)
     assert (s.engine.state, s.engine.failures, s.cpu.batches) == ("cpu", 1, [1.0])
     assert str(failure) in s.engine.reason and s.engine.reason in s.engine.description
@@ -205,3 +204,48 @@ def test_it_opens_and_closes_again_and_again_and_leaves_no_thread(bundle: Bundle
         s.engine.close()
         assert s.cpu.closed and s.fast.closed
     assert threading.active_count() == before
+
+
+def test_an_engine_that_is_waited_for_is_open_or_refused(bundle: Bundle) -> None:
+    cpu, fast = KnownEngine(bundle, "cpu engine"), KnownEngine(bundle, "fast engine")
+    engine = StandbyEngine(bundle, cpu, lambda: fast, lambda change: None, wait=True)
+    assert len(fast.batches) == 1  # the golden tiles
+    engine.close()
+    cpu, wrong = KnownEngine(bundle, "cpu engine"), KnownEngine(bundle, "wrong engine", offset=0.5)
+    with pytest.raises(BundleError, match="golden stage engine"):
+        StandbyEngine(bundle, cpu, lambda: wrong, lambda change: None, wait=True)
+    assert cpu.closed and wrong.closed
+
+
+def test_a_fast_engine_that_failed_is_opened_again(bundle: Bundle) -> None:
+    made: list[KnownEngine] = []
+    changes: list[EngineChange] = []
+
+    def make() -> Engine:
+        if len(made) == 1 and len(refused) < 2:
+            refused.append(1)
+            raise EngineError("server", "request", "no answer", "one")
+        made.append(KnownEngine(bundle, f"fast engine {len(made)}", failures={1} if not made else ()))
+        return made[-1]
+
+    refused: list[int] = []
+    kind = FastKind("the server", "is being asked", "it answers", reopen_s=0.001, daemon=True)
+    inputs = bundle_inputs(bundle.spec, np.zeros((1, 1, 224, 224), np.float32), np.zeros(1))
+    engine = StandbyEngine(bundle, KnownEngine(bundle, "cpu engine"), make, changes.append, kind, wait=True)
+    engine.run(inputs)
+    assert (engine.state, engine.failures) == ("cpu", 1) and "the server failed" in engine.reason
+    engine._thread.join()
+    engine.run(inputs)
+    assert (engine.description, len(refused), engine.failures) == ("fast engine 1", 2, 1)
+    assert [change.failed for change in changes] == [False, True, False]
+    engine.close()
+
+
+def test_close_ends_the_attempts_to_open_it_again(bundle: Bundle) -> None:
+    def fail() -> Engine:
+        raise EngineError("server", "request", "no answer", "one")
+
+    kind = FastKind(reopen_s=3600.0, daemon=True)
+    engine = StandbyEngine(bundle, KnownEngine(bundle, "cpu engine"), fail, lambda change: None, kind)
+    engine.close()
+    engine._thread.join()  # would last an hour

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import synthetic_vit
 from support.fake_cuda import FakeDriver, FakeLibrary, outputs_of
+from support.waiting import LONG_S
 from wavesfm_core import engines
 from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines import open_engine
@@ -48,7 +49,7 @@ def batch(bundle: Bundle, seed: int) -> dict[str, np.ndarray]:
 def opened(bundle: Bundle, device: str, changes: list[EngineChange]) -> Any:
     engine = open_engine(bundle, device, on_change=changes.append)
     assert isinstance(engine, StandbyEngine)
-    engine._thread.join(60)
+    engine._thread.join(LONG_S)
     return engine
 
 

@@ -22,14 +22,26 @@ def no_engine_of_another_test() -> Iterator[None]:
 
 @pytest.fixture()
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """fake_engine(delay_s=0.0, failures=()) -> list of the FakeEngines that classifiers opened from here on run."""
+    """fake_engine(delay_s=0.0, failures=(), go=None) -> list of the FakeEngines that classifiers opened from here on.
+    With `go` each run ends when that event is set."""
+    from support.waiting import LONG_S
     from wavesfm_core.engines.fake import FakeEngine
 
     opened: list[Any] = []
 
-    def arrange(delay_s: float = 0.0, failures: Any = ()) -> list[Any]:
+    class HeldEngine(FakeEngine):
+        def __init__(self, bundle: Any, delay_s: float, failures: Any, go: Any) -> None:
+            super().__init__(bundle, delay_s, failures)
+            self._go = go
+
+        def run(self, inputs: Any) -> Any:
+            outputs = super().run(inputs)
+            assert self._go is None or self._go.wait(LONG_S)
+            return outputs
+
+    def arrange(delay_s: float = 0.0, failures: Any = (), go: Any = None) -> list[Any]:
         def open_engine(bundle: Any, *_: Any) -> Any:
-            opened.append(FakeEngine(bundle, delay_s, failures))
+            opened.append(HeldEngine(bundle, delay_s, failures, go))
             return opened[-1]
 
         monkeypatch.setattr("wavesfm_core.pipeline.open_engine", open_engine)
@@ -55,7 +67,7 @@ def standby(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
             opened.append((cpu, gpu))
 
             def make() -> Any:
-                assert allow is None or allow.wait(60)
+                assert allow is None or allow.wait(300)
                 if refused is not None:
                     raise refused
                 return gpu

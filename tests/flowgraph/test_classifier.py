@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 
 import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, gr, gr_unittest, wavesfm
 from support.flowgraphs import ChunkSource, Collector, accounts_close, finish, rx_time, vector_source
+from support.waiting import until
 from wavesfm_core.errors import BundleError, ConfigurationError, EngineError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.tile_stream import TileStream
@@ -43,7 +44,7 @@ class Messages(gr_unittest.TestCase):
         self.assertAlmostEqual(sum(prediction["probabilities"].values()), 1.0, 6)
         self.assertEqual(set(prediction["probabilities"]), {"noise", "left", "right"})
         self.assertEqual(prediction["confidence"], prediction["probabilities"]["left"])
-        self.assertTrue(0 < prediction["latency_s"] < 60)
+        self.assertTrue(prediction["latency_s"] > 0)
         self.assertEqual(prediction["bundle_id"], graph.classifier.bundle_id)
 
     def test_known_noise_is_held_back(self):
@@ -82,9 +83,7 @@ class Messages(gr_unittest.TestCase):
         graph = Collector(throttle, wavesfm.classifier(self.bundle))
         graph.top.connect(source, throttle)
         graph.top.start()
-        until = time.monotonic() + 30
-        while len(graph.status("accounts")) < 2 and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: len(graph.status("accounts")) >= 2)
         graph.top.stop()
         finish(graph.top)
         accounts = graph.status("accounts")
@@ -177,9 +176,14 @@ def test_a_session_that_cannot_start_ends_cleanly(fake_bundle, tone, monkeypatch
 
 @pytest.mark.parametrize("policy", ["block", "drop_oldest", "drop_newest"])
 def test_policies_with_a_slow_engine(policy, fake_bundle, fake_engine, tone):
-    fake_engine(delay_s=0.03)
+    go = threading.Event()
+    fake_engine(go=go)
     classifier = wavesfm.classifier(str(fake_bundle), policy=policy, queue_tiles=4, batch_tiles=2)
-    graph = Collector(vector_source(tone(-0.2, 40 * TILE)), classifier).run()
+    graph = Collector(vector_source(tone(-0.2, 40 * TILE)), classifier)
+    graph.top.start()
+    until(lambda: classifier.status()["tiles_in"] >= (5 if policy == "block" else 40))
+    go.set()
+    finish(graph.top)
     (finished,) = graph.status("finished")
     assert accounts_close(finished)
     assert finished["tiles_in"] == 40
@@ -204,27 +208,22 @@ def test_setters_while_running(fake_bundle, fake_engine, tone):
     graph = Collector(throttle, classifier)
     graph.top.connect(source, throttle)
 
-    def labels_become(label):
-        until = time.monotonic() + 30
+    def await_label(label):
         seen = len(graph.predictions)
-        while time.monotonic() < until:
-            if label in [p["label"] for p in graph.predictions[seen:]]:
-                return True
-            time.sleep(0.02)
-        return False
+        until(lambda: label in [p["label"] for p in graph.predictions[seen:]])
 
     graph.top.start()
     try:
-        assert labels_become("right")
+        await_label("right")
         classifier.set_threshold(1.0)
-        assert labels_become("unknown")
+        await_label("unknown")
         classifier.set_threshold(-1)
-        assert labels_become("right")
+        await_label("right")
         classifier.set_gate_db(200.0)  # a signal that the model names is never held back
-        assert labels_become("right")
+        await_label("right")
         assert all(p["inferred"] for p in graph.predictions)
         classifier.set_gate_db(-1)
-        assert labels_become("right")
+        await_label("right")
         classifier.set_policy("drop_oldest")
         for setter, wrong in (
             (classifier.set_threshold, 1.5),
@@ -233,21 +232,22 @@ def test_setters_while_running(fake_bundle, fake_engine, tone):
         ):
             with pytest.raises(ConfigurationError):
                 setter(wrong)
-        assert labels_become("right")
+        await_label("right")
     finally:
         graph.top.stop()
         finish(graph.top)
 
 
 def test_set_policy_frees_a_stream_that_is_held_back(fake_bundle, fake_engine, tone):
-    engines = fake_engine(delay_s=0.5)
+    go = threading.Event()
+    engines = fake_engine(go=go)
     classifier = wavesfm.classifier(str(fake_bundle), queue_tiles=1, batch_tiles=1)
     graph = Collector(vector_source(tone(-0.2, 30 * TILE)), classifier)
     graph.top.start()
-    until = time.monotonic() + 30
-    while not engines[0].calls and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: engines[0].calls)
     classifier.set_policy("drop_newest")
+    until(lambda: classifier.status()["tiles_in"] == 30)
+    go.set()
     finish(graph.top)
     assert graph.status("finished")[0]["dropped"] > 20
 

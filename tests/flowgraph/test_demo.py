@@ -31,7 +31,7 @@ def demo(fake_bundle, tmp_path):
     def run(*arguments, model=fake_bundle):
         command = [sys.executable, APPS / "demo.py", "--model", model, "--output", tmp_path / "out", *arguments]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "110"}
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, env=env)
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, env=env)
 
     return run
 

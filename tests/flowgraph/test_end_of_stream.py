@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, gr, wavesfm
 from support.flowgraphs import Collector, accounts_close, finish, run, vector_source
+from support.waiting import until
 
 TILE, PARTIAL = 2048, 300
 
@@ -97,8 +97,7 @@ def test_a_flowgraph_that_is_stopped_ends_at_once_and_its_accounts_close(fake_bu
     source = blocks.vector_source_c(tone(-0.2, TILE).tolist(), True)
     graph = Collector(source, wavesfm.classifier(str(fake_bundle), queue_tiles=1000, batch_tiles=1))
     graph.top.start()
-    while graph.classifier.status()["inferred"] < 2:
-        time.sleep(0.01)
+    until(lambda: graph.classifier.status()["inferred"] >= 2 and graph.classifier.status()["waiting"] >= 100)
     graph.top.stop()
     finish(graph.top)
     accounts = graph.classifier.status()

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 
 import pytest
 from gnuradio import blocks, gr, wavesfm
 from gnuradio.wavesfm.pdus import slot_to_pmt
 from support import tiny_grids
-from support.flowgraphs import Collector, accounts_close, finish, vector_source
+from support.flowgraphs import Collector, EndlessSource, accounts_close, finish, vector_source
 from support.ofdm_graphs import Estimated
+from support.waiting import LONG_S, until
 from wavesfm_core.errors import ConfigurationError, EngineError
 from wavesfm_core.types import Slot
 
@@ -23,28 +23,23 @@ NO_MEMORY = EngineError("compiler", "plan", "no memory", "some")
 OPTIONS = {"gate_db": -1, "batch_tiles": 2, **GPU}
 
 
-def until(true, timeout_s=60):
-    end = time.monotonic() + timeout_s
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert true()
-
-
 def made(block):
     """The block, once its GPU's engine is made or refused."""
-    block._pipeline.engine.engine._thread.join(60)
+    block._pipeline.engine.engine._thread.join(LONG_S)
     return block
 
 
 @pytest.fixture()
 def live(fake_bundle, tone):
-    """live(tiles): a running flowgraph of a stream of so many tiles, 244 a second; it is stopped after the test."""
+    """live(): a running flowgraph, at most 244 tiles a second, until `.endless.enough` is set."""
     graphs = []
 
-    def run(tiles):
+    def run():
+        source = EndlessSource(tone(-0.2, TILE))
         throttle = blocks.throttle(gr.sizeof_gr_complex, 500e3)
         graphs.append(Collector(throttle, wavesfm.classifier(str(fake_bundle), **OPTIONS)))
-        graphs[-1].top.connect(vector_source(tone(-0.2, tiles * TILE)), throttle)
+        graphs[-1].top.connect(source, throttle)
+        graphs[-1].endless = source  # GNU Radio owns only its C++ side
         graphs[-1].top.start()
         return graphs[-1]
 
@@ -64,7 +59,7 @@ def test_a_switch_while_the_stream_runs_loses_no_tile(live, standby):
     allow = threading.Event()
     opened = standby(allow=allow)
     try:
-        graph = live(400)
+        graph = live()
         ((cpu, gpu),) = opened
         until(lambda: len(cpu.calls) > 3)
         (started,) = graph.status("started")
@@ -77,11 +72,13 @@ def test_a_switch_while_the_stream_runs_loses_no_tile(live, standby):
     (said,) = graph.status("engine")
     assert (said["from"], said["to"], graph.classifier.engine) == ("cpu engine", GPU_ENGINE, GPU_ENGINE)
     assert "golden outputs" in said["why"]
+    graph.endless.enough.set()
     finish(graph.top)
+    tiles = graph.endless.repeated
     (finished,) = graph.status("finished")
-    assert accounts_close(finished) and (finished["inferred"], finished["engine_failures"]) == (400, 0)
-    assert starts_follow(graph) and len(graph.predictions) == 400
-    assert sum(cpu.calls) + sum(gpu.calls[1:]) == 400  # the first was the golden tiles
+    assert accounts_close(finished) and (finished["inferred"], finished["engine_failures"]) == (tiles, 0)
+    assert starts_follow(graph) and len(graph.predictions) == tiles
+    assert sum(cpu.calls) + sum(gpu.calls[1:]) == tiles  # the first was the golden tiles
 
 
 def test_one_that_fails_while_running_costs_no_tile(fake_bundle, standby, tone):
@@ -103,7 +100,7 @@ def test_one_that_cannot_be_made_is_said_while_the_stream_runs(live, standby):
     allow = threading.Event()
     standby(refused=NO_MEMORY, allow=allow)
     try:
-        graph = live(1000)
+        graph = live()
         until(lambda: graph.predictions)
     finally:
         allow.set()

@@ -7,6 +7,7 @@ import pytest
 from gnuradio.wavesfm.monitor import ACCOUNTS_EVERY_S, STALLED_S, Monitor
 from gnuradio.wavesfm.rate_watch import WINDOW_S, RateWatch
 from gnuradio.wavesfm.retry import FIRST_S, LONGEST_S, Retry
+from support.waiting import until
 
 
 class Run:
@@ -67,9 +68,9 @@ def test_the_thread_survives_an_exception_and_stops(run, caplog):
     monitor = Monitor(run, run)
     run.flush = lambda: 1 / 0
     monitor.start()
-    monitor._stop.wait(0.2)
+    until(lambda: "ZeroDivisionError" in caplog.text)
     monitor.stop()
-    assert not monitor._thread.is_alive() and "ZeroDivisionError" in caplog.text
+    until(lambda: not monitor._thread.is_alive())
 
 
 def test_attempts_are_further_and_further_apart():

@@ -12,6 +12,7 @@ from gnuradio import blocks, digital, gr, wavesfm
 from support import tiny_grids
 from support.flowgraphs import finish, run
 from support.ofdm_graphs import Ports, channels, numerology, write_numerology
+from support.waiting import until
 from wavesfm_core.channel.combining import error_vector_magnitude
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.channel.slots import SlotStream
@@ -89,15 +90,13 @@ def test_snr_and_speed_while_running_and_a_limit_of_slots(channels_file):
     top.connect((simulator, 0), block)
     for antenna in (1, 2):
         top.connect((simulator, antenna), probe if antenna == 1 else blocks.null_sink(gr.sizeof_gr_complex))
-    top.start()
     began = time.monotonic()
-    while len(block.data()) < 5 * N and time.monotonic() < began + 30:
-        time.sleep(0.01)
+    top.start()
+    until(lambda: len(block.data()) >= 5 * N)
     simulator.set_snr_db(60.0)
     simulator.set_speed(0.0)
     so_far = len(block.data())
-    while len(block.data()) < so_far + 40 * N and time.monotonic() < began + 30:
-        time.sleep(0.01)
+    until(lambda: len(block.data()) >= so_far + 40 * N)
     top.stop()
     finish(top)
     passed_s = time.monotonic() - began
@@ -243,9 +242,6 @@ def test_a_chain_with_noise_alone_estimates_nothing_and_ends(channels_file, spec
 def test_a_chain_without_end_stops(channels_file, spec_file):
     chain = Chain(channels_file, spec_file, "tag", slots_per_s=500)
     chain.top.start()
-    until = time.monotonic() + 30
-    while len(chain.sink.data()) < 10 * S * SPEC.fft_size and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: len(chain.sink.data()) >= 10 * S * SPEC.fft_size)
     chain.top.stop()
     finish(chain.top)
-    assert len(chain.sink.data()) >= 10 * S * SPEC.fft_size

@@ -13,7 +13,9 @@ import numpy as np
 import pmt
 from gnuradio import blocks, gr
 
-WATCHDOG_S = 60.0
+from support.waiting import LONG_S
+
+WATCHDOG_S = LONG_S
 
 
 def finish(top: Any, timeout_s: float = WATCHDOG_S) -> None:
@@ -66,17 +68,37 @@ class Collector:
 
 def vector_source(samples: Any, tags: Iterable[tuple[int, str, Any]] = ()) -> Any:
     """A source of complex64 [n] and of tags (offset, key, PMT value)."""
+    return blocks.vector_source_c(samples.tolist(), False, 1, make_tags(tags))
+
+
+def make_tags(tags: Iterable[tuple[int, str, Any]]) -> list[Any]:
+    """Tags (offset, key, PMT value) as a vector source of any type takes them."""
     made = []
     for offset, key, value in tags:
-        tag = gr.tag_t()
-        tag.offset, tag.key, tag.value = offset, pmt.intern(key), value
-        made.append(tag)
-    return blocks.vector_source_c(samples.tolist(), False, 1, made)
+        made.append(gr.tag_t())
+        made[-1].offset, made[-1].key, made[-1].value = offset, pmt.intern(key), value
+    return made
 
 
 def rx_time(seconds: int, fraction: float) -> Any:
     """The value of an rx_time tag."""
     return pmt.make_tuple(pmt.from_uint64(seconds), pmt.from_double(fraction))
+
+
+class EndlessSource(gr.sync_block):
+    """Repeats complex64 [n] until the event `enough` is set, and ends after a whole repetition."""
+
+    def __init__(self, samples: Any) -> None:
+        gr.sync_block.__init__(self, "endless_source", [], [np.complex64])
+        self._samples, self.repeated, self.enough = samples, 0, threading.Event()
+        self.set_output_multiple(len(samples))
+
+    def work(self, input_items: list[Any], output_items: list[Any]) -> int:
+        if self.enough.is_set():
+            return -1
+        output_items[0][: len(self._samples)] = self._samples
+        self.repeated += 1
+        return len(self._samples)
 
 
 class ChunkSource(gr.sync_block):

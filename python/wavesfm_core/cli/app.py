@@ -27,6 +27,7 @@ from .history import history_command
 from .json_output import json_lines, write_line
 from .live import live_command
 from .options import Device, DeviceId, Precision, Threads
+from .serving import export_repository_command
 
 app = typer.Typer(
     help="Classify radio signals in IQ recordings; estimate channels of OFDM slots.",
@@ -41,6 +42,7 @@ app.command("annotate")(annotate_command)
 app.command("live")(live_command)
 app.command("history")(history_command)
 app.command("compile")(compile_command)
+app.command("export-repository")(export_repository_command)
 app.add_typer(cache_app, name="cache")
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EngineError
 from ..packages import install_command
+from ..types import Tensor
 from .availability import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
-from .base import Engine
-from .standby import EngineChange, StandbyEngine
+from .base import Engine, RemoteAccounts
+from .int8 import Int8Record, compile_int8, open_int8
+from .kserve.address import FORM, is_kserve, parse_address
+from .standby import EngineChange, FastKind, StandbyEngine
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -31,7 +34,11 @@ ENGINES = {
 DEVICES = ("auto", "cpu", "tensorrt", *ENGINES)
 PRECISIONS = ("auto", "f32", "fp32", "bf16", "fp16", "int8")
 GPU_PRECISIONS = ("fp16", "int8")
-"""Precisions that no engine on the CPU has."""
+"""Precisions that "auto" has with TensorRT only; on the CPU, int8 is asked for by the device's name."""
+SERVER = FastKind(
+    "the server", "is being asked", "the server's model gives the golden outputs", reopen_s=5.0, daemon=True
+)
+"""A server that failed is asked again after 5 s, later after up to 320 s."""
 Opener = Callable[[], Engine]
 
 
@@ -57,17 +64,19 @@ def open_engine(
         Bundle to run.
     device : str
         "tensorrt"; "openvino" or "onnxruntime", both on the CPU; "cpu": the fastest of these two that is installed;
-        "auto": TensorRT where its packages and a GPU are present, else onnxruntime on the GPU, else as "cpu".
+        "auto": TensorRT where its packages and a GPU are present, else onnxruntime on the GPU, else as "cpu";
+        "kserve://HOST:PORT/MODEL": a server of the KServe v2 protocol, see `engines.kserve.address`. The CPU computes
+        the batches that the server fails, unless the address says "fallback=off".
     threads : int
         Threads of an engine on the CPU; 0 for the runtime's choice.
     precision : str
         "auto" (the fastest that the hardware computes natively and that needs no calibration), "f32" or "fp32",
-        "bf16"; with TensorRT also "fp16" and "int8".
+        "bf16"; with TensorRT also "fp16" and "int8". On the CPU, "int8" is a model that `wavesfm compile` made.
     device_id : int
         Index of the GPU.
     on_change : callable, optional
-        For a caller that cannot wait while TensorRT compiles: the engine is then a StandbyEngine, which runs on the
-        CPU until the GPU's engine is compiled, and calls this with each EngineChange. None: wait.
+        For a caller that cannot wait while TensorRT compiles or a server answers: the engine is then a StandbyEngine,
+        which runs on the CPU until the other engine is open, and calls this with each EngineChange. None: wait.
 
     Returns
     -------
@@ -86,6 +95,8 @@ def open_engine(
     _check_options(device, threads, precision, device_id)
     bundle.require_model()  # a restarted flowgraph opens its engine again, but not its bundle
     precision = "f32" if precision == "fp32" else precision
+    if is_kserve(device):
+        return _open_kserve(bundle, device, threads, precision, on_change)
     openers = _gpu_openers(bundle, device, threads, precision, device_id)
     if not openers:
         return _open_cpu(bundle, device, threads, precision)
@@ -97,15 +108,22 @@ def open_engine(
     return StandbyEngine(bundle, cpu_engine, partial(_first, bundle, device, openers), on_change)
 
 
+def compile_for_cpu(
+    bundle: Bundle, device: str = "cpu", inputs: Mapping[str, Tensor] | None = None, threads: int = 0
+) -> Int8Record:
+    """Make the bundle's model in int8 for an engine on the CPU, see `int8.compile_int8`."""
+    return compile_int8(bundle, lambda model: _open_cpu(model, device, threads, "f32"), inputs)
+
+
 def _check_options(device: str, threads: int, precision: str, device_id: int) -> None:
-    if device not in DEVICES:
-        raise ConfigurationError("engine", "device", repr(device), "one of " + ", ".join(DEVICES))
+    if device not in DEVICES and not is_kserve(device):
+        raise ConfigurationError("engine", "device", repr(device), "one of " + ", ".join((*DEVICES, FORM)))
     if precision not in PRECISIONS:
         raise ConfigurationError("engine", "precision", repr(precision), "one of " + ", ".join(PRECISIONS))
     if threads < 0:
         raise ConfigurationError("engine", "threads", threads, "0 (the runtime's choice) or more")
-    if device in ("cpu", *ENGINES) and precision in GPU_PRECISIONS:
-        raise ConfigurationError("engine", "precision", f"{precision} on the CPU", "f32 or bf16, or device tensorrt")
+    if device in ("cpu", *ENGINES) and precision == "fp16":
+        raise ConfigurationError("engine", "precision", "fp16 on the CPU", "f32, bf16 or int8, or device tensorrt")
     if device_id < 0:
         raise ConfigurationError("engine", "device_id", device_id, "0 or more")
     if device == "tensorrt" and (missing := missing_for_tensorrt()):
@@ -128,10 +146,26 @@ def _gpu_openers(bundle: Bundle, device: str, threads: int, precision: str, devi
 
 
 def _open_cpu(bundle: Bundle, device: str, threads: int, precision: str) -> Engine:
+    if precision == "int8":
+        return open_int8(bundle, lambda quantised: _open_cpu(quantised, device, threads, "f32"))
     if device in ENGINES:
         return _open(device, bundle, threads, precision)
     installed = [name for name in available_engines() if name in ENGINES]
     return _first(bundle, device, {name: partial(_open, name, bundle, threads, precision) for name in installed})
+
+
+def _open_kserve(
+    bundle: Bundle, device: str, threads: int, precision: str, on_change: Callable[[EngineChange], object] | None
+) -> Engine:
+    from .kserve.engine import KServeEngine
+
+    address, remote = parse_address(device), RemoteAccounts()
+    opener = partial(KServeEngine, bundle, address, precision, remote)
+    if address.fallback == "off":
+        return opener()
+    cpu_engine = _open_cpu(bundle, "cpu", threads, "f32" if precision == "f32" else "auto")
+    listener = on_change or (lambda change: None)  # the change is logged
+    return StandbyEngine(bundle, cpu_engine, opener, listener, SERVER, wait=on_change is None, remote=remote)
 
 
 def _first(bundle: Bundle, device: str, openers: Mapping[str, Opener]) -> Engine:

@@ -351,7 +351,7 @@ class LiveSession:
         else:
             worker.finish(lambda: self._stopped.is_set() or worker.busy_s > self._hang_s)
         self._stopped.set()
-        if worker.close(CLOSE_WAIT_S):
+        if worker.close(CLOSE_WAIT_S) and self._is_idle(worker):
             self.pipeline.close()
         else:
             self.pipeline.abandon()
@@ -361,6 +361,14 @@ class LiveSession:
         for pipeline in unused:
             pipeline.close()
         self.source.close()
+
+    @staticmethod
+    def _is_idle(worker: BandWorker) -> bool:
+        """Whether a closed worker's last look ends within CLOSE_WAIT_S."""
+        end_s = time.monotonic() + CLOSE_WAIT_S
+        while worker.busy_s > 0 and time.monotonic() < end_s:
+            time.sleep(0.01)
+        return worker.busy_s == 0
 
 
 def _sum(one: BandAccounts, other: BandAccounts) -> BandAccounts:

@@ -501,7 +501,7 @@ def test_a_reader_that_leaves_early_is_no_fault(fake_bundle: Path, recording: Pa
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     process.stdout = None
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert "Traceback" not in err
     assert "Exception" not in err
 

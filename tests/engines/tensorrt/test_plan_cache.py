@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.waiting import LONG_S
 from wavesfm_core.engines.tensorrt.plan_cache import (
     BATCHES,
     CALIBRATION,
@@ -264,7 +265,7 @@ def test_records_that_cannot_be_read_are_left_out(cache: PlanCache, caplog: pyte
 def hold(directory: Path, held: object, release: object) -> None:
     with PlanCache(directory).locked():
         held.set()  # type: ignore[attr-defined]
-        release.wait(60)  # type: ignore[attr-defined]
+        release.wait(LONG_S)  # type: ignore[attr-defined]
 
 
 def test_the_lock_is_held_by_one_process(cache: PlanCache, caplog: pytest.LogCaptureFixture) -> None:
@@ -272,7 +273,7 @@ def test_the_lock_is_held_by_one_process(cache: PlanCache, caplog: pytest.LogCap
     held, release = forking.Event(), forking.Event()
     process = forking.Process(target=hold, args=(cache.directory, held, release))
     process.start()
-    assert held.wait(60)
+    assert held.wait(LONG_S)
     got = threading.Event()
 
     def take() -> None:
@@ -285,7 +286,7 @@ def test_the_lock_is_held_by_one_process(cache: PlanCache, caplog: pytest.LogCap
         while "waiting for it" not in caplog.text:
             assert not got.wait(0.01)
         release.set()
-        assert got.wait(60)
+        assert got.wait(LONG_S)
     thread.join()
     process.join()
     assert process.exitcode == 0
