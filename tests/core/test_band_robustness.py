@@ -196,3 +196,22 @@ def test_an_exception_of_the_engine_comes_out_of_push() -> None:
 
     with pytest.raises(RuntimeError, match="no engine"):
         run(noise(N) + band_signal(N, 1e5, 2e5, 20, 19), namer=namer)
+
+
+def test_the_receivers_dc_says_nothing_of_when_a_signal_over_it_began() -> None:
+    signal = band_signal(N, -5e4, 6e4, 15, 20)
+    signal[: N // 2] = signal[int(0.9 * N) :] = 0
+    events, _, _ = run(noise(N) + signal + np.complex64(0.004))
+    (box,) = boxes(events)
+    assert abs(box.start_sample - N // 2) < 2e-3 * RATE
+    assert abs(box.start_sample + box.n_samples - 0.9 * N) < 2e-3 * RATE
+
+
+def test_a_steady_signal_under_the_splashes_of_a_stronger_one_stays_an_emitter() -> None:
+    """Hard keying 14 dB stronger splashes over a third of the band now and then."""
+    steady = band_signal(N, 1e5, 1.1e5, 13, 21)
+    keyed = band_signal(N, 2e5, 2.5e5, 27, 22) * (np.arange(N) // 9000 % 3 == 0)
+    splash = 1.5 * noise(N, 23) * (np.arange(N) % 27_000 < 300)
+    (box,) = [box for box in boxes(run(noise(N) + steady + keyed + splash)[0]) if 8e4 < box.low_hz < 1.5e5]
+    assert abs(box.low_hz - 1e5) < 4e3 and abs(box.high_hz - 1.1e5) < 4e3
+    assert box.start_sample < 0.02 * N and box.start_sample + box.n_samples > 0.98 * N
