@@ -12,9 +12,10 @@ import pytest
 from support.band_streams import LABELS, RATE, band_signal, noise, run
 from wavesfm_core.band.analyser import BandAnalyser
 from wavesfm_core.band.look_thread import JOBS, LookThread
+from wavesfm_core.band.naming import add_look, probabilities_of
 from wavesfm_core.band.options import BandOptions
 from wavesfm_core.band.pieces import Block, Piece
-from wavesfm_core.band.track import BURSTS_KEPT, PIECES_KEPT
+from wavesfm_core.band.track import BURSTS_KEPT, PIECES_KEPT, Track
 from wavesfm_core.band.tracker import Tracker
 from wavesfm_core.band.types import boxes
 from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
@@ -215,3 +216,11 @@ def test_a_steady_signal_under_the_splashes_of_a_stronger_one_stays_an_emitter()
     (box,) = [box for box in boxes(run(noise(N) + steady + keyed + splash)[0]) if 8e4 < box.low_hz < 1.5e5]
     assert abs(box.low_hz - 1e5) < 4e3 and abs(box.high_hz - 1.1e5) < 4e3
     assert box.start_sample < 0.02 * N and box.start_sample + box.n_samples > 0.98 * N
+
+
+def test_a_long_look_counts_more_than_a_short_one() -> None:
+    track = Track(1, 0, 1, 0.0, 1.0, 0, 1)
+    add_look(track, np.array([0.8, 0.2]), 1000)
+    add_look(track, np.array([0.2, 0.8]), 9000)
+    assert probabilities_of(track)[1] == pytest.approx(1 / (1 + 4**-0.8))
+    assert track.n_looks == 2
