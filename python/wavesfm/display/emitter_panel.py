@@ -14,7 +14,8 @@ from .palette import Theme, label_colour
 from .qt import style_plot, swatch
 from .signal_model import Snapshot
 
-COLUMNS = ("Label", "Centre MHz", "Width kHz", "SNR dB", "Since", "Last seen", "Bursts")
+COLUMNS = ("Label", "MHz", "kHz", "dB", "Since", "Last seen", "Bursts")
+LABEL_WIDTH = 125  # pixels
 TOP = 5
 LANES = 12
 TIMELINE_S = 60.0
@@ -46,7 +47,10 @@ class EmitterList(QtWidgets.QTableWidget):
         self.setShowGrid(False)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QtWidgets.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(0, QtWidgets.QHeaderView.Stretch)
+        header.setSectionResizeMode(0, QtWidgets.QHeaderView.Interactive)
+        header.setStretchLastSection(True)
+        self.setColumnWidth(0, LABEL_WIDTH)
+        self.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
         self.cellClicked.connect(lambda row, _: self.picked.emit(self.item(row, 0).data(NUMBER)))
 
     def show_snapshot(self, snapshot: Snapshot, selected: int) -> None:
@@ -152,7 +156,7 @@ class Selected(QtWidgets.QGroupBox):
 
 
 class Timeline(pg.PlotWidget):
-    """A lane for each of the last emitters with its times on the air."""
+    """A lane for each of the last emitters with its times on the air, for up to a minute."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -174,19 +178,20 @@ class Timeline(pg.PlotWidget):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Draw the lanes, in the order of frequency."""
         now, rate_hz = snapshot.now_sample, snapshot.rate_hz
+        length = max(snapshot.history, min(TIMELINE_S, now / rate_hz)) if rate_hz > 0 else TIMELINE_S
         newest = sorted(snapshot.emitters, key=lambda each: -each.end_sample(now))[:LANES]
         lanes = sorted(newest, key=lambda each: each.middle_hz)
         x0, x1, y, brushes = [], [], [], []
         for lane, emitter in enumerate(lanes):
             for start, stop in emitter.spans or [[emitter.start_sample, emitter.end_sample(now)]]:
                 x0.append(max(0.0, (now - (stop if stop >= 0 else now)) / (rate_hz or 1.0)))
-                x1.append(max(x0[-1] + 0.15, (now - start) / (rate_hz or 1.0)))
+                x1.append(max(x0[-1] + length / 400, (now - start) / (rate_hz or 1.0)))
                 y.append(lane)
                 brushes.append(pg.mkBrush(label_colour(emitter.label)))
         self._bars.setOpts(x0=x0, x1=x1, y=y, height=0.7, brushes=brushes, pens=[pg.mkPen(None)] * len(y))
         names = [(lane, f"{each.middle_hz / 1e6:.3f} {each.label or '?'}") for lane, each in enumerate(lanes)]
         self.getAxis("left").setTicks([names])
-        self.setRange(xRange=(0.0, TIMELINE_S), yRange=(-0.6, max(4, len(lanes)) - 0.4), padding=0)
+        self.setRange(xRange=(0.0, length), yRange=(-0.6, max(4, len(lanes)) - 0.4), padding=0)
 
 
 class EventList(QtWidgets.QListWidget):

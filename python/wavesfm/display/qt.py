@@ -10,6 +10,7 @@ from wavesfm_core.errors import ConfigurationError
 
 from .palette import Theme
 
+FONT_PIXELS = 12
 PACKAGES = {"PyQt5": "python3-pyqt5", "pyqtgraph": "python3-pyqtgraph"}  # by module: the package of Debian
 
 
@@ -65,10 +66,21 @@ def swatch(colour: str) -> Any:
     return QtGui.QIcon(pixmap)
 
 
+def small_font() -> Any:
+    """The font of axes and captions."""
+    from PyQt5 import QtGui
+
+    font = QtGui.QFont()
+    font.setPixelSize(FONT_PIXELS)
+    return font
+
+
 def style_plot(plot: Any, theme: Theme) -> None:
-    """Colours of a plot's background and axes."""
+    """Colours and font of a plot's background and axes."""
     plot.setBackground(theme.panel)
     for side in ("left", "bottom"):
         axis = plot.getAxis(side)
         axis.setPen(theme.faint)
         axis.setTextPen(theme.text)
+        axis.setTickFont(small_font())
+        axis.setLabel(axis.labelText, **{"font-size": f"{FONT_PIXELS}px", "color": theme.text})

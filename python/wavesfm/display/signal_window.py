@@ -18,6 +18,7 @@ from .waterfall_view import WaterfallView
 FRAME_MS = 33
 TABLE_EVERY = 8  # frames
 SIZE = (1280, 760)
+SIDE = 500  # pixels of what stands beside the waterfall
 LEAST_SIZE = (900, 560)
 
 
@@ -158,7 +159,8 @@ class SignalWindow(QtWidgets.QWidget):
         split = QtWidgets.QSplitter(QtCore.Qt.Horizontal)
         split.addWidget(self.waterfall)
         split.addWidget(beside)
-        split.setSizes([3 * SIZE[0] // 5, 2 * SIZE[0] // 5])
+        split.setSizes([SIZE[0] - SIDE, SIDE])
+        split.setStretchFactor(0, 1)
         line = QtWidgets.QHBoxLayout()
         line.addWidget(self.status, 1)
         line.addWidget(self.message)

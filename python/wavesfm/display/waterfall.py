@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LOW_SHARE, HIGH_SHARE = 0.05, 0.999  # of the values of the last rows, at the ends of the scale
+LOW_SHARE, HIGH_SHARE = 0.3, 0.999  # of the values of the last rows, at the ends of the scale
 LEAST_RANGE_DB = 25.0
 HEADROOM_DB = 4.0
 LEVEL_ROWS = 64  # rows that the ends of the scale are taken from

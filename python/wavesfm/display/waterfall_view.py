@@ -10,11 +10,11 @@ import pyqtgraph as pg
 
 from .emitters import ShownEmitter
 from .palette import Theme, label_colour, power_colours
-from .qt import style_plot
+from .qt import small_font, style_plot
 from .signal_model import Snapshot
 
 LEAST_BOX = 7  # pixels
-CAPTION_HEIGHT = 18  # pixels
+CAPTION_HEIGHT = 23  # pixels
 CLICK_MARGIN = 4  # pixels
 ZOOM_MARGIN = 0.6  # of the width of a box, on either side
 MOST_BOXES = 60
@@ -28,6 +28,7 @@ class _Box:
         for item, depth in ((self.frame, 10), (self.caption, 20)):
             item.setZValue(depth)
             plot.addItem(item, ignoreBounds=True)
+        self.caption.setFont(small_font())
         self._styled: Any = None
 
     def place(self, rectangle: QtCore.QRectF, at: QtCore.QPointF) -> None:
@@ -97,6 +98,7 @@ class WaterfallView(pg.PlotWidget):
             known = snapshot.rate_hz > 0
             self.setLabel("bottom", "frequency, MHz" if known else "frequency, sample rates (it is not known)")
             self.setLabel("left", "seconds ago" if known else "rows ago")
+            style_plot(self, self._theme)
             self.show_all()
         self._show_boxes(snapshot)
 
