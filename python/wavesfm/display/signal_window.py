@@ -19,6 +19,7 @@ FRAME_MS = 33
 TABLE_EVERY = 8  # frames
 SIZE = (1280, 760)
 SIDE = 500  # pixels of what stands beside the waterfall
+HEIGHTS = (300, 170, 210)  # of the table, the chosen emitter, timeline and events
 LEAST_SIZE = (900, 560)
 
 
@@ -156,6 +157,7 @@ class SignalWindow(QtWidgets.QWidget):
         for widget, share in ((self.emitters, 4), (self.selected, 2), (tabs, 3)):
             beside.addWidget(widget)
             beside.setStretchFactor(beside.count() - 1, share)
+        beside.setSizes(list(HEIGHTS))
         split = QtWidgets.QSplitter(QtCore.Qt.Horizontal)
         split.addWidget(self.waterfall)
         split.addWidget(beside)
