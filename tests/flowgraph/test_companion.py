@@ -103,8 +103,8 @@ def test_a_yml_makes_its_block(name, companion, values):
     assert {text for _, text in block.iter_error_messages()} == {"Port is not connected."}
     namespace = {}
     exec(block.templates.render("imports"), namespace)
-    make = block.templates.render("make").strip().split("\nself.")[0]  # what follows places the window of a display
-    made = eval(make, namespace)
+    text = block.templates.render("make").strip().split("\nself.")[0]  # what follows places the window of a display
+    made = eval(text, namespace)
     assert type(made).__name__ == name.removeprefix("wavesfm_")
     for callback in block.templates.render("callbacks") or []:
         eval(f"made.{callback}", namespace, {"made": made})
