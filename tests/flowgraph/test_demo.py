@@ -113,7 +113,7 @@ def waterfall_width():
 def test_a_recording_of_the_users(sample_format, demo, fake_bundle, parts, tmp_path):
     named = sample_format != "cs8"
     path = write(tmp_path / "mine" / ("a b." + (sample_format if named else "iq")), parts, sample_format)
-    done = demo(path, "--rate", "250k", "--centre", "433.92M", *([] if named else ["--format", sample_format]))
+    done = demo(path, "--detect", "off", "--rate", "250k", "--centre", "433.92M", *([] if named else ["--format", sample_format]))
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     options = {"rate_hz": 250e3, "sample_format": sample_format, "centre_hz": 433.92e6}
@@ -145,7 +145,7 @@ def test_a_sigmf_recording_stays_as_it_was(demo, fake_bundle, parts, tmp_path):
     }
     path = data.with_name("r.sigmf-meta")
     path.write_text(json.dumps(meta))
-    done = demo(path)
+    done = demo(path, "--detect", "off")
     assert done.returncode == 0, done.stderr
     assert json.loads(path.read_text()) == meta
     assert len(list(path.parent.iterdir())) == 2
@@ -228,7 +228,7 @@ def test_a_failing_engine_is_said(made, fake_engine, fake_bundle, parts, tmp_pat
 
 def test_picture_and_annotations_show_the_same_findings(waterfall, demo, fake_bundle, parts, tmp_path):
     path = write(tmp_path / "mine" / "r_100M_1M.cf32", parts, "cf32")
-    assert demo(path).returncode == 0
+    assert demo(path, "--detect", "off").returncode == 0
     with open_recording(path) as recording:
         findings = find_runs(Pipeline.open(fake_bundle).classify_recording(recording))
     annotations = valid_meta(tmp_path / "out" / "r_100M_1M.sigmf-meta")["annotations"]
