@@ -16,7 +16,7 @@ from gnuradio import gr
 from wavesfm_core.band.types import Event
 from wavesfm_core.band_worker import BandWorker
 from wavesfm_core.engines import EngineChange
-from wavesfm_core.engines.shared import engine_failures
+from wavesfm_core.engines.shared import engine_failures, remote_accounts
 from wavesfm_core.errors import ConfigurationError, WavesfmError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.preprocess.power_gate import DEFAULT_GATE_DB
@@ -226,13 +226,15 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         """Return the accounts of this run or, after it, of the last one; the keys of the message "finished".
 
         See `Session.status`; messages_dropped: messages that a slow reader did not get; engine_failures: how often a
-        GPU's engine failed and the CPU's took over; run: how often the block was started.
+        GPU's or a server's engine failed and the CPU's took over; remote: with a server, its `RemoteAccounts`; run: how
+        often the block was started.
         """
         return {
             "run": self._run,
             **self._session.status(),
             "messages_dropped": self._output.messages_dropped,
             "engine_failures": engine_failures(self._pipeline.engine),
+            **({"remote": remote} if (remote := remote_accounts(self._pipeline.engine)) else {}),
         }
 
     def silence(self, now_s: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from wavesfm_core.channel.pipeline import ChannelPipeline
-from wavesfm_core.engines.shared import engine_failures
+from wavesfm_core.engines.shared import engine_failures, remote_accounts
 from wavesfm_core.errors import WavesfmError
 from wavesfm_core.types import ChannelEstimate, Slot
 from wavesfm_core.worker import Worker, WorkerOptions
@@ -98,7 +98,7 @@ class EstimatorSession:
         refused : messages that are no grid of this numerology. dropped : with those of `too_old`. failed : slots whose
         channel could not be estimated or not be published. backed_off : estimates by least squares in place of the
         method's. method, snr_db, nmse_db, residual, backing_off : of the last estimate. engine_failures : how often a
-        GPU's engine failed and the CPU's took over.
+        GPU's or a server's engine failed and the CPU's took over. remote : with a server, its `RemoteAccounts`.
         """
         unpublished = self._unpublished  # read before the accounts, which count these as estimated already
         accounts, last = self.worker.accounts, self._last
@@ -121,6 +121,7 @@ class EstimatorSession:
             "backing_off": last is not None and last.backed_off,
             "last_error": self._last_error,
             "engine_failures": engine_failures(self._pipeline.engine),
+            **({"remote": remote} if (remote := remote_accounts(self._pipeline.engine)) else {}),
         }
 
     def finish(self, cancelled: Callable[[], bool]) -> bool:

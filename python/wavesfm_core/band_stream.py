@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from .band.analyser import BandAnalyser
 from .band.options import BandOptions
+from .band.rounds import Submit, run_now
 from .band.types import Emitter, Event
 from .errors import ConfigurationError
 from .pipeline import Pipeline
@@ -19,6 +21,7 @@ from .preprocess.tile_stream import same
 from .types import Samples, StreamTime, Tile
 
 BATCH_TILES = 16
+RETUNE_WAIT_S = 0.2  # for the answers to looks: meanwhile the samples of the next tuning wait
 
 
 class BandStream:
@@ -43,6 +46,10 @@ class BandStream:
         None for the defaults.
     numbered : int
         Emitters get numbers above this one.
+    submit : callable
+        Runs a round of looks: at once, or beside the detector (`LookThread.submit`).
+    settle : callable
+        Waits until the rounds that were submitted are done, for so many seconds at most.
 
     Raises
     ------
@@ -59,6 +66,8 @@ class BandStream:
         start_sample: int = 0,
         options: BandOptions | None = None,
         numbered: int = 0,
+        submit: Submit = run_now,
+        settle: Callable[[float], object] = lambda _: None,
     ) -> None:
         self._pipeline = pipeline
         self._spec = pipeline.stream_spec
@@ -67,14 +76,17 @@ class BandStream:
         self._options = replace(options, least_rate_hz=max(options.least_rate_hz, trained_hz))
         self._numbered = self._largest = numbered
         self._position = start_sample
+        self._submit, self._settle = submit, settle
         self.samples_in = 0
-        self.looks_left = 0
+        self.looks_left = self.looks_busy = 0
         self._begin(rate_hz, centre_hz, time)
 
     samples_in: int
     """Samples pushed."""
     looks_left: int
     """Emitters that were due for a look and had to wait, in analyses that have ended."""
+    looks_busy: int
+    """Of these, the ones for which the engine had no time."""
 
     @property
     def emitters(self) -> list[Emitter]:
@@ -90,6 +102,11 @@ class BandStream:
     def looks_waiting(self) -> int:
         """Emitters that were due for a look and had to wait, up to now."""
         return self.looks_left + self._analyser.budget.left
+
+    @property
+    def looks_without_time(self) -> int:
+        """Of these, the ones for which the engine had no time."""
+        return self.looks_busy + self._analyser.budget.busy
 
     def push(self, samples: Samples) -> list[Event]:
         """Take in complex64 [n]; returns the events that became known."""
@@ -111,14 +128,19 @@ class BandStream:
         jump_s = 0.0 if time is None else self._clock.jump_s(time, self._position)
         if rate_hz == self._rate_hz and centre_hz == self._centre_hz and jump_s == 0.0:
             return []
-        events = self.finish()
+        events = self.finish(RETUNE_WAIT_S)
         self._begin(rate_hz, centre_hz, time if jump_s != 0.0 else self._clock.time_of(self._position))
         return events
 
-    def finish(self) -> list[Event]:
-        """The rest of the stream; returns the end of every emitter."""
-        events = self._events(self._analyser.finish().events)
+    def finish(self, wait_s: float = math.inf) -> list[Event]:
+        """The rest of the stream; returns the end of every emitter. wait_s: for answers to looks, at most."""
+        self._settle(wait_s)
+        events = self._events(self._analyser.last_looks().events)
+        self._settle(wait_s)
+        events += self._events(self._analyser.finish().events)
         self.looks_left += self._analyser.budget.left
+        self.looks_busy += self._analyser.budget.busy
+        self._analyser.budget.left = self._analyser.budget.busy = 0
         self._numbered = self._largest
         return events
 
@@ -129,7 +151,16 @@ class BandStream:
         self._clock = SampleClock(rate_hz, time, self._position)
         head = self._pipeline.classification_head
         self._analyser = BandAnalyser(
-            self._spec, head.labels, rate_hz, centre_hz, time, self._position, self._name, self._options, head.decide
+            self._spec,
+            head.labels,
+            rate_hz,
+            centre_hz,
+            time,
+            self._position,
+            self._name,
+            self._options,
+            head.decide,
+            self._submit,
         )
 
     def _name(self, tiles: Sequence[Tile]) -> NDArray[np.float64]:

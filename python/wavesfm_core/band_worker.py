@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from .band.look_thread import LookThread
 from .band.options import BandOptions
 from .band.types import Emitter, Event
 from .band_stream import BandStream
@@ -35,7 +37,9 @@ class BandAccounts:
     samples_waiting: int = 0
     """Samples in the queue."""
     looks_left: int = 0
-    """Emitters that were due for a look and had to wait for the budget."""
+    """Emitters that were due for a look and had to wait for the budget or the engine."""
+    looks_busy: int = 0
+    """Of these, the ones for which the engine had no time."""
     events: int = 0
     """Events that were handed over."""
     failures: int = 0
@@ -61,10 +65,12 @@ class _Lost:
 class BandWorker:
     """Search one stream for emitters on a thread that no exception ends.
 
+    A second thread cuts the views of the emitters and calls the engine, so that the detector does not wait for it.
+
     Parameters
     ----------
     pipeline : Pipeline
-        Of a bundle for spectrograms; its engine is called on this thread too, so it is one of `engines.shared`.
+        Of a bundle for spectrograms; its engine is called on the second thread, so it is one of `engines.shared`.
     on_events : callable
         Called on the worker's thread with a list of events, in order.
     on_error : callable
@@ -99,6 +105,8 @@ class BandWorker:
         self._queue: deque[Samples | _Retune | _Lost] = deque()
         self._accounts = BandAccounts()
         self._busy = self._closed = False
+        self._cancelled: Callable[[], bool] = lambda: False
+        self._looks = LookThread()
         self._thread = threading.Thread(target=self._work, name="wavesfm-band", daemon=True)
         self._thread.start()
 
@@ -161,6 +169,7 @@ class BandWorker:
 
     def finish(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Search what waits, end every emitter, and end the thread; False if cancelled."""
+        self._cancelled = cancelled
         with self._changed:
             while (self._queue or self._busy) and not (self._closed or cancelled()):
                 self._changed.wait(POLL_S)
@@ -178,6 +187,7 @@ class BandWorker:
             self._accounts.samples_waiting = 0
             self._queue.clear()
             self._changed.notify_all()
+        self._looks.close()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -232,10 +242,25 @@ class BandWorker:
         stream = self._stream
         return stream is not None and self._run(lambda: stream.push(samples))
 
-    def _begin(self, time: StreamTime | None) -> None:
+    def _begin(self, stream_time: StreamTime | None) -> None:
         self._stream = BandStream(
-            self._pipeline, self._rate_hz, self._centre_hz, time, self._position, self._options, self._numbered
+            self._pipeline,
+            self._rate_hz,
+            self._centre_hz,
+            stream_time,
+            self._position,
+            self._options,
+            self._numbered,
+            self._looks.submit,
+            self._settle,
         )
+
+    def _settle(self, wait_s: float) -> None:
+        """Wait for the looks that were submitted."""
+        end = time.monotonic() + wait_s
+        while not (self._closed or self._cancelled()) and time.monotonic() < end:
+            if self._looks.wait(min(POLL_S, wait_s)):
+                return
 
     def _end(self) -> None:
         """End every emitter; the search begins anew with the next samples."""
@@ -268,4 +293,5 @@ class BandWorker:
             self._accounts.events += len(events)
             if self._stream is not None:
                 self._accounts.looks_left = self._stream.looks_waiting
+                self._accounts.looks_busy = self._stream.looks_without_time
         return True

@@ -6,6 +6,8 @@ from __future__ import annotations
 REQUIREMENTS = {
     "onnxruntime": "onnxruntime>=1.17",
     "openvino": "openvino>=2024.0,<2026",
+    "tritonclient": "tritonclient[grpc,http]>=2.50",
+    "ray": "ray>=2.40",
     "onnx": "onnx>=1.17",
     "tensorrt_rtx": "tensorrt-rtx-cu13>=1.1",
     "typer": "typer>=0.12",

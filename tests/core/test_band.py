@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from support.band_streams import LABELS, RATE, WidthNamer, band_signal, noise, run
 from wavesfm_core.band.analyser import BandAnalyser
 from wavesfm_core.band.options import BandOptions
 from wavesfm_core.band.refine import refine
@@ -16,43 +17,7 @@ from wavesfm_core.band.types import SCHEMA, Event, boxes
 from wavesfm_core.band.views import View, smooth_size, zoom
 from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError, InputError
-from wavesfm_core.types import StreamTime, Tile
-
-RATE = 1e6
-LABELS = ("noise", "narrow", "wide")
-
-
-class WidthNamer:
-    """ "narrow" for views below 200 kS/s, else "wide"; keeps the tiles."""
-
-    def __init__(self) -> None:
-        self.tiles: list[Tile] = []
-
-    def __call__(self, tiles: Sequence[Tile]) -> np.ndarray:
-        self.tiles += tiles
-        return np.array([[0.05, 0.9, 0.05] if tile.rate_hz < 2e5 else [0.05, 0.05, 0.9] for tile in tiles])
-
-
-def noise(n: int, seed: int = 0) -> np.ndarray:
-    parts = np.random.default_rng(seed).standard_normal((n, 2), dtype=np.float32)
-    return parts.view(np.complex64).ravel() * np.float32(0.01)
-
-
-def band_signal(n: int, low_hz: float, high_hz: float, snr_db: float, seed: int) -> np.ndarray:
-    """Noise in a part of the band, so much over the noise of `noise`."""
-    f = np.fft.fftfreq(n) * RATE
-    inside = (f >= low_hz) & (f < high_hz)
-    part = np.fft.ifft(np.where(inside, np.fft.fft(noise(n, seed)), 0))
-    return (part * 10 ** (snr_db / 20)).astype(np.complex64)
-
-
-def run(x: np.ndarray, chunk: int = 0, options: BandOptions | None = None, **more: object) -> tuple:
-    namer = WidthNamer()
-    analyser = BandAnalyser(SpectrogramSpec(), LABELS, RATE, namer=namer, options=options, **more)
-    events: list[Event] = []
-    for at in range(0, x.size, chunk or x.size):
-        events += analyser.push(x[at : at + (chunk or x.size)]).events
-    return events + analyser.finish().events, analyser, namer
+from wavesfm_core.types import StreamTime
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +150,16 @@ def test_bins_follow_the_rate() -> None:
 def test_the_ring_keeps_the_last_samples_in_bounded_memory() -> None:
     ring = SampleRing(8 * 1000, 100)
     x = np.arange(5000).astype(np.complex64)
+    early = None
     for at in range(0, 5000, 70):
         ring.push(x[at : at + 70])
+        early = ring.span(0, 70) if early is None else early
         assert ring.stop == min(at + 70, 5000)
         assert ring.stop - ring.start >= min(500, ring.stop) and ring.stop - ring.start <= 1000
-        np.testing.assert_array_equal(ring.span(ring.start, ring.stop), x[ring.start : ring.stop])
-    np.testing.assert_array_equal(ring.span(0, 10**9), x[ring.start :])
-    assert ring.span(0, 10).size == 0
+        np.testing.assert_array_equal(ring.samples(ring.start, ring.stop), x[ring.start : ring.stop])
+    np.testing.assert_array_equal(ring.samples(0, 10**9), x[ring.start :])
+    assert ring.samples(0, 10).size == 0
+    np.testing.assert_array_equal(early[0], x[:70])  # a span outlives what comes after it
 
 
 def test_views_share_a_transform_and_keep_their_times() -> None:
@@ -199,7 +167,10 @@ def test_views_share_a_transform_and_keep_their_times() -> None:
     t = np.arange(n) / RATE
     x = np.exp(2j * np.pi * 123e3 * t).astype(np.complex64)
     narrow, wide, all_of_it = zoom(
-        x, 50, RATE, [View(1050, 101_050, 120e3, 20e3), View(50, n, 480e3, 100e3), View(60, 160, 0.0, RATE)]
+        [x[:77_777], x[77_777:]],
+        50,
+        RATE,
+        [View(1050, 101_050, 120e3, 20e3), View(50, n, 480e3, 100e3), View(60, 160, 0.0, RATE)],
     )
     assert narrow.rate_hz >= 20e3 and abs(narrow.centre_hz - 120e3) < 50
     times = (narrow.start - 50) / RATE + np.arange(narrow.samples.size) / narrow.rate_hz
@@ -223,7 +194,7 @@ def test_edges_are_refined_and_lines_are_told_from_carriers_with_sidebands() -> 
     carrier = np.ones(n)
     voice = 1 + 0.5 * np.sin(2 * np.pi * 900 * t) + 0.3 * np.sin(2 * np.pi * 2100 * t)
     for wave, is_line in ((carrier, True), (voice, False)):
-        (view,) = zoom((wave + noise(n)).astype(np.complex64), 0, 50e3, [View(0, n, 0.0, 50e3)])
+        (view,) = zoom([(wave + noise(n)).astype(np.complex64)], 0, 50e3, [View(0, n, 0.0, 50e3)])
         edges = refine(view, -10e3, 10e3, noise_power)
         assert edges is not None and edges.is_line == is_line
         if not is_line:

@@ -14,8 +14,8 @@ from support.known_engines import KnownEngine
 from support.waiting import LONG_S
 from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines.base import Engine
-from wavesfm_core.engines.standby import EngineChange, StandbyEngine
-from wavesfm_core.errors import EngineError
+from wavesfm_core.engines.standby import EngineChange, FastKind, StandbyEngine
+from wavesfm_core.errors import BundleError, EngineError
 
 
 class Scene:
@@ -204,3 +204,49 @@ def test_it_opens_and_closes_again_and_again_and_leaves_no_thread(bundle: Bundle
         s.engine.close()
         assert s.cpu.closed and s.fast.closed
     assert threading.active_count() == before
+
+
+def test_an_engine_that_is_waited_for_is_open_or_refused(bundle: Bundle) -> None:
+    cpu, fast = KnownEngine(bundle, "cpu engine"), KnownEngine(bundle, "fast engine")
+    engine = StandbyEngine(bundle, cpu, lambda: fast, lambda change: None, wait=True)
+    assert len(fast.batches) == 1  # the golden tiles
+    engine.close()
+    cpu, wrong = KnownEngine(bundle, "cpu engine"), KnownEngine(bundle, "wrong engine", offset=0.5)
+    with pytest.raises(BundleError, match="golden stage engine"):
+        StandbyEngine(bundle, cpu, lambda: wrong, lambda change: None, wait=True)
+    assert cpu.closed and wrong.closed
+
+
+def test_a_fast_engine_that_failed_is_opened_again(bundle: Bundle) -> None:
+    made: list[KnownEngine] = []
+    changes: list[EngineChange] = []
+
+    def make() -> Engine:
+        if len(made) == 1 and len(refused) < 2:
+            refused.append(1)
+            raise EngineError("server", "request", "no answer", "one")
+        made.append(KnownEngine(bundle, f"fast engine {len(made)}", failures={1} if not made else ()))
+        return made[-1]
+
+    refused: list[int] = []
+    kind = FastKind("the server", "is being asked", "it answers", reopen_s=0.001, daemon=True)
+    inputs = bundle_inputs(bundle.spec, np.zeros((1, 1, 224, 224), np.float32), np.zeros(1))
+    engine = StandbyEngine(bundle, KnownEngine(bundle, "cpu engine"), make, changes.append, kind, wait=True)
+    engine.run(inputs)
+    assert (engine.state, engine.failures) == ("cpu", 1) and "the server failed" in engine.reason
+    engine._thread.join(WAIT_S)
+    engine.run(inputs)
+    assert (engine.description, len(refused), engine.failures) == ("fast engine 1", 2, 1)
+    assert [change.failed for change in changes] == [False, True, False]
+    engine.close()
+
+
+def test_close_ends_the_attempts_to_open_it_again(bundle: Bundle) -> None:
+    def fail() -> Engine:
+        raise EngineError("server", "request", "no answer", "one")
+
+    kind = FastKind(reopen_s=3600.0, daemon=True)
+    engine = StandbyEngine(bundle, KnownEngine(bundle, "cpu engine"), fail, lambda change: None, kind)
+    engine.close()
+    engine._thread.join(WAIT_S)
+    assert not engine._thread.is_alive()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One stream of samples -> emitters, their names, and what happens to them; live and offline alike, no threads."""
+"""One stream of samples -> emitters, their names, and what happens to them; live and offline alike."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import ConfigurationError, InputError
 from ..types import UNKNOWN, Samples, StreamTime
-from .looks import READY_SAMPLES, Look, Looker, Namer
-from .naming import Budget, add_look, probabilities_of
+from .images import is_image, mirrored
+from .looks import Look, Looker, Namer
+from .naming import Budget, add_look, probabilities_of, relabel
 from .options import BandOptions
 from .pieces import Block, block_of
 from .ring import SampleRing
+from .rounds import LookRounds, Submit, run_now
 from .shadows import is_click, is_faint, is_shadow
 from .track import Track
 from .tracker import Tracker
@@ -28,12 +30,9 @@ from .whole import NAMELESS, SAMPLES, extend, is_uneven, repeats, whole_track
 Decide = Callable[[NDArray[np.float64]], tuple[str, float]]
 """Probabilities [labels] -> label and confidence."""
 
-ROUND_S = 0.2  # from one round of looks to the next, which share their transforms
-PATIENCE_S = 0.3  # for READY_SAMPLES; then a tile is made of what there is
-LINE_S = 0.5  # until a line is examined again
-APART_S = 0.15  # between the first looks at one emitter
 POWER_STEP_DB = 6.0  # that is a change
 WIDTH_STEP = 1.5
+DWELL_S = 0.5  # from one change of width or power to the next
 SURE = 0.5  # confidence from which on the whole band is given a label
 
 
@@ -77,6 +76,7 @@ class BandAnalyser:
         namer: Namer | None = None,
         options: BandOptions | None = None,
         decide: Decide | None = None,
+        submit: Submit = run_now,
     ) -> None:
         """A fresh stream.
 
@@ -100,6 +100,8 @@ class BandAnalyser:
             None for the defaults.
         decide : callable, optional
             Probabilities [labels] -> label and confidence. By default the most probable label.
+        submit : callable
+            Runs a round of looks, at once by default; with `LookThread.submit` beside the detector.
 
         Raises
         ------
@@ -113,7 +115,6 @@ class BandAnalyser:
         self.n_nonfinite = 0
         self.budget = Budget(self.options)
         self._labels = tuple(labels)
-        self._namer = namer
         self._decide = decide or self._most_probable
         self._rate = float(rate_hz)
         self._centre = centre_hz
@@ -125,14 +126,14 @@ class BandAnalyser:
         self._tracker = Tracker(
             self._fft, self._rows(self.options.hold_s), self._rows(self.options.memory_s), self.options.most_emitters
         )
-        self._round_row = -self._rows(ROUND_S)  # of the last round of looks
         self._whole: Track | None = None
         self._whole_row = 0  # until which the band was last asked about as a whole
-        self._whole_known: tuple[NDArray[np.float64] | None, int] = (None, 0)  # the last sure answer
+        self._whole_known: tuple[NDArray[np.float64] | None, int, str] = (None, 0, "")  # the last sure answer
         self._answered = False  # whether there is news of it
         self._whole_from = 0  # since which nothing was found in the band
         self._whole_wait = 1  # rows until it is again: more each time
         self._looker = Looker(spec, self._rate, self._fft, self.options)
+        self._rounds = LookRounds(self._looker, self._ring, self.budget, self.options, self._rows, namer, submit)
 
     def push(self, samples: NDArray[Any]) -> Findings:
         """Takes complex64 [n] in and returns what became known; raises InputError for another type or shape."""
@@ -149,15 +150,19 @@ class BandAnalyser:
             at += count
         return findings
 
-    def finish(self) -> Findings:
-        """The rest of the stream, and the end of every emitter; the analyser is of no use afterwards."""
+    def last_looks(self) -> Findings:
+        """The rest of the stream, and a last look at every emitter: before `finish`, where looks take their time."""
         findings = Findings()
         made = self._detector.flush()
         if made is not None:
             self._take(block_of(made), findings)
-        row = self.samples_in // self._fft
-        due = [track for track in self._told() if not track.ended and self._wants_last_look(track)]
-        self._look(self.budget.spend(sorted(due, key=lambda track: track.n_looks)), row, findings)
+        self._rounds.last([t for t in self._told() if not t.ended], self.samples_in // self._fft, self.samples_in)
+        return findings
+
+    def finish(self) -> Findings:
+        """The rest of the stream, and the end of every emitter; the analyser is of no use afterwards."""
+        findings = self.last_looks()
+        self._hear_answers(findings)
         for track in self._told():
             if not track.ended:
                 track.ended = True
@@ -171,9 +176,19 @@ class BandAnalyser:
         """What the engine says of a tile, probabilities [labels]; its events come with the next samples."""
         if probabilities.shape != (len(self._labels),):
             raise InputError("band", "probabilities", probabilities.shape, f"[{len(self._labels)}]")
-        add_look(look.track, probabilities)
-        if look.track is self._whole:
+        self._enter(look.track, probabilities)
+
+    def _enter(self, track: Track, probabilities: NDArray[np.floating]) -> None:
+        add_look(track, probabilities)
+        relabel(track, self._decide(probabilities_of(track))[0])
+        if track is self._whole:
             self._answered = True
+
+    def _hear_answers(self, findings: Findings) -> None:
+        for track, probabilities in self._rounds.answers():
+            self._enter(track, probabilities)
+        findings.looks += self._rounds.unnamed
+        self._rounds.unnamed.clear()
 
     def emitters(self) -> list[Emitter]:
         """All that are known and told of, as they are now, in the order of their numbers."""
@@ -188,28 +203,24 @@ class BandAnalyser:
     def _take(self, block: Block, findings: Findings) -> None:
         self.n_nonfinite += block.n_nonfinite
         self.budget.earn((block.stop - block.start) * self._fft / self._rate)
+        self._hear_answers(findings)
         for gone in self._tracker.take(block):
             if gone.told:
                 gone.kind = "shadow"
                 findings.events.append(self._event("ended", gone.last_row, gone))
-        ends = self._tracker.expired(block.stop)
+        silent = self._tracker.silences(block.stop)
         self._tell(block, findings)
         self._watch_whole(block, findings)
-        if block.stop - self._round_row >= self._rows(ROUND_S) or ends:
-            self._look_round(block.stop, ends, findings)
-        for track in ends:
-            if track.told:
-                self._end(track, findings)
-
-    def _look_round(self, row: int, ends: Sequence[Track], findings: Findings) -> None:
-        """Those due for a look, together: they share a transform."""
-        here = [track for track in self._told() if track in ends or not track.ended]
-        due = [track for track in here if self._is_due(track, row, 1.0)]
-        if due:  # those that would be due soon cost less now
-            self._round_row = row
-            due = [track for track in here if self._is_due(track, row, 0.5)]
-        due.sort(key=lambda track: (track.n_looks, -track.cells))
-        self._look(self.budget.spend(due), row, findings)
+        if self._rounds.is_time(block.stop) or silent:
+            here = [track for track in self._told() if not track.ended]
+            self._rounds.round(here, block.stop, self._known_to(block.stop), here)
+            self._hear_answers(findings)
+        for track in silent:
+            if track.pending == 0:  # else its last look is still to be answered
+                track.ended, track.silent = True, False
+                if track.told:
+                    self._end(track, findings)
+        self._tracker.forget(block.stop)
 
     def _tell(self, block: Block, findings: Findings) -> None:
         tracks = self._tracker.tracks
@@ -220,11 +231,12 @@ class BandAnalyser:
                 continue
             if (track.last_row - track.first_row) * self._fft / self._rate < self.options.dwell_s:
                 continue
-            track.told = True
+            self._mark_image(track, tracks)
+            track.told, track.told_row = True, block.stop
             track.told_width, track.told_db = track.width, self._levels(track)[1]
             findings.events.append(self._event("appeared", track.first_row, track))
         for track in self._told():
-            changes = () if track.ended else self._changes(track)
+            changes = () if track.ended else self._changes(track, block.stop)
             if changes:
                 findings.events.append(self._event("changed", block.stop, track, changes))
 
@@ -243,7 +255,7 @@ class BandAnalyser:
         if block.stop - self._whole_row < self._whole_wait:
             return
         stop = min(block.stop * self._fft, self.samples_in)
-        if not (is_uneven(block) or repeats(self._ring.span(stop - SAMPLES, stop))):
+        if not (is_uneven(block) or repeats(self._ring.samples(stop - SAMPLES, stop))):
             self._drop_whole(findings)
             return
         self._whole_row = block.stop
@@ -251,19 +263,21 @@ class BandAnalyser:
         if self._whole is None:
             self._whole = whole_track(self._tracker.number(), block, self._whole_from)
         self._whole.log_sum, self._whole.n_looks = None, 0  # the last answer counts alone
-        self._look([self._whole], block.stop, findings)
+        self._rounds.look([self._whole], block.stop, self._known_to(block.stop), ())
+        self._hear_answers(findings)
 
     def _tell_whole(self, findings: Findings) -> None:
         """Whether the model knows what fills the band."""
         whole = self._whole
         if whole is None or whole.n_looks == 0:
             return
-        label, confidence = self._label(whole)
+        label, confidence = self._decide(probabilities_of(whole))
+        whole.label = label
         if label in NAMELESS or confidence is None or confidence < SURE:
-            whole.log_sum, whole.n_looks = self._whole_known  # as it ends, it is what it was
+            whole.log_sum, whole.n_looks, whole.label = self._whole_known  # as it ends, it is what it was
             self._drop_whole(findings)
             return
-        self._whole_known = whole.log_sum, whole.n_looks
+        self._whole_known = whole.log_sum, whole.n_looks, label
         if not whole.told:
             whole.told, whole.told_label = True, label
             findings.events.append(self._event("appeared", whole.first_row, whole))
@@ -276,61 +290,38 @@ class BandAnalyser:
     def _end(self, track: Track, findings: Findings) -> None:
         if track.kind == "signal" and (is_faint(track) or is_shadow(track, self._tracker.tracks)):
             track.kind = "shadow"
+        if track.n_looks:
+            track.label = self._decide(probabilities_of(track))[0]
         changes = self._changes(track)
         if changes:
             findings.events.append(self._event("changed", track.last_row, track, changes))
         findings.events.append(self._event("ended", track.last_row, track))
 
-    def _changes(self, track: Track) -> tuple[str, ...]:
-        label, power_db = self._label(track)[0], self._levels(track)[1]
+    def _changes(self, track: Track, row: int | None = None) -> tuple[str, ...]:
+        """What is no longer as it was told; row: now, if width and power are to wait for DWELL_S."""
+        power_db = self._levels(track)[1]
         changes = []
-        if label != track.told_label:
+        if track.label != track.told_label:
             changes.append("label")
-        if not 1 / WIDTH_STEP < track.width / track.told_width < WIDTH_STEP:
-            changes.append("width")
-        if abs(power_db - track.told_db) > POWER_STEP_DB:
-            changes.append("power")
+        if row is None or row - track.told_row >= self._rows(DWELL_S):
+            if not 1 / WIDTH_STEP < track.width / track.told_width < WIDTH_STEP:
+                changes.append("width")
+            if abs(power_db - track.told_db) > POWER_STEP_DB:
+                changes.append("power")
         if changes:
-            track.told_label, track.told_width, track.told_db = label, track.width, power_db
+            track.told_label = track.label
+        if "width" in changes or "power" in changes:
+            track.told_width, track.told_db = track.width, power_db
+            track.told_row = track.told_row if row is None else row
         return tuple(changes)
 
-    def _is_due(self, track: Track, row: int, share: float) -> bool:
-        """Whether it is to be looked at at this row; share: of relook_s that must have gone by."""
-        if track.kind == "line":  # a carrier may begin to carry something
-            fresh = track.last_row > track.looked_row and not track.ended
-            return fresh and row - track.looked_row > self._rows(LINE_S)
-        if track.kind != "signal":
-            return False
-        if track.n_looks == 0:
-            ready = self._looker.samples_ready(track, row) >= READY_SAMPLES
-            return ready or track.ended or row - track.first_row > self._rows(PATIENCE_S)
-        if track.last_row <= track.looked_row:
-            return False
-        since = row - track.looked_row
-        if track.n_looks < self.options.looks_per_emitter:
-            return since > self._rows(APART_S * 2.0 ** (track.n_looks - 1))
-        return since > self._rows(share * self.options.relook_s)
+    def _mark_image(self, track: Track, tracks: Sequence[Track]) -> None:
+        if mirrored(track, tracks, self._fft) is not None and is_image(track, self._ring, self._rate, self._fft):
+            track.kind = "image"
 
-    def _wants_last_look(self, track: Track) -> bool:
-        if track.kind not in ("signal", "line") or track.n_looks >= self.options.looks_per_emitter:
-            return False
-        fresh = track.last_row - max(track.looked_row, track.first_row)
-        return track.n_looks == 0 or fresh > (track.last_row - track.first_row) / 4
-
-    def _look(self, tracks: Sequence[Track], row: int, findings: Findings) -> None:
-        if not tracks:
-            return
-        stop = min(row * self._fft + self._fft // 2, self.samples_in)
-        looks = self._looker.looks(self._ring, tracks, stop)
-        for track in tracks:
-            track.looked_row = row
-        looks = [look for look in looks if look.track.kind != "line"]
-        if self._namer is None:
-            findings.looks += looks
-        elif looks:
-            answers = self._namer([look.tile for look in looks])
-            for look, answer in zip(looks, answers, strict=True):
-                self.named(look, answer)
+    def _known_to(self, row: int) -> int:
+        """Sample up to which a row that is the last one speaks of the stream."""
+        return min(row * self._fft + self._fft // 2, self.samples_in)
 
     def _told(self) -> list[Track]:
         return [track for track in self._tracker.tracks if track.told]
@@ -342,11 +333,14 @@ class BandAnalyser:
         snr, power = track.levels()
         return 10 * math.log10(max(snr, 1e-12)), 10 * math.log10(max(power, 1e-30))
 
-    def _label(self, track: Track) -> tuple[str, float | None]:
+    def _confidence(self, track: Track) -> float | None:
+        """Of the label that is out, which may not be the most probable one for a moment."""
+        if track.n_looks == 0:
+            return None
         probabilities = probabilities_of(track)
-        if probabilities.size == 0:
-            return "", None
-        return self._decide(probabilities)
+        if track.label in self._labels and track.label != UNKNOWN:
+            return float(probabilities[self._labels.index(track.label)])
+        return self._decide(probabilities)[1]
 
     def _most_probable(self, probabilities: NDArray[np.float64]) -> tuple[str, float]:
         best = int(np.argmax(probabilities))
@@ -367,13 +361,12 @@ class BandAnalyser:
     def _emitter(self, track: Track) -> Emitter:
         start, stop = self._place(track.first_row), self._place(track.last_row)
         low_hz, high_hz = self._looker.edges(track)
-        label, confidence = self._label(track)
         snr_db, power_db = self._levels(track)
         return Emitter(
             number=track.number,
             kind=track.kind,
-            label=label,
-            confidence=confidence,
+            label=track.label,
+            confidence=self._confidence(track),
             probabilities=dict(zip(self._labels, map(float, probabilities_of(track)))),
             n_looks=track.n_looks,
             start_sample=start,

@@ -15,6 +15,10 @@ FREEDOM_PER_ROW = 3.8  # chi-square degrees of freedom of one bin of one row
 SIGMAS = 4.0
 DC_BINS = 3  # on either side of the band's middle
 OTHER_BINS = 12  # over the noise beside them, for which the line there is left out
+WIDE_BINS = 32  # from which on a signal is wide
+WIDE_PARTS = 8  # of its width, that means are taken over
+CORRELATED = 2.0  # Hann bins that count as one
+CLIPPED = 0.4  # mean of the positive part of the noise, over its standard deviation
 LEAST_SHARE = 0.5  # of the noise, over it
 
 
@@ -50,7 +54,20 @@ def extent(excess: Spectrum, floor: Spectrum, rows: float, middle: int = -1) -> 
     if inside.size == 0:
         top = int(np.argmax(excess))
         return float(top), float(top + 1)
-    return float(inside[0]), float(inside[-1] + 1)
+    low, high = int(inside[0]), int(inside[-1]) + 1
+    return _wide_extent(excess, floor, rows, low, high) if high - low >= WIDE_BINS else (float(low), float(high))
+
+
+def _wide_extent(excess: Spectrum, floor: Spectrum, rows: float, low: int, high: int) -> tuple[float, float]:
+    """The same of a wide signal, whose means over many bins stand out farther than single bins do."""
+    width = (high - low) // WIDE_PARTS
+    mean = np.convolve(excess, np.full(width, 1 / width, np.float32), "same")
+    one = noise_share(rows)
+    noise = CLIPPED * one + SIGMAS * one / np.sqrt(width / CORRELATED)
+    inside = np.flatnonzero(mean > np.maximum(DEPTH * float(mean.max()), noise * floor))
+    if inside.size:
+        low, high = min(low, int(inside[0]) + width // 2), max(high, int(inside[-1]) + 1 - width // 2)
+    return float(low), float(high)
 
 
 @dataclass

@@ -30,6 +30,14 @@ def probabilities_of(track: Track) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(), np.float64)
 
 
+def relabel(track: Track, label: str) -> None:
+    """Take in the label that all looks together speak for: one look alone does not change a label that is out."""
+    if track.label in ("", label) or label == track.rival:
+        track.label, track.rival = label, ""
+    else:
+        track.rival = label
+
+
 class Budget:
     """How many tiles may go to the engine: looks_per_s of signal, with a second's worth saved up.
 
@@ -37,6 +45,8 @@ class Budget:
     ----------
     asked, left : int
         Emitters that were due for a look, and of those the ones that had to wait.
+    busy : int
+        Of those that had to wait, the ones for which the engine had no time.
     """
 
     def __init__(self, options: BandOptions) -> None:
@@ -44,6 +54,7 @@ class Budget:
         self._saved = max(8.0, options.looks_per_s)
         self.asked = 0
         self.left = 0
+        self.busy = 0
 
     def earn(self, seconds: float) -> None:
         """Signal that has gone by."""
@@ -56,3 +67,9 @@ class Budget:
         self.asked += len(due)
         self.left += len(due) - count
         return list(due[:count])
+
+    def refuse(self, count: int) -> None:
+        """Give back what was spent on looks for which there was no time."""
+        self._saved += count
+        self.left += count
+        self.busy += count

@@ -14,6 +14,7 @@ from .extent import Spectrum, extent
 NEAR_ROWS = 1  # within which two pieces begin and end together
 GAP_BINS = 8  # between them, at most, or
 GAP_WIDTHS = 2.0  # as many of the wider one's width
+SIDE_BINS = 2  # by which a row reaches over a cut without being on both sides
 CUT_BINS = 8  # of either part of a piece that is cut in two
 CUT_SHARE = 0.01  # of its energy
 CUT_DEPTH = 4.0  # times the valley, that either part reaches
@@ -38,6 +39,8 @@ class Piece:
         Noise power in each of these bins.
     cells : int
         Cells, of a row and a bin, that stood over the floor.
+    row_low, row_high : int64 [rows]
+        First bin that stood over the floor in each row, and the one after the last; equal in a pause.
     total : float
         All of the energy.
     """
@@ -51,6 +54,8 @@ class Piece:
     energy: NDArray[np.float64]
     floor: Spectrum
     cells: int
+    row_low: NDArray[np.int64]
+    row_high: NDArray[np.int64]
     total: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,12 +88,14 @@ class Piece:
 
     def _side(self, low: int, high: int) -> Piece:
         energy, floor = self.energy[low:high], self.floor[low:high]
-        core = extent((energy / self.rows).astype(np.float32), floor, self.rows)
-        first = self.raw_low + low
+        first, last = self.raw_low + low, self.raw_low + high
+        on = np.flatnonzero((self.row_low < last - SIDE_BINS) & (self.row_high > first + SIDE_BINS))
+        begin, end = (int(on[0]), int(on[-1]) + 1) if on.size else (0, self.rows)
+        core = extent((energy / (end - begin)).astype(np.float32), floor, end - begin)
         cells = self.cells * (high - low) // self.energy.size
-        return Piece(
-            self.start, self.stop, first, self.raw_low + high, first + core[0], first + core[1], energy, floor, cells
-        )
+        rows = [np.clip(edges[begin:end], first, last) for edges in (self.row_low, self.row_high)]
+        start, stop = self.start + begin, self.start + end
+        return Piece(start, stop, first, last, first + core[0], first + core[1], energy, floor, cells, *rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +135,24 @@ def block_of(made: tuple[Any, ...]) -> Block:
 
 
 def _piece(
-    first_row: int, floor: Spectrum, start: int, stop: int, low: int, high: int, cells: int, spectrum: Spectrum
+    first_row: int,
+    floor: Spectrum,
+    start: int,
+    stop: int,
+    low: int,
+    high: int,
+    cells: int,
+    spectrum: Spectrum,
+    *row_edges: NDArray[np.uint32],
 ) -> Piece:
     under = floor[low:high]
     excess = np.maximum(spectrum - under, 0)
     rows = stop - start
     core_low, core_high = extent(excess, under, rows, floor.size // 2 - low)
     energy = excess.astype(np.float64) * rows
-    return Piece(first_row + start, first_row + stop, low, high, low + core_low, low + core_high, energy, under, cells)
+    core = low + core_low, low + core_high
+    edges = [each.astype(np.int64) for each in row_edges]
+    return Piece(first_row + start, first_row + stop, low, high, *core, energy, under, cells, *edges)
 
 
 def _rejoined(pieces: list[Piece], start: int, stop: int, middle: int) -> list[Piece]:
@@ -172,4 +189,11 @@ def _union(a: Piece, b: Piece, middle: int) -> Piece:
         floor[at] = piece.floor
     first, last = min(a.start, b.start), max(a.stop, b.stop)
     core = extent((energy / (last - first)).astype(np.float32), floor, last - first, middle - low)
-    return Piece(first, last, low, high, low + core[0], low + core[1], energy, floor, a.cells + b.cells)
+    row_low, row_high = np.full(last - first, high), np.full(last - first, low)
+    for piece in (a, b):
+        rows, on = slice(piece.start - first, piece.stop - first), piece.row_high > piece.row_low
+        row_low[rows] = np.where(on, np.minimum(row_low[rows], piece.row_low), row_low[rows])
+        row_high[rows] = np.where(on, np.maximum(row_high[rows], piece.row_high), row_high[rows])
+    row_low = np.minimum(row_low, row_high)
+    edges = low + core[0], low + core[1]
+    return Piece(first, last, low, high, *edges, energy, floor, a.cells + b.cells, row_low, row_high)

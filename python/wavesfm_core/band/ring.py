@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from ..types import Samples
 
 ITEM = 8  # bytes of a sample
+BLOCK = 1 << 18  # samples that are kept and dropped together
 
 
 class SampleRing:
-    """Keeps at least the last `limit_bytes` / 16 and at most the last `limit_bytes` / 8 samples.
+    """Keeps the last samples in blocks, so that spans of them stay valid while more come.
 
     Attributes
     ----------
@@ -22,33 +25,45 @@ class SampleRing:
     def __init__(self, limit_bytes: int, least_samples: int, start: int = 0) -> None:
         """limit_bytes: of memory; least_samples: kept even where that needs more; start: place of the first sample."""
         self._size = max(limit_bytes // ITEM, 2 * least_samples)
-        self._buffer = np.empty(self._size, np.complex64)  # the system gives the pages as they are written to
-        self._from = 0  # in the buffer
-        self._to = 0
-        self.stop = start
-
-    @property
-    def start(self) -> int:
-        """Place in the stream of the first sample kept."""
-        return self.stop - (self._to - self._from)
+        self._block = max(1, min(BLOCK, self._size // 4))
+        self._blocks: deque[Samples] = deque()
+        self._filled = self._block  # of the last block
+        self.start = self.stop = start
 
     def push(self, samples: Samples) -> None:
-        """More samples, complex64 [n]; the oldest go."""
-        self.stop += samples.size
-        samples = samples[-(self._size // 2) :]
-        self._make_room(samples.size)
-        self._buffer[self._to : self._to + samples.size] = samples
-        self._to += samples.size
+        """More samples, complex64 [n], which are copied; NaN and infinity become 0. The oldest go."""
+        at = 0
+        while at < samples.size:
+            if self._filled == self._block:
+                self._next_block()
+            count = min(samples.size - at, self._block - self._filled)
+            kept = self._blocks[-1][self._filled : self._filled + count]
+            kept[:] = samples[at : at + count]
+            if not np.isfinite(kept.view(np.float32).sum()):  # a sum is much faster than a look at each sample
+                kept[~np.isfinite(kept)] = 0
+            self._filled += count
+            self.stop += count
+            at += count
 
-    def _make_room(self, count: int) -> None:
-        if self._to + count <= self._size:
-            return
-        kept = min(self._to - self._from, self._size - count, self._size // 2)
-        self._buffer[:kept] = self._buffer[self._to - kept : self._to]
-        self._from, self._to = 0, kept
+    def _next_block(self) -> None:
+        if (len(self._blocks) + 1) * self._block > self._size:
+            self._blocks.popleft()
+            self.start += self._block
+        self._blocks.append(np.empty(self._block, np.complex64))
+        self._filled = 0
 
-    def span(self, start: int, stop: int) -> Samples:
-        """What there is of samples start to stop, complex64; a view, valid until the next push."""
-        first = self._from + max(start, self.start) - self.start
-        last = self._from + min(stop, self.stop) - self.start
-        return self._buffer[first : max(first, last)]
+    def span(self, start: int, stop: int) -> list[Samples]:
+        """What there is of samples start to stop, complex64 arrays in order; views, which later pushes leave alone."""
+        first, last = max(start, self.start) - self.start, min(stop, self.stop) - self.start
+        parts: list[Samples] = []
+        while first < last:
+            block, offset = divmod(first, self._block)
+            count = min(last - first, self._block - offset)
+            parts.append(self._blocks[block][offset : offset + count])
+            first += count
+        return parts
+
+    def samples(self, start: int, stop: int) -> Samples:
+        """The same as one array, copied where it is in several blocks."""
+        parts = self.span(start, stop)
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.complex64), *parts])

@@ -17,6 +17,7 @@ BURSTS_KEPT = 256
 PAUSES_KEPT = 16
 PIECES_KEPT = 16
 FRAGMENT = 0.03  # of the energy of the strongest piece, under which a piece says nothing of the edges
+PART_BEFORE = 0.3  # of the present power, that a part had before it was told from the whole
 JOIN_ROWS = 6  # pieces no further apart are one burst
 
 
@@ -34,12 +35,20 @@ class Track:
         Edges, in bins.
     raw_low, raw_high : int
         Bins that its pieces covered, skirts included.
+    reach_low, reach_high : int
+        Bins that a quarter of its last long pieces covered, so that one splash does not count.
     bursts : deque of [start, stop]
         The last ones, in rows.
     n_bursts, rows_on : int
         Of this stay: bursts, and rows on the air.
     told : bool
         Whether it has been said to have appeared.
+    silent : bool
+        Whether it has been off the air for so long that it is about to end.
+    pending : int
+        Looks that have not been answered yet.
+    label, rival : str
+        Label that goes out, and another one that the last look alone speaks for.
     kind : str
         See `Emitter`.
     """
@@ -58,6 +67,8 @@ class Track:
     rows_on: int = 0
     cells: int = 0
     total: ExcessSum = field(default_factory=ExcessSum)
+    reach_low: int = 0
+    reach_high: int = 0
     told: bool = False
     ended: bool = False
     kind: str = "signal"
@@ -65,6 +76,12 @@ class Track:
     strong_width: float = 0.0
     n_looks: int = 0
     looked_row: int = -1
+    silent: bool = False
+    pending: int = 0
+    label: str = ""
+    rival: str = ""
+    split_votes: int = 0
+    told_row: int = 0
     told_label: str = ""
     told_width: float = 0.0
     told_db: float = 0.0
@@ -74,6 +91,7 @@ class Track:
     def of(cls, number: int, piece: Piece) -> Track:
         """A new one, of its first piece."""
         track = cls(number, piece.start, piece.start, piece.low, piece.high, piece.raw_low, piece.raw_high)
+        track.reach_low, track.reach_high = piece.raw_low, piece.raw_high
         track.add(piece)
         return track
 
@@ -84,6 +102,7 @@ class Track:
 
     def add(self, piece: Piece) -> None:
         """One more piece: time on the air, spectrum."""
+        self.silent = False
         self.hear(piece.start, piece.stop)
         if piece.total >= FRAGMENT * max((other.total for other in self.recent), default=0.0):
             self.recent.append(piece)
@@ -98,6 +117,20 @@ class Track:
         self.cells += other.cells
         self.raw_low, self.raw_high = min(self.raw_low, other.raw_low), max(self.raw_high, other.raw_high)
         self.total.add(other.total.low, other.total.energy, other.total.floor)
+
+    def part(self, number: int, own: Piece, other: Piece) -> Track:
+        """A new one of `other`, which was taken for a part of this; this one keeps what is around `own`."""
+        new = Track.of(number, other)
+        at = slice(other.raw_low - self.total.low, other.raw_high - self.total.low)
+        before = float(self.total.energy[at].sum()) - other.total
+        if before > PART_BEFORE * other.total / other.rows * (self.rows_on - other.rows):
+            new.first_row = self.first_row
+            new.bursts[0][0] = self.bursts[-1][0]
+            new.rows_on = other.stop - self.bursts[-1][0]
+        self.total.energy[at] = 0
+        self.recent.clear()
+        self.recent.append(own)
+        return new
 
     def hear(self, start: int, stop: int) -> None:
         """Time on the air; what overlaps or nearly touches the last burst makes that longer."""
@@ -138,6 +171,8 @@ class Track:
             max(self.recent, key=lambda piece: piece.total)
         ]
         low, high = min(p.raw_low for p in pieces), max(p.raw_high for p in pieces)
+        self.reach_low = sorted(p.raw_low for p in pieces)[len(pieces) // 4]
+        self.reach_high = sorted(p.raw_high for p in pieces)[-1 - len(pieces) // 4]
         spectra = np.zeros((len(pieces), high - low), np.float32)
         for spectrum, piece in zip(spectra, pieces, strict=True):
             spectrum[piece.raw_low - low : piece.raw_high - low] = piece.energy / piece.rows
@@ -188,6 +223,11 @@ class Track:
     def active(self, start: int, stop: int, within: int) -> bool:
         """Whether it is on the air, or was within so many rows, at these rows."""
         return any(a - within < stop and start < b + within for a, b in self._latest(start - within))
+
+    def share_active(self, start: int, stop: int, within: int) -> float:
+        """Share of these rows on which it is on the air, or was within so many rows."""
+        spans = [(max(start, a - within), min(stop, b + within)) for a, b in self._latest(start - within)]
+        return min(1.0, sum(max(0, b - a) for a, b in spans) / max(stop - start, 1))
 
     def _latest(self, since: int) -> Iterator[list[int]]:
         for burst in reversed(self.bursts):

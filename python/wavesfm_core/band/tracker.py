@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from .pieces import Block, Piece
 from .track import FRAGMENT, Track
 
@@ -13,12 +15,17 @@ SAME_IOU = 0.4  # of two spans of bins that are one emitter's
 SAME_RAW_IOU = 0.75  # of all that stood over the floor with them
 PART_SHARE = 0.7  # of a piece within an emitter's skirts
 NEAR_SHARE = 0.7  # of its bursts
+TOGETHER = 0.5  # of a burst, during which the whole is on the air
 BESIDE_BINS = 8  # and within which a part lies beside
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
 STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
 SKIRT = 0.1  # of the density of the whole that what lies beside its edges has
 STEADY_ROWS = 32  # on the air, of an emitter whose edges are known
 DC_WIDTH = 10  # bins that the receiver's DC line may take
+GAIN_STEP = 2.0  # from which on a change of the floor is one of the gain
+SPLIT_BLOCKS = 2  # in which two steady pieces of one emitter lie apart, until they are two emitters
+SPLIT_GAP = 0.5  # between them, of the width of the narrower
+TWINS = 2.0  # ratio of power or width up to which they may be two tones of one
 HOLD_PAUSES = 3.0  # pauses of usual length until silence is an end
 
 
@@ -42,10 +49,12 @@ class Tracker:
         self._memory = memory_rows
         self._most = most
         self._next = 1
+        self._level = 0.0
 
     def take(self, block: Block) -> list[Track]:
         """The pieces of the next block; returns those that have become a part of another."""
-        touched: set[Track] = set()
+        self._follow_gain(block)
+        touched: dict[Track, list[Piece]] = {}
         for piece in [part for whole in block.pieces for part in self._parts(whole, block.start)]:
             track = self._home(piece)
             if track is None:
@@ -55,21 +64,26 @@ class Tracker:
                 if track.ended:
                     self._begin_again(track, piece)
                 track.add(piece)
-            touched.add(track)
+            touched.setdefault(track, []).append(piece)
+        for track, pieces in list(touched.items()):
+            for new in self._split(track, [piece for piece in pieces if 2 * piece.rows > block.stop - block.start]):
+                touched[new] = []
         for track in touched:
             track.settle(self._middle)
         return self._merge(touched)
 
-    def expired(self, row: int) -> list[Track]:
-        """Those whose silence up to this row is an end, marked as ended; what is long gone is forgotten."""
-        ends = [track for track in self.tracks if not track.ended and row - track.last_row > self.hold(track)]
-        for track in ends:
-            track.ended = True
+    def silences(self, row: int) -> list[Track]:
+        """Those whose silence up to this row is an end, marked as silent."""
+        for track in self.tracks:
+            track.silent = not track.ended and row - track.last_row > self.hold(track)
+        return [track for track in self.tracks if track.silent]
+
+    def forget(self, row: int) -> None:
+        """Drop what is long gone, and the weakest of too many."""
         self.tracks = [track for track in self.tracks if not track.ended or row - track.last_row <= self._memory]
         if len(self.tracks) > self._most:
             self.tracks.sort(key=lambda track: (not track.told, track.ended, -track.cells))
             del self.tracks[self._most :]
-        return ends
 
     def hold(self, track: Track) -> float:
         """Rows of silence after which this one has ended."""
@@ -81,6 +95,29 @@ class Tracker:
         """Of the next emitter."""
         self._next += 1
         return self._next - 1
+
+    def _follow_gain(self, block: Block) -> None:
+        """Keep the emitters' levels comparable over a step of the receiver's gain."""
+        level = float(np.median(block.floor))
+        ratio = level / self._level if self._level > 0 else 1.0
+        self._level = level
+        if not 1 / GAIN_STEP < ratio < GAIN_STEP:
+            for track in self.tracks:
+                track.total.energy *= ratio
+
+    def _split(self, track: Track, steady: list[Piece]) -> list[Track]:
+        """Two that ran into one another when they were first seen, and are apart ever since."""
+        if len(steady) != 2 or not _are_apart(*sorted(steady, key=lambda piece: piece.raw_low)):
+            track.split_votes = 0
+            return []
+        track.split_votes += 1
+        if track.split_votes < SPLIT_BLOCKS:
+            return []
+        track.split_votes = 0
+        own, other = sorted(steady, key=lambda piece: piece.total, reverse=True)
+        new = track.part(self.number(), own, other)
+        self.tracks.append(new)
+        return [new]
 
     def _begin_again(self, track: Track, piece: Piece) -> None:
         track.ended = track.told = False
@@ -132,6 +169,15 @@ class Tracker:
         return gone
 
 
+def _are_apart(lower: Piece, upper: Piece) -> bool:
+    """Whether two steady pieces of one block are no two tones or halves of one signal."""
+    gap = upper.raw_low - lower.raw_high
+    if gap < SPLIT_GAP * min(lower.raw_high - lower.raw_low, upper.raw_high - upper.raw_low):
+        return False
+    unequal = max(lower.total, upper.total) > TWINS * min(lower.total, upper.total)
+    return unequal or max(lower.width, upper.width) > TWINS * min(lower.width, upper.width)
+
+
 def overlap(low_a: float, high_a: float, low_b: float, high_b: float) -> float:
     """Of two spans."""
     return max(0.0, min(high_a, high_b) - max(low_a, low_b))
@@ -143,14 +189,14 @@ def _fit(piece: Piece, track: Track) -> float:
     iou = shared / (piece.width + track.width - shared)
     if iou >= SAME_IOU:
         return 1.0 + iou
-    both = overlap(piece.raw_low, piece.raw_high, track.raw_low, track.raw_high)
-    iou = both / (piece.raw_high - piece.raw_low + track.raw_high - track.raw_low - both)
+    both = overlap(piece.raw_low, piece.raw_high, track.reach_low, track.reach_high)
+    iou = both / (piece.raw_high - piece.raw_low + track.reach_high - track.reach_low - both)
     if iou >= SAME_RAW_IOU:
         return iou
     if track.ended:
         return 0.0
     density, power = float(piece.energy.max()) / piece.rows, piece.total / piece.rows
-    active = track.active(piece.start, piece.stop, NEAR_ROWS)
+    active = track.share_active(piece.start, piece.stop, NEAR_ROWS) >= TOGETHER
     inside = _share_inside(piece.low, piece.high, density if active else math.inf, power, track)
     if active:
         return inside
@@ -164,7 +210,7 @@ def _share_inside(low: float, high: float, density: float, power: float, track: 
     if power > STRONGER * track.power:
         return 0.0
     core = overlap(low, high, track.low, track.high) / (high - low)
-    raw = overlap(low, high, track.raw_low - BESIDE_BINS, track.raw_high + BESIDE_BINS) / (high - low)
+    raw = overlap(low, high, track.reach_low - BESIDE_BINS, track.reach_high + BESIDE_BINS) / (high - low)
     share = max(core, raw if density < SKIRT * track.density else 0.0)
     return share if share >= PART_SHARE else 0.0
 
@@ -173,7 +219,8 @@ def _covers(track: Track, other: Track) -> bool:
     """Whether another is a part of this one, seen only with it or as a weaker burst of it."""
     if other.ended:
         return False
-    near = sum(track.active(start, stop, NEAR_ROWS) for start, stop in other.bursts) >= NEAR_SHARE * len(other.bursts)
+    together = [track.share_active(start, stop, NEAR_ROWS) >= TOGETHER for start, stop in other.bursts]
+    near = sum(together) >= NEAR_SHARE * len(together)
     density = other.density if near else math.inf
     if _share_inside(other.low, other.high, density, other.power, track) == 0.0:
         return False

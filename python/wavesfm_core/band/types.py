@@ -10,7 +10,7 @@ from typing import Any
 from ..types import StreamTime
 
 SCHEMA = 1  # of the dictionaries, raised when a field changes its meaning or goes
-KINDS = ("signal", "line", "whole", "shadow")
+KINDS = ("signal", "line", "whole", "shadow", "image")
 HAPPENINGS = ("appeared", "changed", "ended")
 
 
@@ -24,8 +24,9 @@ class Emitter:
         Of this emitter in this stream, from 1 on; never used twice.
     kind : str
         "signal"; "shadow" for what turned out to be skirts or side lobes of a stronger one, a part of another, or too
-        weak; "line" for a constant carrier without sidebands (a spur, the receiver's DC), which is not named; "whole"
-        for what fills the band and shows only in what the model says.
+        weak; "image" for the mirror image of a stronger one, which the receiver makes; "line" for a constant carrier
+        without sidebands (a spur, the receiver's DC), which is not named; "whole" for what fills the band and shows
+        only in what the model says.
     label : str
         Best label; "" while nobody has looked.
     confidence : float or None

@@ -53,7 +53,7 @@ def wide_extent(mean: Spectrum) -> tuple[int, int]:
 def whole_track(number: int, block: Block, first_row: int) -> Track:
     """What may fill the band, as one block shows it, since first_row."""
     low, high = wide_extent(block.mean)
-    track = Track(number, first_row, first_row, low, high, low, high)
+    track = Track(number, first_row, first_row, low, high, low, high, reach_low=low, reach_high=high)
     track.hear(first_row, block.start)
     extend(track, block)
     track.kind = "whole"

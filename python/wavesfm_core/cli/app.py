@@ -25,6 +25,7 @@ from .compiling import cache_app, cached_plans, compile_command
 from .description import head_rows, input_rows
 from .json_output import json_lines, write_line
 from .options import Device, DeviceId, Precision, Threads
+from .serving import export_repository_command
 
 app = typer.Typer(
     help="Classify radio signals in IQ recordings; estimate channels of OFDM slots.",
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command("classify")(classify_command)
 app.command("annotate")(annotate_command)
 app.command("compile")(compile_command)
+app.command("export-repository")(export_repository_command)
 app.add_typer(cache_app, name="cache")
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle.")]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,9 +23,11 @@ from ..recordings.folders import find_recordings
 from ..recordings.iqfile import open_recording
 from ..recordings.iqstream import IQStream, is_stream
 from ..recordings.recording import LEAST_RATE_HZ, Recording
+from ..recordings.sigmf_annotations import annotation_path
 from ..recordings.sigmf_meta import META
 from ..types import Prediction
 from . import options as o
+from .archives import ArchiveOptions, archive
 from .json_output import json_lines, write_line
 from .parsing import gate_db, hertz, samples
 from .tables import show_analysis, show_many, show_notes
@@ -34,7 +36,7 @@ AnyRecording = Recording | IQStream
 
 
 @dataclass(frozen=True)
-class _ReadOptions:
+class ReadOptions:
     """Options on how recordings are read, as text."""
 
     rate: str | None
@@ -79,6 +81,9 @@ def classify_command(
     gate: o.Gate = f"{DEFAULT_GATE_DB:g}",
     threshold: o.Threshold = None,
     detect: o.Detect = "auto",
+    workers: o.Workers = None,
+    ray: o.Ray = None,
+    results: o.Results = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show every finding, not the first 40 only.")] = False,
     json_path: Annotated[
         str | None,
@@ -87,8 +92,13 @@ def classify_command(
 ) -> None:
     """Name the signals in recordings, with time, frequency and confidence."""
     console = Console(stderr=json_path == "-")
-    reading = _ReadOptions(rate, sample_format, centre, channel, start, length)
+    reading = ReadOptions(rate, sample_format, centre, channel, start, length)
     paths = find_recordings(recordings)
+    many = ArchiveOptions(workers, ray, results)
+    if many.wanted:
+        options = _archive_options(device, precision, device_id, gate, threshold, detect)
+        archive(many.job("classify", model, reading, threads, **options), many, paths, console, json_path)
+        return
     first = reading.open(paths[0]) if len(paths) == 1 else None  # it is refused before a model is opened
     pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
     with contextlib.closing(pipeline), json_lines(json_path) as lines:
@@ -123,6 +133,9 @@ def annotate_command(
     gate: o.Gate = f"{DEFAULT_GATE_DB:g}",
     threshold: o.Threshold = None,
     detect: o.Detect = "auto",
+    workers: o.Workers = None,
+    ray: o.Ray = None,
+    results: o.Results = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -132,12 +145,17 @@ def annotate_command(
 ) -> None:
     """Write the findings as SigMF annotations beside each recording."""
     console = Console()
-    reading = _ReadOptions(rate, sample_format, centre, channel, start, length)
+    reading = ReadOptions(rate, sample_format, centre, channel, start, length)
     paths = find_recordings(recordings)
     for path in paths:
         if is_stream(path):
             raise InputError(path, "recording", "a stream", "a file, beside which annotations can lie")
     targets = _targets(paths, output)
+    many = ArchiveOptions(workers, ray, results)
+    if many.wanted:
+        options = _archive_options(device, precision, device_id, gate, threshold, detect)
+        archive(many.job("annotate", model, reading, threads, output, **options), many, paths, console)
+        return
     first = reading.open(paths[0]) if len(paths) == 1 else None
     pipeline = _pipeline(model, device, gate, threshold, threads, precision, device_id)
     written: list[Path] = []
@@ -176,7 +194,15 @@ def _targets(paths: Sequence[str | Path], output: Path | None) -> Callable[[Reco
         raise ConfigurationError(output, "--output", error.strerror, "a place that can be written") from None
     if not is_folder:
         return lambda recording: output
-    return lambda recording: output / (recording.meta_path or recording.path.with_suffix(META)).name
+    return lambda recording: annotation_path(recording, output)
+
+
+def _archive_options(
+    device: str, precision: str, device_id: int, gate: str, threshold: float | None, detect: str
+) -> dict[str, Any]:
+    """Fields of an ArchiveJob."""
+    options = {"device": device, "precision": precision, "device_id": device_id, "detect": detect}
+    return {**options, "gate_db": gate_db(gate), "threshold": threshold}
 
 
 def _pipeline(
@@ -190,7 +216,7 @@ def _pipeline(
 def _analyse_all(
     pipeline: Pipeline,
     paths: Sequence[str | Path],
-    reading: _ReadOptions,
+    reading: ReadOptions,
     console: Console,
     detect: str,
     on_prediction: Callable[[str, Prediction], object] | None,

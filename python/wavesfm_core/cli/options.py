@@ -26,7 +26,9 @@ Centre = Annotated[str | None, typer.Option("--centre", metavar="HZ", help="Cent
 Channel = Annotated[int | None, typer.Option("--channel", help="Channel of a SigMF recording with several, from 0.")]
 Start = Annotated[str | None, typer.Option("--start", help="Skip so much: 2.5s, 40ms, or a number of samples.")]
 Length = Annotated[str | None, typer.Option("--length", help="Read so much: 2.5s, 40ms, or a number of samples.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, tensorrt, openvino or onnxruntime.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, tensorrt, openvino, onnxruntime or kserve://HOST:PORT/MODEL.")
+]
 Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16; with TensorRT fp16 or int8.")]
 DeviceId = Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of the engine; 0: automatic.")]
@@ -35,4 +37,18 @@ Threshold = Annotated[float | None, typer.Option("--threshold", help="Lower conf
 Detect = Annotated[
     str,
     typer.Option("--detect", help="Search the band for signals and name each: auto, on or off (the whole band only)."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Share the recordings out to N processes; needs --results."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Share them out over a Ray cluster: auto or HOST:PORT."),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        "--results", metavar="FOLDER", help="One result file for each recording; an interrupted run goes on there."
+    ),
 ]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigurationError, EngineError
 from ..packages import install_command
 from .availability import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
-from .base import Engine
-from .standby import EngineChange, StandbyEngine
+from .base import Engine, RemoteAccounts
+from .kserve.address import FORM, is_kserve, parse_address
+from .standby import EngineChange, FastKind, StandbyEngine
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -32,6 +33,10 @@ DEVICES = ("auto", "cpu", "tensorrt", *ENGINES)
 PRECISIONS = ("auto", "f32", "fp32", "bf16", "fp16", "int8")
 GPU_PRECISIONS = ("fp16", "int8")
 """Precisions that no engine on the CPU has."""
+SERVER = FastKind(
+    "the server", "is being asked", "the server's model gives the golden outputs", reopen_s=5.0, daemon=True
+)
+"""A server that failed is asked again after 5 s, later after up to 320 s."""
 Opener = Callable[[], Engine]
 
 
@@ -57,7 +62,9 @@ def open_engine(
         Bundle to run.
     device : str
         "tensorrt"; "openvino" or "onnxruntime", both on the CPU; "cpu": the fastest of these two that is installed;
-        "auto": TensorRT where its packages and a GPU are present, else onnxruntime on the GPU, else as "cpu".
+        "auto": TensorRT where its packages and a GPU are present, else onnxruntime on the GPU, else as "cpu";
+        "kserve://HOST:PORT/MODEL": a server of the KServe v2 protocol, see `engines.kserve.address`. The CPU computes
+        the batches that the server fails, unless the address says "fallback=off".
     threads : int
         Threads of an engine on the CPU; 0 for the runtime's choice.
     precision : str
@@ -66,8 +73,8 @@ def open_engine(
     device_id : int
         Index of the GPU.
     on_change : callable, optional
-        For a caller that cannot wait while TensorRT compiles: the engine is then a StandbyEngine, which runs on the
-        CPU until the GPU's engine is compiled, and calls this with each EngineChange. None: wait.
+        For a caller that cannot wait while TensorRT compiles or a server answers: the engine is then a StandbyEngine,
+        which runs on the CPU until the other engine is open, and calls this with each EngineChange. None: wait.
 
     Returns
     -------
@@ -86,6 +93,8 @@ def open_engine(
     _check_options(device, threads, precision, device_id)
     bundle.require_model()  # a restarted flowgraph opens its engine again, but not its bundle
     precision = "f32" if precision == "fp32" else precision
+    if is_kserve(device):
+        return _open_kserve(bundle, device, threads, precision, on_change)
     openers = _gpu_openers(bundle, device, threads, precision, device_id)
     if not openers:
         return _open_cpu(bundle, device, threads, precision)
@@ -98,8 +107,8 @@ def open_engine(
 
 
 def _check_options(device: str, threads: int, precision: str, device_id: int) -> None:
-    if device not in DEVICES:
-        raise ConfigurationError("engine", "device", repr(device), "one of " + ", ".join(DEVICES))
+    if device not in DEVICES and not is_kserve(device):
+        raise ConfigurationError("engine", "device", repr(device), "one of " + ", ".join((*DEVICES, FORM)))
     if precision not in PRECISIONS:
         raise ConfigurationError("engine", "precision", repr(precision), "one of " + ", ".join(PRECISIONS))
     if threads < 0:
@@ -132,6 +141,20 @@ def _open_cpu(bundle: Bundle, device: str, threads: int, precision: str) -> Engi
         return _open(device, bundle, threads, precision)
     installed = [name for name in available_engines() if name in ENGINES]
     return _first(bundle, device, {name: partial(_open, name, bundle, threads, precision) for name in installed})
+
+
+def _open_kserve(
+    bundle: Bundle, device: str, threads: int, precision: str, on_change: Callable[[EngineChange], object] | None
+) -> Engine:
+    from .kserve.engine import KServeEngine
+
+    address, remote = parse_address(device), RemoteAccounts()
+    opener = partial(KServeEngine, bundle, address, precision, remote)
+    if address.fallback == "off":
+        return opener()
+    cpu_engine = _open_cpu(bundle, "cpu", threads, "f32" if precision == "f32" else "auto")
+    listener = on_change or (lambda change: None)  # the change is logged
+    return StandbyEngine(bundle, cpu_engine, opener, listener, SERVER, wait=on_change is None, remote=remote)
 
 
 def _first(bundle: Bundle, device: str, openers: Mapping[str, Opener]) -> Engine:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -55,6 +56,20 @@ class Engine(Protocol):
         ...
 
 
+@dataclass
+class RemoteAccounts:
+    """Requests to a server since the engine was opened, over all its connections."""
+
+    requests: int = 0
+    """Requests sent, retries and the ones for metadata among them."""
+    retries: int = 0
+    """Of these, repetitions of a request that failed."""
+    failures: int = 0
+    """Batches, or openings, that the server failed for good: the CPU computed these batches, or they failed."""
+    seconds: float = 0.0
+    """Time spent waiting for answers."""
+
+
 def closed(engine: str) -> EngineError:
     """The error of a run of a closed engine."""
     return EngineError(engine, "run", "a closed engine", "an open one")
@@ -71,15 +86,15 @@ class RuntimeTensor(NamedTuple):
     """Type as numpy names it."""
 
 
-def match_tensors(model: Path, kind: str, declared: Iterable[TensorSpec], found: Iterable[RuntimeTensor]) -> None:
+def match_tensors(model: Path | str, kind: str, declared: Iterable[TensorSpec], found: Iterable[RuntimeTensor]) -> None:
     """Raise BundleError unless the model's inputs or outputs are those that the bundle declares.
 
     The batch must be dynamic. Another dynamic size is taken to fit: each run checks the shapes of its arrays.
 
     Parameters
     ----------
-    model : Path
-        The ONNX file, for errors.
+    model : Path or str
+        The ONNX file or the server's address, for errors.
     kind : str
         "input" or "output", for errors.
     declared : iterable of TensorSpec
@@ -125,3 +140,10 @@ def check_arrays(engine: str, kind: str, declared: Iterable[TensorSpec], arrays:
         batches.add(len(array))
     if len(batches) > 1 or 0 in batches:
         raise EngineError(engine, f"{kind} batch", sorted(batches), "one size of at least 1")
+
+
+def check_finite(engine: str, outputs: Mapping[str, Tensor]) -> None:
+    """Raise EngineError, naming the output, unless all values are finite."""
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            raise EngineError(engine, f"output {name}", "NaN or infinity", "finite values")

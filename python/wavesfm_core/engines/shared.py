@@ -197,6 +197,14 @@ def engine_failures(engine: Engine | None) -> int:
     return engine.failures if isinstance(engine, StandbyEngine) else 0
 
 
+def remote_accounts(engine: Engine | None) -> dict[str, float]:
+    """Return the fields of RemoteAccounts of an engine on a server, shared or not; {} for other engines."""
+    if isinstance(engine, EngineLease):
+        engine = engine.engine
+    remote = getattr(engine, "remote", None)
+    return {} if remote is None else dict(vars(remote))
+
+
 def close_all() -> None:
     """Close every shared engine that is not running; at the end of the process."""
     with _registry_lock:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Inference on the CPU while the engine of a GPU is compiled, and after it fails; no batch is lost."""
+"""Inference on the CPU while a faster engine is opened, and after it fails; no batch is lost."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from ..errors import EngineError, WavesfmError
+from ..errors import WavesfmError
 from ..types import Tensor
-from .base import Engine, check_arrays, closed
+from .base import Engine, RemoteAccounts, check_arrays, check_finite, closed
 from .verify import replay_golden
 
 if TYPE_CHECKING:
@@ -34,13 +32,35 @@ class EngineChange(NamedTuple):
     """Whether the fast engine failed, while it was opened or while it ran."""
 
 
+class FastKind(NamedTuple):
+    """What the fast engine is, for reports, and whether it is opened again."""
+
+    name: str = "the GPU's engine"
+    """Subject of a sentence."""
+    opening: str = "is being compiled"
+    """What is done until it is open."""
+    opened: str = "it is compiled and gives the golden outputs"
+    """Reason of the switch to it."""
+    reopen_s: float = 0.0
+    """Seconds after a failure until it is opened again; they double at each further failure. 0: never."""
+    daemon: bool = False
+    """Whether the process may end while it is opened. A compiler is let finish: its plan serves the next start."""
+
+
+LONGEST_REOPEN_FACTOR = 64
+"""Greatest number of `reopen_s` between two openings."""
+
+
+GPU = FastKind()
+
+
 class StandbyEngine:
-    """An engine that runs on the CPU until a fast engine is open, and again for good when the fast engine fails.
+    """An engine that runs on the CPU until a fast engine is open, and again when the fast engine fails.
 
     The fast engine is opened on a thread and must give the bundle's golden outputs. It is used from the next run on. If
     it raises or an output is not finite, the same batch is run on the CPU's engine. `description` and
-    `relative_tolerance` are those of the engine in use. The process does not end before `open_fast` has returned: a
-    compiler cannot be stopped half-way, and the compiled plan is kept for the next start.
+    `relative_tolerance` are those of the engine in use. A compiler cannot be stopped half-way, so that the process does
+    not end before `open_fast` has returned, unless `kind` says so.
 
     Parameters
     ----------
@@ -49,9 +69,15 @@ class StandbyEngine:
     cpu_engine : Engine
         Engine in use first.
     open_fast : callable
-        Opens the fast engine. It is called once, on a thread of the StandbyEngine.
+        Opens the fast engine. It is called once, and again where `kind` says so, on a thread of the StandbyEngine.
     on_change : callable
         Receives each EngineChange, on that thread or on the one that calls `run`. Its exceptions are logged.
+    kind : FastKind
+        The fast engine, for reports.
+    wait : bool
+        Open the fast engine before the constructor returns, which raises what `open_fast` and `replay_golden` raise.
+    remote : RemoteAccounts or None
+        Requests of the fast engine, where it is a server.
     """
 
     state: str
@@ -59,7 +85,7 @@ class StandbyEngine:
     reason: str
     """Reason of the state in plain words."""
     failures: int
-    """Failures of the fast engine so far, 0 or 1."""
+    """How often the fast engine failed while it ran, or could not be opened the first time."""
 
     def __init__(
         self,
@@ -67,15 +93,30 @@ class StandbyEngine:
         cpu_engine: Engine,
         open_fast: Callable[[], Engine],
         on_change: Callable[[EngineChange], object],
+        kind: FastKind = GPU,
+        wait: bool = False,
+        remote: RemoteAccounts | None = None,
     ) -> None:
         self._bundle, self._cpu, self._on_change = bundle, cpu_engine, on_change
+        self._open_fast, self._kind, self.remote = open_fast, kind, remote
         self._lock = threading.Lock()  # guards _opened, _closed, state and reason, which two threads use
         self._opened: Engine | None = None  # verified, not yet in use
         self._in_use = cpu_engine
-        self._closed = False
-        self.state, self.reason = "compiling", "the GPU's engine is being compiled"
+        self._closed = threading.Event()
+        self._reopen_s = kind.reopen_s
+        self.state, self.reason = "compiling", f"{kind.name} {kind.opening}"
         self.failures = 0
-        self._thread = threading.Thread(target=self._open, args=(open_fast,), name="wavesfm-compile")
+        if wait:
+            try:
+                self._opened = self._verified()
+            except BaseException:
+                _close(cpu_engine)
+                raise
+        else:
+            self._start_thread(self._open)
+
+    def _start_thread(self, target: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=target, name="wavesfm-compile", daemon=self._kind.daemon)
         self._thread.start()
 
     @property
@@ -97,7 +138,7 @@ class StandbyEngine:
             return self._cpu.run(inputs)
         try:
             outputs = self._in_use.run(inputs)
-            _check_finite(outputs)
+            check_finite("engine", outputs)
             return outputs
         except Exception as error:  # the CPU can still compute this batch
             self._fall_back(error)
@@ -106,53 +147,77 @@ class StandbyEngine:
     def close(self) -> None:
         """See `Engine.close`; an engine that is still being opened is closed as soon as it is open."""
         with self._lock:
-            opened, self._opened, self._closed = self._opened, None, True
+            opened, self._opened = self._opened, None
+            self._closed.set()
         for engine in {id(e): e for e in (opened, self._in_use, self._cpu) if e is not None}.values():
             _close(engine)
 
-    def _open(self, open_fast: Callable[[], Engine]) -> None:
-        engine = None
+    def _open(self) -> None:
+        """Open the fast engine the first time."""
         try:
-            engine = open_fast()
-            if not self._closed:
-                replay_golden(self._bundle, engine)
+            self._offer(self._verified())
         except BaseException as error:  # else the thread would end unnoticed
-            if engine is not None:
-                _close(engine)
             self._stay(error)
-            return
+            if self._kind.reopen_s:
+                self._reopen()
+
+    def _reopen(self) -> None:
+        """Open the fast engine again after a failure, as often as is needed."""
+        while not self._closed.wait(self._reopen_s):
+            self._reopen_s = min(2 * self._reopen_s, LONGEST_REOPEN_FACTOR * self._kind.reopen_s)
+            try:
+                self._offer(self._verified())
+                return
+            except BaseException as error:
+                log.info("%s could not be opened again: %s", self._kind.name, _sentence(error))
+
+    def _verified(self) -> Engine:
+        """The fast engine, which gives the golden outputs."""
+        engine = self._open_fast()
+        try:
+            if not self._closed.is_set():
+                replay_golden(self._bundle, engine)
+        except BaseException:
+            _close(engine)
+            raise
+        return engine
+
+    def _offer(self, engine: Engine) -> None:
+        """Let the next run use the engine."""
         with self._lock:
-            if not self._closed:
+            if not self._closed.is_set():
                 self._opened = engine
                 return
         _close(engine)
 
     def _stay(self, error: BaseException) -> None:
         with self._lock:
-            self.state, self.reason = "cpu", f"the GPU's engine could not be opened: {_sentence(error)}"
+            self.state, self.reason = "cpu", f"{self._kind.name} could not be opened: {_sentence(error)}"
             self.failures += 1
-            closed_before = self._closed
+            closed_before = self._closed.is_set()
         if not closed_before:
             self._report(EngineChange(self._cpu.description, self._cpu.description, self.reason, True))
 
     def _switch_to_opened(self) -> None:
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise closed("engine")
             opened, self._opened = self._opened, None
             if opened is None:
                 return
-            self.state, self.reason = "fast", "it is compiled and gives the golden outputs"
+            self.state, self.reason = "fast", self._kind.opened
         was, self._in_use = self._in_use, opened
         self._report(EngineChange(was.description, opened.description, self.reason, False))
 
     def _fall_back(self, error: Exception) -> None:
         failed, self._in_use = self._in_use, self._cpu
         with self._lock:
-            self.state, self.reason = "cpu", f"the GPU's engine failed: {_sentence(error)}"
+            self.state, self.reason = "cpu", f"{self._kind.name} failed: {_sentence(error)}"
             self.failures += 1
         _close(failed)
         self._report(EngineChange(failed.description, self._cpu.description, self.reason, True))
+        if self._kind.reopen_s:
+            self._start_thread(self._reopen)
 
     def _report(self, change: EngineChange) -> None:
         level = logging.WARNING if change.failed else logging.INFO
@@ -161,12 +226,6 @@ class StandbyEngine:
             self._on_change(change)
         except Exception:
             log.exception("on_change raised")
-
-
-def _check_finite(outputs: Mapping[str, Tensor]) -> None:
-    for name, values in outputs.items():
-        if not np.isfinite(values).all():
-            raise EngineError("engine", f"output {name}", "NaN or infinity", "finite values")
 
 
 def _close(engine: Engine) -> None:

@@ -62,6 +62,11 @@ def annotate(recording: Recording, findings: Iterable[Finding], path: Path | Non
     return path
 
 
+def annotation_path(recording: Recording, folder: Path | None) -> Path | None:
+    """Where `annotate` is to write in a folder; None, its default, for no folder."""
+    return None if folder is None else folder / (recording.meta_path or recording.path.with_suffix(META)).name
+
+
 def _metadata(recording: Recording, path: Path | None) -> tuple[Path, dict[str, Any]]:
     if recording.meta_path is not None:
         return path or recording.meta_path, load_meta(recording.meta_path)[0]

@@ -106,6 +106,19 @@ def test_shards_may_start_later(tmp_path):
     assert np.array_equal(read_shards(tmp_path).picture, make_shard(dataset(), SPEC, 12, 4).picture)
 
 
+@pytest.mark.usefixtures("small_shards")
+def test_folders_of_one_directory_are_read_together(tmp_path):
+    write_shards(tmp_path / "b", dataset(), SPEC, 2)
+    write_shards(tmp_path / "a", dataset(seed=2), SPEC, 3)
+    together = read_shards(tmp_path)
+    apart = [read_shards(tmp_path / name) for name in ("a", "b")]
+    assert np.array_equal(together.picture, np.concatenate([tiles.picture for tiles in apart]))
+    assert read_shard_note(tmp_path)["seed"] == 2
+    write_shards(tmp_path / "c", dataset(labels=("noise", "lora")), SPEC, 2)
+    with pytest.raises(InputError, match=r"c/cache\.json: labels: found \['noise', 'lora'\]"):
+        read_shards(tmp_path)
+
+
 def test_a_shard_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     def fails(file, **arrays):
         file.write(b"half a file")

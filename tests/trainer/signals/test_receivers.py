@@ -31,7 +31,7 @@ def labels(pipeline: Pipeline, examples: list[Example], streams: list[np.ndarray
 
 
 @pytest.mark.parametrize(("value", "step"), [(0.0, 1), (np.nan, 4)])
-def test_a_tenth_of_digital_silence_changes_no_label(
+def test_a_tenth_of_digital_silence_changes_no_right_label(
     pipeline: Pipeline, examples: list[Example], value: complex, step: int
 ) -> None:
     examples = examples[::step]
@@ -39,7 +39,9 @@ def test_a_tenth_of_digital_silence_changes_no_label(
     whole = labels(pipeline, examples, [e.iq[:n_samples] for e in examples])
     lost = (np.arange(examples[0].iq.size) + 100) % 16384 < 1638
     gaps = labels(pipeline, examples, [np.where(lost[: e.iq.size], np.complex64(value), e.iq) for e in examples])
-    changed = [(e.label, a, b) for e, a, b in zip(examples, whole, gaps, strict=True) if a != b]
+    named = [(e.label, b) for e, a, b in zip(examples, whole, gaps, strict=True) if a == e.label]
+    assert len(named) >= 0.6 * len(examples), named
+    changed = [(label, b) for label, b in named if b != label]
     assert len(changed) <= 1, changed  # the loss of a burst may change what is there
 
 

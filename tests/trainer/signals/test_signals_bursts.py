@@ -7,8 +7,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from wavesfm_trainer.signals import shaping
+from wavesfm_trainer.signals import CLASSES, shaping
 from wavesfm_trainer.signals.base import SilentWindow
+from wavesfm_trainer.signals.classes import ook_ism
 from wavesfm_trainer.signals.dataset import MAX_SILENT_DRAWS
 
 MODULES = ("ads_b", "gsm", "bluetooth", "zigbee", "lora", "ook_ism", "fsk_ism")
@@ -240,3 +241,21 @@ def test_a_near_device_clips_and_leaves_lines_at_three_times_its_offset():
     assert np.abs(heard.real).max() < 0.95
     assert 1e-4 < around / spectrum[strongest] < 0.2
     assert around > 1e3 * np.median(spectrum)
+
+
+def test_sparse_words_last_milliseconds_between_long_silences():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        starts, lengths = ook_ism._sparse(rng, ook_ism._weather_ppm(rng))
+        gaps = starts[1:] - starts[:-1] - lengths[:-1]
+        silences = np.flatnonzero(gaps > 15e-3)
+        assert len(silences) >= 1
+        words = np.split(np.arange(len(starts)), silences + 1)
+        assert max(starts[w[-1]] + lengths[w[-1]] - starts[w[0]] for w in words) < 35e-3
+
+
+def test_near_devices_ask_for_a_signal_that_clips():
+    least = [CLASSES["ook-ism"].make(np.random.default_rng(s), 0.2, 250e3) for s in range(40)]
+    near = [e for e in least if np.isfinite(e.least_snr_db)]
+    assert 4 <= len(near) <= 25
+    assert all(e.least_snr_db >= 20 and e.placed for e in near)

@@ -8,15 +8,15 @@ from collections import Counter
 import numpy as np
 import pytest
 from wavesfm_trainer.signals import CLASSES, LABELS
-from wavesfm_trainer.signals.artefacts import Artefacts, apply_artefacts, draw_artefacts
+from wavesfm_trainer.signals.artefacts import Artefacts, apply_artefacts, draw_artefacts, one_edge
 from wavesfm_trainer.signals.base import Emission
 from wavesfm_trainer.signals.outliers import HELD_OUT, TRAINING, UNKNOWN
+from wavesfm_trainer.signals.regions import find_region
 from wavesfm_trainer.signals.views import (
     ALL_LABELS,
     MORE_VIEWS,
     ZOOM_VIEWS,
     ViewDataset,
-    find_region,
     view_dataset,
     zoomed,
 )
@@ -138,3 +138,27 @@ def test_noise_and_unknown_have_views_too():
     data = ViewDataset(4, TILE, LEAST, zoom_share=1.0, drawn=("noise", UNKNOWN))
     for index in range(12):
         assert data[index].iq.any()
+
+
+def test_a_tenth_of_the_views_is_noise():
+    plans = [view_dataset("mixed", 2, TILE, LEAST).plan(i) for i in range(3000)]
+    assert np.mean([plan.label == "noise" for plan in plans]) == pytest.approx(0.1, abs=0.02)
+
+
+def test_many_false_alarms_are_plain_noise():
+    flat = []
+    for seed in range(40):
+        example = zoomed(np.random.default_rng(seed), CLASSES["noise"], 10.0, TILE, LEAST)
+        frames = example.iq[: len(example.iq) // 64 * 64].reshape(-1, 64)
+        db = 10 * np.log10(np.mean(np.abs(np.fft.fft(frames, axis=1)) ** 2, axis=0) + 1e-12)
+        flat.append(np.ptp(np.concatenate([db[1:18], db[-18:-1]])) < 3.5)
+    assert np.mean(flat) > 0.15
+
+
+def test_noise_never_stands_on_a_pedestal_with_two_edges():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        both = Artefacts(pedestal=(-0.2, 0.2, 0.02), pedestal_db=30.0)
+        db = spectrum_db(apply_artefacts(rng, noise(), one_edge(rng, both), 1.0))
+        assert min(db[4:12].mean(), db[52:60].mean()) == pytest.approx(-30, abs=1)
+        assert max(db[4:12].mean(), db[52:60].mean()) == pytest.approx(0, abs=1)

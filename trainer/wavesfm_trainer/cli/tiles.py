@@ -48,6 +48,31 @@ def tiles(
     write_shards(directory, dataset, spec, count, workers, first_shard)
 
 
+def scene_tiles(
+    directory: Annotated[Path, typer.Argument(help="The folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of tiles.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes; training and test need different ones.")] = 1,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="manifest.csv of real recordings; the scenes hold those that rf20-open trains on."),
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Whole bands of the recordings alone, no scenes.")] = False,
+) -> None:
+    """Prepared tiles as the search of a band makes them, from scenes of several signals side by side."""
+    from ..evaluation.evaluate_recordings import OPEN_TASK_FILE, read_manifest
+    from ..evaluation.real_sources import real_sources
+    from ..evaluation.scene_tiles import SceneTiles, write_scene_shards, write_whole_shards
+
+    spec = SpectrogramSpec()
+    rows = read_manifest(manifest, OPEN_TASK_FILE) if manifest else []
+    sources = real_sources([row for row in rows if row.trained_on])
+    if whole:
+        write_whole_shards(directory, seed, spec, sources, count)
+    else:
+        write_scene_shards(directory, SceneTiles(seed, spec, sources), count)
+    console.print(directory, highlight=False, soft_wrap=True)
+
+
 def geometry(
     train_count: Annotated[int, typer.Option(min=32, help="Recordings to train on.")] = 2000,
     test_count: Annotated[int, typer.Option(min=1, help="Recordings held out.")] = 1000,

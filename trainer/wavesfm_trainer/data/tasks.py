@@ -79,6 +79,8 @@ class Task:
     """Columns of the prepared image."""
     recordings: dict[str, str] = field(default_factory=dict)
     """Labels of a manifest of recordings (shell patterns) -> labels of the task."""
+    trained_on: tuple[str, ...] = ()
+    """Files of the manifest (shell patterns) that training tiles are made of; they are never scored."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the reader."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,15 +113,7 @@ def write_shards(
     ------
     InputError : the directory has tiles of another spec, seed or list of labels.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    drawn = list(dataset.drawn or dataset.labels)
-    note = {"spec": to_dict(spec), "labels": list(dataset.labels), "drawn": drawn, "seed": dataset.seed}
-    if (directory / NOTE).exists():
-        present = read_shard_note(directory)
-        for name, value in note.items():
-            if present[name] != value:
-                raise InputError(directory / NOTE, name, present[name], f"{value}, or another directory")
-    write_atomically(directory / NOTE, json.dumps(note, indent=1))
+    begin_directory(directory, spec, dataset.labels, dataset.drawn or dataset.labels, dataset.seed)
     numbers = range(offset, offset + -(-n_tiles // SHARD_TILES))
     counts = {n: min(SHARD_TILES, n_tiles - (n - offset) * SHARD_TILES) for n in numbers}
     with ProcessPoolExecutor(workers) as pool:
@@ -128,24 +122,73 @@ def write_shards(
             log.info("wrote %s", job.result())
 
 
-def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, number: int, count: int) -> str:
-    """Write shard `number` unless it has `count` tiles already; returns its path."""
-    path = Path(directory) / f"shard-{number:05d}.npz"
+def begin_directory(
+    directory: Path, spec: SpectrogramSpec, labels: Sequence[str], drawn: Sequence[str], seed: int
+) -> None:
+    """Make a directory of shards with its note.
+
+    Raises
+    ------
+    InputError : the directory has tiles of another spec, seed or list of labels.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    note = {"spec": to_dict(spec), "labels": list(labels), "drawn": list(drawn), "seed": seed}
+    if (directory / NOTE).exists():
+        present = read_shard_note(directory)
+        for name, value in note.items():
+            if present[name] != value:
+                raise InputError(directory / NOTE, name, present[name], f"{value}, or another directory")
+    write_atomically(directory / NOTE, json.dumps(note, indent=1))
+
+
+def write_shard(directory: Path, number: int, count: int, make: Callable[[], Tiles]) -> Path:
+    """Write what `make` returns as shard `number`, unless that has `count` tiles already; returns its path."""
+    path = directory / f"shard-{number:05d}.npz"
     if not path.exists() or len(_read_shard(path)["label"]) < count:  # the last shard of a smaller data set grows
-        tiles = make_shard(dataset, spec, number * SHARD_TILES, count)
         with atomic_path(path) as scratch, scratch.open("wb") as file:
-            np.savez(file, **vars(tiles))
-    return str(path)
+            np.savez(file, **vars(make()))
+    return path
+
+
+def _write_shard(directory: str, dataset: SignalDataset, spec: SpectrogramSpec, number: int, count: int) -> str:
+    """Shard `number` of a signal generator's data set, in a process of its own; returns its path."""
+    make = partial(make_shard, dataset, spec, number * SHARD_TILES, count)
+    return str(write_shard(Path(directory), number, count, make))
+
+
+def shard_directories(directory: Path) -> list[Path]:
+    """The directory itself if it has a note, or else the folders in it that have one.
+
+    Raises
+    ------
+    InputError : neither, or folders of other labels or another spec than the first.
+    """
+    if (directory / NOTE).is_file():
+        return [directory]
+    folders = sorted(path.parent for path in directory.glob(f"*/{NOTE}"))
+    if not folders:
+        raise InputError(directory / NOTE, "file", "nothing", "a directory of tiles (made by wavesfm-train tiles)")
+    notes = [_read_note(folder / NOTE) for folder in folders]
+    for folder, note in zip(folders, notes, strict=True):
+        for name in ("spec", "labels"):
+            if note[name] != notes[0][name]:
+                raise InputError(folder / NOTE, name, note[name], f"{folders[0]}'s, {notes[0][name]}")
+    return folders
 
 
 def read_shard_note(directory: Path) -> dict[str, Any]:
     """How the tiles of a directory were made: spec, labels, drawn (classes that take turns) and seed.
 
+    Of a directory of folders: the first one's.
+
     Raises
     ------
     InputError : no such file, or not JSON with these keys.
     """
-    path = directory / NOTE
+    return _read_note(shard_directories(directory)[0] / NOTE)
+
+
+def _read_note(path: Path) -> dict[str, Any]:
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         return {name: note[name] for name in NOTE_FIELDS}
@@ -165,8 +208,10 @@ def _read_shard(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def read_shards(directory: Path, max_tiles: int | None = None) -> Tiles:
-    """All tiles of a directory, or its first `max_tiles`; raises InputError if there is none."""
+    """All tiles of a directory or of the folders in it, or the first `max_tiles`; raises InputError if there is none."""
     paths = sorted(directory.glob("shard-*.npz"))
+    if not paths and any(directory.glob(f"*/{NOTE}")):
+        paths = [path for folder in shard_directories(directory) for path in sorted(folder.glob("shard-*.npz"))]
     if not paths:
         raise InputError(directory, "shards", "none", "at least one shard-*.npz (made by wavesfm-train tiles)")
     parts: list[dict[str, NDArray[Any]]] = []
@@ -193,7 +238,7 @@ def read_tile_examples(path: Path, split: str | None) -> Examples:
     ConfigurationError : no split for a directory of folders.
     InputError : no tiles, damaged shards, or folders of different labels.
     """
-    folders = (path / "train" / NOTE).is_file()
+    folders = (path / "train").is_dir()
     train = read_shards(path / "train" if folders else path)
     note = read_shard_note(path / "train" if folders else path)
     if (folders and split == "train") or not folders:

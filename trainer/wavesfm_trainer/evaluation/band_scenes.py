@@ -44,13 +44,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Box:
-    """What a program found: label ("" for none), start_s to stop_s, low_hz to high_hz from the middle of the band."""
+    """What a program found: label ("" for none), start_s to stop_s, low_hz to high_hz from the middle of the band.
+
+    confidence: of the label, 0 to 1; it only orders the boxes for the average precision.
+    """
 
     label: str
     start_s: float
     stop_s: float
     low_hz: float
     high_hz: float
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,13 @@ def _add(
     if active.size == 0:
         return None
     bins = fft.fft(iq) * np.float32(n / native)
-    low, high = _edges(bins, emission.rate_hz, OUTSIDE if label != "am-voice" else OUTSIDE_OF_CARRIER)
-    centre_hz = _place(rng, low, high, rate_hz, others)
+    low, high = edges(bins, emission.rate_hz, OUTSIDE if label != "am-voice" else OUTSIDE_OF_CARRIER)
+    centre_hz = place(rng, low, high, rate_hz, others)
     if centre_hz is None:
         return None
     on_air = float(power[power > QUIET * power[active].mean()].mean())
     gain = np.sqrt(10 ** (snr_db / 10) * (high - low) / rate_hz / on_air)
-    _lay(spectrum, bins * np.float32(gain), round(centre_hz * n / rate_hz))
+    lay(spectrum, bins * np.float32(gain), round(centre_hz * n / rate_hz))
     times = active[0] / emission.rate_hz, (active[-1] + 1) / emission.rate_hz
     return Truth(label, float(times[0]), float(times[1]), centre_hz + low, centre_hz + high, snr_db)
 
@@ -146,14 +150,16 @@ def _emission(rng: np.random.Generator, label: str, on_s: float, rate_hz: float)
     return None
 
 
-def _edges(bins: NDArray[np.complex64], rate_hz: float, outside: float) -> tuple[float, float]:
+def edges(bins: NDArray[np.complex64], rate_hz: float, outside: float) -> tuple[float, float]:
+    """Low and high edge in Hz of a spectrum [n], a share `outside` of its power beyond each."""
     power = fft.fftshift(np.abs(bins).astype(np.float64) ** 2)
     share = np.cumsum(power) / power.sum()
     low, high = np.searchsorted(share, [outside, 1 - outside])
     return tuple((np.array([low, high + 1]) / len(bins) - 0.5) * rate_hz)  # type: ignore[return-value]
 
 
-def _place(rng: np.random.Generator, low: float, high: float, rate_hz: float, others: Sequence[Truth]) -> float | None:
+def place(rng: np.random.Generator, low: float, high: float, rate_hz: float, others: Sequence[Truth]) -> float | None:
+    """A centre in Hz at which a band from low to high Hz keeps its distance from the others; None after DRAWS draws."""
     reach = USED * rate_hz / 2
     if high - low > 2 * reach:
         return None
@@ -168,7 +174,7 @@ def _place(rng: np.random.Generator, low: float, high: float, rate_hz: float, ot
     return None
 
 
-def _lay(spectrum: NDArray[np.complex64], bins: NDArray[np.complex64], shift: int) -> None:
+def lay(spectrum: NDArray[np.complex64], bins: NDArray[np.complex64], shift: int) -> None:
     """Adds the bins of a slower signal, moved up by `shift`; what would lie beyond the band is left out."""
     n, native = len(spectrum), len(bins)
     k = np.arange(max(-(native // 2), -(n // 2) - shift), min((native + 1) // 2, (n + 1) // 2 - shift))

@@ -38,6 +38,8 @@ class ManifestRow:
     """Sample rate in Hz; 0 if the manifest has none."""
     sample_format: str
     """Format of the samples, as core names it."""
+    trained_on: bool = False
+    """True if training tiles are made of it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
     """
     if not path.is_file():
         raise InputError(path, "file", "nothing", "a manifest.csv")
-    patterns = yaml.safe_load(task_file.read_text())["recordings"]
+    task = yaml.safe_load(task_file.read_text())
+    patterns, trained_on = task["recordings"], task.get("trained_on", ())
     rows = []
     with path.open(newline="") as file:
         for entry in csv.DictReader(file):
@@ -79,7 +82,10 @@ def read_manifest(path: Path, task_file: Path = TASK_FILE) -> list[ManifestRow]:
             label = next((to for pattern, to in patterns.items() if fnmatch(entry["label"], pattern)), None)
             if label is not None and entry["format"] in IQ_FORMATS:
                 rate_hz = float(entry["sample_rate_hz"] or 0)
-                rows.append(ManifestRow(path.parent / entry["file"], label, rate_hz, IQ_FORMATS[entry["format"]]))
+                trained = any(fnmatch(entry["file"], pattern) for pattern in trained_on)
+                rows.append(
+                    ManifestRow(path.parent / entry["file"], label, rate_hz, IQ_FORMATS[entry["format"]], trained)
+                )
     return rows
 
 
@@ -108,12 +114,17 @@ def score(verdicts: Iterable[Verdict]) -> tuple[float, dict[str, tuple[int, int]
 
 
 def recordings_report(verdicts: Sequence[Verdict], labels: Sequence[str], root: Path) -> dict[str, Any]:
-    """Plain types: accuracy over recordings of documented rate, their confusion, and every file's verdict."""
-    documented = [verdict for verdict in verdicts if verdict.row.rate_hz]
+    """Plain types: accuracy over recordings of documented rate, their confusion, and every file's verdict.
+
+    Recordings that training tiles were made of are not in the accuracy; trained_on_right counts them.
+    """
+    documented = [verdict for verdict in verdicts if verdict.row.rate_hz and not verdict.row.trained_on]
+    trained_on = [verdict.right for verdict in verdicts if verdict.row.trained_on]
     mean, per_class = score(documented)
     return {
         "mean_class_accuracy": mean,
         "classes": per_class,
+        "trained_on_right": (sum(trained_on), len(trained_on)),
         "confusion": confusion(documented, labels).tolist(),
         "files": [
             {
@@ -124,6 +135,7 @@ def recordings_report(verdicts: Sequence[Verdict], labels: Sequence[str], root: 
                 "confidence": round(verdict.confidence, 3),
                 "tiles": verdict.n_tiles,
                 "gated": verdict.n_gated,
+                "trained_on": verdict.row.trained_on,
                 "right": verdict.right,
             }
             for verdict in verdicts

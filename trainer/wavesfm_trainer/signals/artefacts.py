@@ -6,13 +6,14 @@ An empty band with any of these is still the class noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from .base import IQ
+from .shaping import from_turns
 
 LINE_BINS = 512  # a line's height is counted over the noise in one bin of this many
 
@@ -104,6 +105,18 @@ def apply_artefacts(rng: np.random.Generator, iq: IQ, artefacts: Artefacts, nois
     return iq.astype(np.complex64, copy=False)
 
 
+def one_edge(rng: np.random.Generator, artefacts: Artefacts) -> Artefacts:
+    """The artefacts with at most one edge of the pedestal in the band.
+
+    A pedestal of noise with both edges in view is a flat spectrum of some width, as many signals have it.
+    """
+    if artefacts.pedestal is None:
+        return artefacts
+    low, high, skirt = artefacts.pedestal
+    pedestal = (-1.0, high, skirt) if rng.random() < 0.5 else (low, 1.0, skirt)
+    return replace(artefacts, pedestal=pedestal)
+
+
 def passband(rng: np.random.Generator, artefacts: Artefacts) -> NDArray[np.float64]:
     """Gain in dB [1025] over frequency from -rate/2 to rate/2."""
     f = np.linspace(-0.5, 0.5, 1025)
@@ -123,7 +136,7 @@ def _line(rng: np.random.Generator, n: int, frequency: float, height_db: float, 
     if rng.random() < 0.25:  # it drifts
         turns += rng.uniform(-3, 3) / LINE_BINS * np.arange(n) * np.linspace(0, 1, n)
     amplitude = np.sqrt(noise_power / LINE_BINS * 10 ** (height_db / 10))
-    return (amplitude * np.exp(2j * np.pi * (turns - np.floor(turns)))).astype(np.complex64)
+    return np.float32(amplitude) * from_turns(turns)
 
 
 def _gaps(rng: np.random.Generator, n: int, artefacts: Artefacts) -> NDArray[np.float32]:
@@ -139,4 +152,4 @@ def _gaps(rng: np.random.Generator, n: int, artefacts: Artefacts) -> NDArray[np.
     return heard
 
 
-__all__ = ["LINE_BINS", "Artefacts", "apply_artefacts", "draw_artefacts", "passband"]
+__all__ = ["LINE_BINS", "Artefacts", "apply_artefacts", "draw_artefacts", "one_edge", "passband"]

@@ -42,6 +42,8 @@ class Emission:
     """True if the content has its place in the receiver's band (hopping networks, whole bands), so that the channel
     adds only a small carrier offset; False if the channel may shift it anywhere in the band.
     """
+    least_snr_db: float = -np.inf
+    """Signal-to-noise ratio in dB below which the emission makes no sense (a device so near that receivers clip)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def unit_power(iq: NDArray[np.complexfloating]) -> IQ:
     SilentWindow : all samples are zero.
     """
     power = iq.real**2 + iq.imag**2
-    active = power > 0
-    if not active.any():
+    active = np.count_nonzero(power)
+    if not active:
         raise SilentWindow("unit_power: iq: found only zeros, expected a signal")
-    return (iq / np.sqrt(power[active].mean())).astype(np.complex64)
+    return (iq * power.dtype.type(np.sqrt(active / power.sum(dtype=np.float64)))).astype(np.complex64, copy=False)

@@ -8,16 +8,20 @@ one forward transform at the emission's rate and one inverse at the receiver's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import scipy.fft as fft
 from numpy.typing import NDArray
 
 from .base import IQ, Emission
+from .shaping import from_turns
 
 Spectrum = NDArray[np.complex64]
 SMOOTH_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 MAX_RATE_ERROR = 60e-6
+MOST_SMOOTH = 1 << 26
+UNIFORM_VALUES = 65536  # from this many on, the noise in the spectrum is drawn from a uniform distribution
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def draw_reception(rng: np.random.Generator, rate_hz: float, snr_db: float | Non
         cubic_db=float(rng.uniform(15, 45)) if rng.random() < 0.3 else np.inf,
         gain_steps=steps,
         bits=int(rng.choice([0, 8, 12, 16], p=[0.15, 0.5, 0.2, 0.15])),
-        level_db=float(rng.uniform(-32, -8)) if rng.random() < 0.85 else float(rng.uniform(-8, 3)),
+        level_db=float(rng.uniform(-40, -8)) if rng.random() < 0.85 else float(rng.uniform(-8, 3)),
         converter_lsb=float(rng.uniform(0.05, 0.6)) if rng.random() < 0.8 else 0.0,
         squelch_s=float(10 ** rng.uniform(-4, -2.3)) if snr_db > 10 and rng.random() < 0.12 else 0.0,
     )
@@ -105,12 +109,23 @@ def receive(rng: np.random.Generator, emission: Emission, reception: Reception, 
         _, native = _transform_lengths(n_fft, len(neighbour.iq), rate_hz / neighbour.rate_hz, exact=n_fft)
         _add_emission(rng, spectrum, neighbour, reception, rate_hz, native, offset_hz, 10 ** (gain_db / 20))
     noise_power = 10 ** (-reception.snr_db / 10) * rate_hz / emission.occupied_hz
-    scale = np.float32(np.sqrt(noise_power * n_fft / 2))
-    spectrum.view(np.float32)[:] += scale * rng.standard_normal(2 * n_fft, dtype=np.float32)
+    _add_noise(rng, spectrum, np.sqrt(noise_power * n_fft / 2))
     _filter_and_dc(rng, spectrum, reception, noise_power)
     iq = fft.ifft(spectrum, overwrite_x=True, workers=1)[:n_samples]
     heard = _heard(iq, reception, noise_power, rate_hz)
     return _front_end(rng, iq, reception, noise_power) * heard
+
+
+def _add_noise(rng: np.random.Generator, spectrum: Spectrum, scale: float) -> None:
+    """Add white noise to all bins. Uniform values are cheaper, and a sample sums so many that it is Gaussian."""
+    values = spectrum.view(np.float32)
+    if len(values) < UNIFORM_VALUES:
+        values += np.float32(scale) * rng.standard_normal(len(values), dtype=np.float32)
+        return
+    drawn = rng.random(len(values), dtype=np.float32)
+    drawn -= np.float32(0.5)
+    drawn *= np.float32(scale * np.sqrt(12))
+    values += drawn
 
 
 def _heard(iq: IQ, reception: Reception, noise_power: float, rate_hz: float) -> NDArray[np.float32] | np.float32:
@@ -142,22 +157,24 @@ def _transform_lengths(n_samples: int, n_native: int, ratio: float, exact: int =
         native = fft.next_fast_len(native)
         centre = round(native * ratio)
         reach = max(1, int(centre * MAX_RATE_ERROR))
-        candidates = np.arange(max(centre - reach, n_samples), centre + reach + 1)
-        if len(candidates):
-            smooth = candidates[_is_smooth(candidates)]
-            if len(smooth):
-                return int(smooth[np.argmin(np.abs(smooth - native * ratio))]), native
+        low, high = np.searchsorted(_smooth_numbers(), (max(centre - reach, n_samples), centre + reach + 1))
+        if low < high:
+            smooth = _smooth_numbers()[low:high]
+            return int(smooth[np.argmin(np.abs(smooth - native * ratio))]), native
         native += 1
     n_fft = fft.next_fast_len(n_samples)
     return n_fft, max(1, round(n_fft / ratio))
 
 
-def _is_smooth(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    rest = numbers.copy()
+@cache
+def _smooth_numbers() -> NDArray[np.int64]:
+    """Numbers up to MOST_SMOOTH without a prime factor beyond SMOOTH_PRIMES, sorted."""
+    numbers = np.ones(1, np.int64)
     for prime in SMOOTH_PRIMES:
-        while (divisible := rest % prime == 0).any():
-            rest[divisible] //= prime
-    return rest == 1
+        powers = prime ** np.arange(int(np.log(MOST_SMOOTH) / np.log(prime)) + 1)
+        products = np.multiply.outer(numbers, powers).ravel()
+        numbers = products[products <= MOST_SMOOTH]
+    return np.sort(numbers)
 
 
 def _add_emission(
@@ -212,12 +229,10 @@ def _fade_and_drift(rng: np.random.Generator, iq: IQ, rate_hz: float, reception:
         iq = iq * np.interp(np.linspace(0, n_points - 1, n), np.arange(n_points), points).astype(np.complex64)
     if reception.drift_hz:
         t = np.arange(n, dtype=np.float64)
-        turns = 0.5 * reception.drift_hz / rate_hz / n * t * t
-        iq = iq * np.exp((2j * np.pi) * (turns - np.floor(turns)).astype(np.float32))
+        iq = iq * from_turns(0.5 * reception.drift_hz / rate_hz / n * t * t)
     if reception.linewidth_hz:
-        step = np.float32(np.sqrt(2 * np.pi * reception.linewidth_hz / rate_hz))
-        walk = np.cumsum(step * rng.standard_normal(n, dtype=np.float32), dtype=np.float64)
-        iq = iq * np.exp(1j * np.remainder(walk, 2 * np.pi).astype(np.float32))
+        step = np.float32(np.sqrt(reception.linewidth_hz / (2 * np.pi * rate_hz)))
+        iq = iq * from_turns(np.cumsum(step * rng.standard_normal(n, dtype=np.float32), dtype=np.float64))
     return iq.astype(np.complex64, copy=False)
 
 
@@ -254,12 +269,15 @@ def _front_end(rng: np.random.Generator, iq: IQ, reception: Reception, noise_pow
         scale = 10 ** (reception.level_db / 20) / rms
     values = values * np.float32(scale)
     if np.isfinite(reception.cubic_db):  # cos^3 holds a quarter of the third harmonic
-        values -= np.float32(4 * 10 ** (-reception.cubic_db / 20)) * np.clip(values, -1, 1) ** 3
+        rails = np.clip(values, -1, 1)
+        values -= np.float32(4 * 10 ** (-reception.cubic_db / 20)) * rails * rails * rails
     if reception.bits:
         steps = np.float32(2 ** (reception.bits - 1))
         values *= steps
         # Thermal noise far below one step would become exact zeros; most converters have some noise of their own.
-        values += np.float32(reception.converter_lsb) * rng.standard_normal(len(values), dtype=np.float32)
+        if reception.converter_lsb:
+            spread = np.float32(reception.converter_lsb * np.sqrt(12))  # uniform values of the same power are cheaper
+            values += spread * (rng.random(len(values), dtype=np.float32) - np.float32(0.5))
         np.rint(values, out=values)
         np.clip(values, -steps, steps - 1, out=values)
         values /= steps

@@ -10,6 +10,7 @@ import numpy as np
 from . import CLASSES, LABELS
 from .base import IQ, Emission, SignalClass, SilentWindow
 from .channel import Reception, draw_reception, receive
+from .visibility import raised_snr_db
 
 NEIGHBOUR_PROBABILITY = 0.15
 MAX_SILENT_DRAWS = 50
@@ -62,10 +63,12 @@ def make_example(
     snr_db: float | None = None,
     rate_hz: float | None = None,
     most_samples: int = 0,
+    visible: bool = False,
 ) -> Example:
     """One recording of one class with everything else drawn.
 
-    n_samples: raised to the class's shortest_s, as far as most_samples allows.
+    n_samples: raised to the class's shortest_s, as far as most_samples allows. visible: snr_db is raised until the
+    signal stands out of the noise (`visibility`).
     """
     rate_hz = signal.draw_rate(rng) if rate_hz is None else rate_hz
     n_samples = max(n_samples, min(most_samples, int(signal.shortest_s * rate_hz)))
@@ -75,6 +78,8 @@ def make_example(
     neighbours = ()
     if signal.label != "noise" and rng.random() < NEIGHBOUR_PROBABILITY:
         neighbours = _draw_neighbour(rng, emission, offset_hz, n_samples, rate_hz)
+    if visible and signal.label != "noise":
+        reception = replace(reception, snr_db=raised_snr_db(emission, reception.snr_db, rate_hz, n_samples))
     reception = replace(reception, offset_hz=offset_hz, neighbours=neighbours)
     iq = receive(rng, emission, reception, rate_hz, n_samples)
     return Example(iq, rate_hz, signal.label, reception.snr_db, reception)

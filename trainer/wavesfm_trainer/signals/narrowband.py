@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from .base import IQ, Emission, unit_power
-from .shaping import Reals
+from .shaping import Reals, from_turns
 
 Span = tuple[float, float]
 PAD_SAMPLES = 64
@@ -70,11 +70,7 @@ def phasor(frequency_hz: NDArray, rate_hz: float, phase_turns: float = 0.0) -> I
     turns = np.cumsum(frequency_hz, dtype=np.float64)
     turns *= 1 / rate_hz
     turns += phase_turns
-    turns -= np.rint(turns)
-    angle = (2 * np.pi * turns).astype(np.float32)
-    iq = np.empty(len(angle), np.complex64)
-    iq.real, iq.imag = np.cos(angle), np.sin(angle)
-    return iq
+    return from_turns(turns)
 
 
 def amplitude(rng: np.random.Generator, low_db: float, high_db: float = 0.0) -> float:

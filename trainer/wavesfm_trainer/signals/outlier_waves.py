@@ -158,7 +158,7 @@ def _picture(rng: np.random.Generator, n: int, rate_hz: float, standard: str) ->
 def television(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission:
     """Analogue television: negative or positive picture AM with a colour carrier and a sound carrier (ITU-R BT.470)."""
     rate_hz = float(np.clip(view_hz * 1.2, 0.4e6, 16e6))
-    n = _count(duration_s, rate_hz)
+    n = fft.next_fast_len(_count(duration_s, rate_hz))
     standard = str(rng.choice(["625", "625", "525"]))
     video = _picture(rng, n, rate_hz, standard)
     video = 1.05 - video if rng.random() < 0.25 else video  # system L is positive

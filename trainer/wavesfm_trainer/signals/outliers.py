@@ -8,6 +8,7 @@ other kinds are told from the classes.
 from __future__ import annotations
 
 from . import outlier_carriers as carriers
+from . import outlier_links as links
 from . import outlier_waves as waves
 from .base import SignalClass, View
 
@@ -32,6 +33,11 @@ _TRAINED = (
     ("video-link", waves.video_link, (View(2e6, 40e6),), 0.5),
     ("other-fm", waves.other_fm, (View(60e3, 1e6), View(1e6, 3e6, 0.3)), 0.8),
     ("telegraphy", waves.telegraphy, (View(8e3, 60e3),), 0.7),
+    ("satellite", links.satellite, (View(8e3, 60e3, 2), View(60e3, 250e3), View(250e3, 2e6, 0.5)), 2.0),
+    ("agile-radar", links.agile_radar, WIDE, 0.8),
+    ("hopper", links.hopper, (View(0.2e6, 3.2e6), View(3.2e6, 25e6)), 0.7),
+    ("drone-link", links.drone_link, (View(4e6, 25e6, 2), View(25e6, 56e6, 0.4)), 0.8),
+    ("slow-scan", links.slow_scan, (View(8e3, 48e3),), 0.4),
 )
 _HELD_OUT = (
     ("many-tones", carriers.many_tones, ANY),

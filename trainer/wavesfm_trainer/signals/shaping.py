@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
+from scipy.signal import fftconvolve, oaconvolve
 
 from .base import IQ
 
@@ -60,13 +60,22 @@ def rrc_taps(rolloff: float, samples_per_symbol: float, span_symbols: int = 8) -
 
 def smooth(x: NDArray, taps: Reals) -> NDArray:
     """Convolve to the same length and dtype (float32 or complex64)."""
-    return fftconvolve(x, taps, mode="same").astype(x.dtype)
+    convolve = oaconvolve if len(x) > 64 * len(taps) else fftconvolve  # in blocks that fit the cache
+    return convolve(x, taps, mode="same").astype(x.dtype, copy=False)
+
+
+def from_turns(turns: NDArray) -> IQ:
+    """Constant-envelope samples exp(2j pi turns) [n], in single precision after the whole turns are gone."""
+    angle = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
+    iq = np.empty(len(angle), np.complex64)
+    iq.real, iq.imag = np.cos(angle), np.sin(angle)
+    return iq
 
 
 def frequency_modulate(frequency_hz: NDArray, rate_hz: float, phase: float = 0.0) -> IQ:
     """Constant-envelope signal with instantaneous frequency `frequency_hz` [n], starting at `phase` radians."""
     turns = np.cumsum(frequency_hz.astype(np.float64)) / rate_hz
-    return np.exp(2j * np.pi * (turns - np.floor(turns)) + 1j * phase).astype(np.complex64)
+    return from_turns(turns + phase / (2 * np.pi))
 
 
 def fsk(symbols: NDArray, symbol_rate_hz: float, deviation_hz: float, rate_hz: float, bt: float | None = None) -> IQ:
@@ -96,8 +105,7 @@ def place(target: IQ, burst: IQ, start: int) -> None:
 
 def shift(iq: IQ, frequency_hz: float, rate_hz: float) -> IQ:
     """Shift a signal by `frequency_hz`."""
-    turns = np.arange(len(iq)) * (frequency_hz / rate_hz)
-    return (iq * np.exp(2j * np.pi * (turns - np.floor(turns)))).astype(np.complex64)
+    return (iq * from_turns(np.arange(len(iq)) * (frequency_hz / rate_hz))).astype(np.complex64, copy=False)
 
 
 def bits(rng: np.random.Generator, count: int) -> NDArray[np.int8]:
@@ -140,7 +148,6 @@ def trapezoids(starts_s: NDArray, lengths_s: NDArray, rise_s: float, rate_hz: fl
 
 def clip_near(rng: np.random.Generator, iq: IQ) -> IQ:
     """A device so close that the receiver clips: shifted off centre, with harmonics of its offset; complex64 [n]."""
-    turns = np.arange(len(iq)) * rng.uniform(-0.46, 0.46)
-    moved = iq * np.exp(2j * np.pi * (turns - np.floor(turns)))
+    moved = iq * from_turns(np.arange(len(iq)) * rng.uniform(-0.46, 0.46))
     limit = rng.uniform(0.3, 0.9) * np.abs(iq).max()
     return (np.clip(moved.real, -limit, limit) + 1j * np.clip(moved.imag, -limit, limit)).astype(np.complex64)

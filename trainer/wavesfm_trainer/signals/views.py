@@ -10,23 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 
 from . import CLASSES, LABELS
-from .artefacts import apply_artefacts, draw_artefacts
+from .artefacts import apply_artefacts, draw_artefacts, one_edge
 from .base import IQ, Emission, SignalClass, SilentWindow, View
 from .channel import draw_reception, receive
 from .dataset import Example, make_example
 from .outlier_carriers import log_uniform
 from .outliers import HELD_OUT, TRAINING, UNKNOWN, WEIGHTS
+from .regions import Region, find_region, piece_of
+from .visibility import raised_snr_db
 
 ALL_LABELS = (*LABELS, UNKNOWN)
 KINDS = ("whole", "zoom")
 LEAST_RATE_HZ = 8e3
-NATIVE_SAMPLES = 1_500_000  # of an emission, before it is cut and decimated
+NATIVE_SAMPLES = 800_000  # of an emission, before it is cut and decimated
+SLOW_HZ = 400e3  # native rate below which emissions are long more often
 OVERSIZE = 40.0  # most times a burst's width that its rate may be, to have samples enough
-FIRST_FRAME, LAST_FRAME = 32, 2048
 
 # Rates beyond the classes' own: one channel recorded by itself, and wide receivers.
 MORE_VIEWS: dict[str, tuple[View, ...]] = {
@@ -80,7 +81,7 @@ ZOOM_SHORTEST_S = {
     "ax25-packet": 0.15, "radiosonde": 0.15, "wbfm": 0.05, "lora": 0.02, "dab": 0.01, "dvb-t": 0.005, "gsm": 0.003,
 }  # fmt: skip
 TURNS = {label: 1.0 for label in LABELS} | {
-    "noise": 2.0, "cellular": 1.2, "bluetooth": 1.2, "ook-ism": 1.3, "fsk-ism": 1.4, "nfm-voice": 1.3,
+    "noise": 3.2, "cellular": 1.2, "bluetooth": 1.2, "ook-ism": 1.3, "fsk-ism": 1.4, "nfm-voice": 1.3,
     "am-voice": 1.3, "dmr": 1.2, "ax25-packet": 1.2, "radiosonde": 1.2, "wbfm": 1.2, UNKNOWN: 5.0,
 }  # fmt: skip
 
@@ -92,21 +93,6 @@ class Plan:
     label: str
     kind: str
     family: str
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where a signal stands in an emission: frames as seconds [start_s, stop_s), its band, its mean power there.
-
-    anchor_s: a time at which it is on the air.
-    """
-
-    start_s: float
-    stop_s: float
-    low_hz: float
-    high_hz: float
-    power: float
-    anchor_s: float
 
 
 @dataclass(frozen=True)
@@ -149,12 +135,13 @@ class ViewDataset:
         plan = self._plan(rng)
         signal = CLASSES.get(plan.family) or TRAINING.get(plan.family) or HELD_OUT[plan.family]
         snr_db = _draw_snr(rng, plan.kind) if self.snr_db is None else float(rng.uniform(*self.snr_db))
+        visible = self.snr_db is None
         for _ in range(20):
             try:
                 if plan.kind == "zoom":
-                    example = zoomed(rng, signal, snr_db, self.tile_samples, self.min_samples)
+                    example = zoomed(rng, signal, snr_db, self.tile_samples, self.min_samples, visible)
                 else:
-                    example = whole(rng, signal, snr_db, self.tile_samples, self.min_samples)
+                    example = whole(rng, signal, snr_db, self.tile_samples, self.min_samples, visible)
                 return replace(example, label=plan.label)
             except (SilentWindow, ValueError):
                 continue
@@ -164,7 +151,7 @@ class ViewDataset:
 def _draw_snr(rng: np.random.Generator, kind: str) -> float:
     kinds = rng.random()
     if kind == "whole":
-        return float(rng.uniform(30, 60) if kinds < 0.2 else rng.uniform(-5, 30))
+        return float(rng.uniform(30, 75) if kinds < 0.2 else rng.uniform(-5, 30))
     return float(rng.uniform(3, 20) if kinds < 0.68 else rng.uniform(-3, 3) if kinds < 0.76 else rng.uniform(20, 45))
 
 
@@ -172,7 +159,14 @@ def _draw_samples(rng: np.random.Generator, low: int, high: int, full_share: flo
     return high if rng.random() < full_share else int(log_uniform(rng, low, max(high, low + 1)))
 
 
-def whole(rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_samples: int, min_samples: int) -> Example:
+def whole(
+    rng: np.random.Generator,
+    signal: SignalClass,
+    snr_db: float,
+    tile_samples: int,
+    min_samples: int,
+    visible: bool = False,
+) -> Example:
     """A whole band with the signal somewhere in it, the receiver's artefacts, and its DC taken out in two of three."""
     views = (*signal.views, *MORE_VIEWS.get(signal.label, ())) if rng.random() < 0.45 else signal.views
     if rng.random() < 0.3 and signal.label in MORE_VIEWS:
@@ -181,7 +175,7 @@ def whole(rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_sam
     n_samples = _draw_samples(rng, min_samples, tile_samples, 0.3)
     if signal.label not in CLASSES:
         n_samples = min(n_samples, NATIVE_SAMPLES)
-    example = make_example(rng, signal, n_samples, snr_db, rate_hz, tile_samples)
+    example = make_example(rng, signal, n_samples, snr_db, rate_hz, tile_samples, visible)
     busy = 1.0
     if signal.label == "noise":  # half of the empty bands are plain
         busy = 3.0 if rng.random() < 0.5 else 0.1
@@ -203,7 +197,12 @@ def _noise_power(iq: IQ) -> float:
 
 
 def zoomed(
-    rng: np.random.Generator, signal: SignalClass, snr_db: float, tile_samples: int, min_samples: int
+    rng: np.random.Generator,
+    signal: SignalClass,
+    snr_db: float,
+    tile_samples: int,
+    min_samples: int,
+    visible: bool = False,
 ) -> Example:
     """One region of the signal, as a detector finds it in a wider recording, mixed to the centre and decimated."""
     if signal.label == "noise":
@@ -211,11 +210,14 @@ def zoomed(
     native_hz = replace(signal, views=ZOOM_VIEWS.get(signal.label, signal.views)).draw_rate(rng)
     shortest_s = ZOOM_SHORTEST_S.get(signal.label, 0.0)
     longest_s = max(NATIVE_SAMPLES / native_hz, shortest_s)
-    duration_s = min(max(log_uniform(rng, 3 * min_samples / native_hz, longest_s), shortest_s), 16.0)
+    duration_s = log_uniform(rng, 3 * min_samples / native_hz, longest_s)
+    if native_hz < SLOW_HZ and rng.random() < 0.35:  # slow signals show their structure in seconds
+        duration_s = longest_s * rng.uniform(0.3, 1)
+    duration_s = min(max(duration_s, shortest_s), 16.0)
     emission = signal.make(rng, duration_s * 1.02 + 1e-5, native_hz)
     region = find_region(rng, emission, snr_db)
     if rng.random() < 0.1:
-        region = _piece(rng, region)
+        region = piece_of(rng, region)
     width_hz = region.high_hz - region.low_hz
     factor = log_uniform(rng, 5, 10) if rng.random() < 0.12 else log_uniform(rng, 1.3, 5)
     least_hz = LEAST_RATE_HZ if rng.random() < 0.3 else log_uniform(rng, LEAST_RATE_HZ, 5 * LEAST_RATE_HZ)
@@ -223,7 +225,10 @@ def zoomed(
     rate_hz, start_s, n_samples = _window(rng, region, rate_hz, width_hz, shortest_s, tile_samples, min_samples)
     cut = _cut(emission, start_s, n_samples / rate_hz * 1.01 + 1e-5, region)
     centre_hz = (region.low_hz + region.high_hz) / 2 + rng.uniform(-0.1, 0.1) * width_hz
-    return _seen(rng, signal, replace(cut, occupied_hz=width_hz), -centre_hz, rate_hz, n_samples, snr_db)
+    cut = replace(cut, occupied_hz=width_hz)
+    if visible:
+        snr_db = raised_snr_db(cut, snr_db, rate_hz, n_samples)
+    return _seen(rng, signal, cut, -centre_hz, rate_hz, n_samples, snr_db)
 
 
 def _seen(rng, signal, emission: Emission, offset_hz: float, rate_hz: float, n_samples: int, snr_db: float) -> Example:
@@ -301,63 +306,6 @@ def _cut(emission: Emission, start_s: float, duration_s: float, region: Region) 
     return replace(emission, iq=out / np.float32(np.sqrt(region.power)))
 
 
-def _piece(rng: np.random.Generator, region: Region) -> Region:
-    """Part of the band or of the time, as a detector that breaks a signal up gives it."""
-    share = rng.uniform(0.3, 0.85)
-    first = rng.random() * (1 - share)
-    if rng.random() < 0.6:
-        width = region.high_hz - region.low_hz
-        return replace(region, low_hz=region.low_hz + first * width, high_hz=region.low_hz + (first + share) * width)
-    length = region.stop_s - region.start_s
-    start_s = region.start_s + first * length
-    start_s = float(np.clip(start_s, region.anchor_s - share * length, region.anchor_s))
-    return replace(region, start_s=start_s, stop_s=start_s + share * length)
-
-
-def find_region(rng: np.random.Generator, emission: Emission, snr_db: float) -> Region:
-    """A region of the emission where it stands over the noise, drawn by its energy; its bursts may be joined."""
-    iq, rate_hz = emission.iq, emission.rate_hz
-    size = 2 ** int(np.clip(round(np.log2(rate_hz / max(emission.occupied_hz, 1.0) * rng.uniform(8, 20))), 5, 11))
-    size = max(min(size, 2 ** int(np.log2(max(len(iq) // 4, FIRST_FRAME)))), FIRST_FRAME)
-    frames = iq[: len(iq) // size * size].reshape(-1, size)
-    step = max(1, len(frames) // 3000)
-    frames = frames[: len(frames) // step * step]
-    window = np.hanning(size).astype(np.float32) * np.float32(np.sqrt(8 / 3))
-    power = np.abs(fft.fft(frames * window, axis=1)) ** 2 / size**2
-    power = fft.fftshift(power.reshape(-1, step, size).mean(axis=1), axes=1)
-    smooth = ndimage.uniform_filter(power, (3, 3), mode="nearest")
-    noise = 10 ** (-snr_db / 10) / emission.occupied_hz * rate_hz / size
-    threshold = min(max(2.0 * noise, smooth.max() * 10**-4.5), smooth.max() * 0.5)
-    found = ndimage.binary_closing(smooth > threshold, np.ones((int(rng.choice([3, 5, 9])), 3)), border_value=0)
-    found |= smooth > threshold
-    marked, count = ndimage.label(found)
-    if not count:
-        raise SilentWindow("find_region: found nothing over the noise, expected a signal")
-    energy = ndimage.sum_labels(power, marked, np.arange(1, count + 1))
-    odds = np.sqrt(np.maximum(energy, 0)) * (energy > energy.max() * 1e-3)
-    chosen = 1 + int(rng.choice(count, p=odds / odds.sum()))
-    return _bounds(rng, power, marked, chosen, step * size / rate_hz, rate_hz / size)
-
-
-def _bounds(rng, power: NDArray, marked: NDArray, chosen: int, frame_s: float, bin_hz: float) -> Region:
-    rows, columns = ndimage.find_objects(marked)[chosen - 1]
-    mine = np.where(marked[rows, columns] == chosen, power[rows, columns], 0)
-    # Most detectors give what stands over the noise, some what holds nearly all of the power.
-    weights = mine.sum(axis=0) if rng.random() < 0.3 else (mine > 0).sum(axis=0)
-    share = np.cumsum(weights) / weights.sum()
-    tail = 10 ** rng.uniform(-3, -1.7)
-    low = columns.start + int(np.searchsorted(share, tail))
-    high = columns.start + int(np.searchsorted(share, 1 - tail)) + 1
-    first, last = rows.start, rows.stop
-    if rng.random() < 0.35:  # an emitter: all its bursts of this place
-        first, last = 0, len(power)
-    on = np.flatnonzero((marked[first:last, low:high] > 0).any(axis=1)) + first
-    level = float(power[on][:, low:high].sum(axis=1).mean()) + 1e-12
-    middle = power.shape[1] // 2
-    edges_hz = ((low - middle - 0.5) * bin_hz, (high - middle - 0.5) * bin_hz)
-    return Region(first * frame_s, last * frame_s, *edges_hz, level, (float(rng.choice(on)) + rng.random()) * frame_s)
-
-
 def _zoomed_noise(rng: np.random.Generator, snr_db: float, tile_samples: int, min_samples: int) -> Example:
     """What a detector finds where nothing is: lines, pedestals, slopes, combs, steps, or nothing at all."""
     rate_hz = log_uniform(rng, LEAST_RATE_HZ, 30e6)
@@ -375,7 +323,9 @@ def _zoomed_noise(rng: np.random.Generator, snr_db: float, tile_samples: int, mi
     example = _seen(rng, signal, emission, rate_hz * rng.normal(0, 0.02), rate_hz, n_samples, snr_db)
     if 0.25 <= kind < 0.55 and rng.random() < 0.6:
         return example
-    artefacts = draw_artefacts(rng, 4.0, zoomed=True)
+    if rng.random() < 0.45:  # a false alarm of the detector in plain noise
+        return example
+    artefacts = one_edge(rng, draw_artefacts(rng, 4.0, zoomed=True))
     return replace(example, iq=apply_artefacts(rng, example.iq, artefacts, _noise_power(example.iq)))
 
 

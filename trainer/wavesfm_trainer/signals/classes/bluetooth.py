@@ -22,6 +22,7 @@ IFS_S = 150e-6
 ADVERTISING_ADDRESS = 0x8E89BED6
 CHANNEL_HZ = 1e6
 EDGE_HZ = 0.6e6
+TOY_VIEW_HZ = 4.5e6  # below this rate, recordings of toys and remote controls are usual
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     """The packets in view of one network or device."""
     rate_hz = max(np.ceil(view_hz / 1e6), 4) * 1e6
     channels = max(int((min(view_hz, rate_hz) - 2 * EDGE_HZ) // CHANNEL_HZ), 1)
-    kind = (_piconet, _low_energy, _proprietary)[int(rng.choice(3, p=[0.4, 0.25, 0.35]))]
+    shares = (0.3, 0.2, 0.5) if view_hz < TOY_VIEW_HZ else (0.4, 0.25, 0.35)
+    kind = (_piconet, _low_energy, _proprietary)[int(rng.choice(3, p=shares))]
     if channels < 6 and rng.uniform() < 0.7:
         channels = 1
     hop_set = int(rng.choice([79, 79, 40, 20]))
@@ -208,7 +210,10 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
             burst = shift(packet.render(rate_hz), offset_hz, rate_hz)
             gain = np.complex64(amplitudes[packet.device] * np.exp(2j * np.pi * rng.uniform()))
             place(target, gain * burst, int(start_s * rate_hz))
-    return Emission(unit_power(target), rate_hz, 1.0e6, placed=channels > 1)
+    # A toy is recorded from a metre away: its skirts show.
+    near = kind is _proprietary and view_hz < TOY_VIEW_HZ and rng.uniform() < 0.4
+    least_snr_db = float(rng.uniform(20, 50)) if near else -np.inf
+    return Emission(unit_power(target), rate_hz, 1.0e6, channels > 1, least_snr_db)
 
 
 SIGNAL = SignalClass(

@@ -68,7 +68,7 @@ def _nr(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emission
     spacing_hz, n_rb, ssb_low = nr.draw_carrier(rng, view_hz)
     centre = _draw_centre(rng, view_hz, 6 * n_rb, spacing_hz, ssb_low + nr.SSB_CARRIERS // 2)
     band = nr.band_of(view_hz, spacing_hz, n_rb, centre)
-    load = float(rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 1)], p=[0.3, 0.45, 0.25]))
+    load = float(rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 1), 1.0], p=[0.27, 0.4, 0.21, 0.12]))
     return _emission(nr.cell(rng, duration_s, band, n_rb, ssb_low, load), band, view_hz, -6 * n_rb, 6 * n_rb)
 
 

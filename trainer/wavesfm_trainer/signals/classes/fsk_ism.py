@@ -156,7 +156,7 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     seen = np.array([2 * d.deviation_hz[1] + d.chip_rate_hz[1] > view_hz / 60 for d in DEVICES])
     shares = weights * fits * seen if (fits & seen).any() else weights
     device = DEVICES[int(rng.choice(len(DEVICES), p=shares / shares.sum()))]
-    near = view_hz < 1.1e6 and rng.uniform() < 0.2
+    near = view_hz < 1.1e6 and rng.uniform() < 0.3
     rate_hz = view_hz if near else max(0.25e6, min(1.4 * view_hz, 0.8e6))
     n = sample_count(duration_s, rate_hz)
     target = np.zeros(n, np.complex64)
@@ -169,7 +169,8 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
             target += other * np.float32(10 ** (-rng.uniform(0, 20) / 20))
     if near:
         target = clip_near(rng, target)
-    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), placed=near)
+    least_snr_db = float(rng.uniform(20, 45)) if near else -np.inf
+    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), near, least_snr_db)
 
 
 SIGNAL = SignalClass(

@@ -9,23 +9,14 @@ signal-to-noise ratio that the channel draws.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from ..base import IQ, Emission, SignalClass, View, unit_power
-from ..shaping import place, sample_count, smooth
+from ..shaping import from_turns, place, sample_count, smooth
 
 FFT_BINS = 512  # a line's height over the noise floor is counted in one bin of this many
 WEAKER_DB = 12.0
 PLAIN_SHARE = 0.6
-
-
-def _phasor(turns: NDArray) -> IQ:
-    """exp(2j pi turns), in single precision after the whole turns are gone."""
-    angle = (2 * np.pi * (turns - np.floor(turns))).astype(np.float32)
-    iq = np.empty(len(turns), np.complex64)
-    iq.real, iq.imag = np.cos(angle), np.sin(angle)
-    return iq
 
 
 def _spurs(rng: np.random.Generator, n: int, rate_hz: float) -> tuple[IQ, float]:
@@ -37,7 +28,7 @@ def _spurs(rng: np.random.Generator, n: int, rate_hz: float) -> tuple[IQ, float]
         if rng.uniform() < 0.3:
             wander = rng.uniform(0, 0.004) * n / (2 * np.pi)
             turns += wander * np.sin(2 * np.pi * rng.uniform(0.2, 2) * t)
-        iq += np.float32(10 ** (level_db / 20)) * _phasor(turns)
+        iq += np.float32(10 ** (level_db / 20)) * from_turns(turns)
     return iq, rate_hz / FFT_BINS
 
 

@@ -101,6 +101,15 @@ def _fast(rng: np.random.Generator) -> Pulses:
     return _repeat(rng, word, int(rng.integers(1, 5)), rng.uniform(5e-3, 50e-3))
 
 
+def _sparse(rng: np.random.Generator, pulses: Pulses) -> Pulses:
+    """Words of a few milliseconds with long silence between them, as most sensors and many remotes send."""
+    count = int(rng.integers(10, 50))
+    word = pulses[0][:count], pulses[1][:count]
+    keep = word[0] < np.exp(rng.uniform(np.log(4e-3), np.log(30e-3)))
+    word = word[0][keep], word[1][keep]
+    return _repeat(rng, word, int(rng.integers(2, 13)), np.exp(rng.uniform(np.log(20e-3), np.log(250e-3))))
+
+
 DEVICES = (
     (_remote, 0.28), (_weather_ppm, 0.14), (_weather_pwm, 0.14), (_manchester_sensor, 0.12), (_tyre, 0.1),
     (_car_key, 0.12), (_fast, 0.1),
@@ -170,12 +179,14 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     """One group of bursts of a device, or several meters in a wide view."""
     if view_hz > 0.9e6 and rng.uniform() < (0.6 if view_hz > 1.5e6 else 0.3):
         return _meters(rng, duration_s, view_hz)
-    near = rng.uniform() < 0.2
+    near = rng.uniform() < 0.3
     rate_hz = view_hz if near else min(1.4 * view_hz, 1.1e6)
     n = sample_count(duration_s, rate_hz)
     weights = np.array([weight for _, weight in DEVICES])
     pulses = DEVICES[int(rng.choice(len(DEVICES), p=weights / weights.sum()))][0](rng)
-    if rng.uniform() < 0.2:  # sent again after a while, as when a button is pressed twice
+    if rng.uniform() < 0.3:
+        pulses = _sparse(rng, pulses)
+    elif rng.uniform() < 0.2:  # sent again after a while, as when a button is pressed twice
         pause_s = rng.uniform(0.1, 0.8)
         pulses = _repeat(rng, pulses, 3, pause_s)
     origin_s = window_start(rng, *pulses, duration_s)
@@ -185,7 +196,8 @@ def make(rng: np.random.Generator, duration_s: float, view_hz: float) -> Emissio
     if near:
         target = clip_near(rng, target)
     occupied_hz = float(np.clip(4 / np.median(pulses[1]), 10e3, 80e3))
-    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), placed=near)
+    least_snr_db = float(rng.uniform(20, 45)) if near else -np.inf
+    return Emission(unit_power(target), rate_hz, min(occupied_hz, view_hz), near, least_snr_db)
 
 
 SIGNAL = SignalClass(
