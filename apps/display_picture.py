@@ -104,7 +104,9 @@ def main() -> int:
     except (WavesfmError, OSError) as error:
         sys.stderr.write(f"display_picture: {error}\n")
         return 2
-    pictures[-1].save(arguments.output / "display.png", optimize=True)
+    pictures[-1].quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        arguments.output / "display.png", optimize=True
+    )
     write_gif(arguments.output / "display.gif", pictures)
     window.close()
     application.quit()

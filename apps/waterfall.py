@@ -15,6 +15,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 from scene import box_of
 from wavesfm_core.recordings.findings import Finding
 from wavesfm_core.recordings.recording import Recording
@@ -133,6 +134,10 @@ def draw(
         title += "    dashed: what was sent"
     figure.text(LEFT / WIDTH, 1 - 34 / total, title, fontsize=12, fontweight="bold")
     figure.savefig(path, dpi=DPI)
+    with Image.open(path) as drawn:  # a third of the size
+        drawn.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )
 
 
 def waterfall(recording: Recording, rows: int, columns: int = COLUMNS) -> NDArray[np.float32]:

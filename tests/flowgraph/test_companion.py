@@ -289,7 +289,7 @@ def band(tmp_path):
 
 
 def test_the_example_that_searches_the_band_shows_boxes(compiled, fake_bundle, band):
-    said, records = run_window("detect_recording", "", compiled, fake_bundle, band, "events", "event_sink", 3)
+    said, records = run_window("detect_recording", "", compiled, fake_bundle, band, "events", "event_sink", 10)
     assert {"appeared", "ended"} <= {record["event"] for record in records}
     assert {round(record["low_hz"], -5) for record in records if record["kind"] == "signal"} == {-300e3, 200e3}
     assert int(said.rsplit("emitters ", 1)[1]) >= 2
@@ -305,14 +305,15 @@ def test_the_example_that_searches_without_a_window_runs_to_the_end(compiled, fa
     assert "finished" in done.stdout
 
 
-LONGEST_LINE = 40  # letters that Companion shows of "name: value", the rest is cut
-LETTER, LINE, PORT = 6.5, 16, 32  # pixels
+LONGEST_VALUE = 20  # letters that Companion shows of a value, the rest is cut
+LETTER, LINE, PORT = 5.7, 16, 32  # pixels
 
 
 def extent(block):
     """Rectangle that Companion draws, a little too large: left, top, right, bottom."""
-    lines = [f"{p.name}: {p.get_value()}" for p in block.params.values() if p.hide not in ("all", "part")]
-    letters = max([len(block.label) + 4, *(min(len(line), LONGEST_LINE) for line in lines)])
+    shown = [p for p in block.params.values() if p.hide not in ("all", "part")]
+    lines = [f"{p.name}: {p.get_value()[:LONGEST_VALUE]}" for p in shown]
+    letters = max([len(block.label) + 4, *map(len, lines)])
     ports = max(len(block.active_sources), len(block.active_sinks))
     left, top = block.states["coordinate"]
     return left, top, left + LETTER * letters + 16, top + max(40 + LINE * len(lines), PORT * ports)

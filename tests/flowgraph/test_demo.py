@@ -113,7 +113,16 @@ def waterfall_width():
 def test_a_recording_of_the_users(sample_format, demo, fake_bundle, parts, tmp_path):
     named = sample_format != "cs8"
     path = write(tmp_path / "mine" / ("a b." + (sample_format if named else "iq")), parts, sample_format)
-    done = demo(path, "--detect", "off", "--rate", "250k", "--centre", "433.92M", *([] if named else ["--format", sample_format]))
+    done = demo(
+        path,
+        "--detect",
+        "off",
+        "--rate",
+        "250k",
+        "--centre",
+        "433.92M",
+        *([] if named else ["--format", sample_format]),
+    )
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     options = {"rate_hz": 250e3, "sample_format": sample_format, "centre_hz": 433.92e6}

@@ -17,7 +17,7 @@ from .signal_model import Snapshot
 COLUMNS = ("Label", "MHz", "kHz", "dB", "Since", "Last seen", "Bursts")
 LABEL_WIDTH = 125  # pixels
 TOP = 5
-LANES = 12
+LANE_HEIGHT = 16  # pixels that the name of a lane needs
 TIMELINE_S = 60.0
 NUMBER = QtCore.Qt.UserRole
 
@@ -179,7 +179,8 @@ class Timeline(pg.PlotWidget):
         """Draw the lanes, in the order of frequency."""
         now, rate_hz = snapshot.now_sample, snapshot.rate_hz
         length = max(snapshot.history, min(TIMELINE_S, now / rate_hz)) if rate_hz > 0 else TIMELINE_S
-        newest = sorted(snapshot.emitters, key=lambda each: -each.end_sample(now))[:LANES]
+        fitting = max(3, int(self.getViewBox().height()) // LANE_HEIGHT)
+        newest = sorted(snapshot.emitters, key=lambda each: -each.end_sample(now))[:fitting]
         lanes = sorted(newest, key=lambda each: each.middle_hz)
         x0, x1, y, brushes = [], [], [], []
         for lane, emitter in enumerate(lanes):

@@ -19,7 +19,7 @@ FRAME_MS = 33
 TABLE_EVERY = 8  # frames
 SIZE = (1280, 760)
 SIDE = 500  # pixels of what stands beside the waterfall
-HEIGHTS = (300, 170, 210)  # of the table, the chosen emitter, timeline and events
+HEIGHTS = (270, 165, 260)  # of the table, the chosen emitter, timeline and events
 LEAST_SIZE = (900, 560)
 
 
