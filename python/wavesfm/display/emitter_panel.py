@@ -88,7 +88,7 @@ def _cells(emitter: ShownEmitter, snapshot: Snapshot) -> list[str]:
         f"{emitter.middle_hz / 1e6:.4f}",
         f"{emitter.width_hz / 1e3:.4g}",
         "" if snr is None else f"{snr:.0f}",
-        clock_text(emitter.start_sample, snapshot.rate_hz, None),
+        clock_text(emitter.start_sample, snapshot.rate_hz, record["start_time"]),
         seen,
         str(record.get("n_bursts", "")),
     ]

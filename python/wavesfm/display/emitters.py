@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -155,6 +156,7 @@ class EmitterTable:
         for name in ("low_hz", "high_hz", "start_sample", "n_samples"):
             float(record[name])
         kept = {name: value for name, value in record.items() if name not in ("event", "sample", "changes", "time")}
+        kept["start_time"] = _start_time(record)
         emitter = self._emitters.setdefault(number, ShownEmitter(number, kept))
         emitter.record = kept
         if len(self._emitters) > MOST_EMITTERS:
@@ -166,6 +168,16 @@ class EmitterTable:
         oldest = min(self._emitters.values(), key=lambda each: (each.active, each.start_sample))
         del self._emitters[oldest.number]
         self.forgotten += 1
+
+
+def _start_time(record: Mapping[str, Any]) -> tuple[int, float] | None:
+    """(seconds, fraction) of an emitter's first sample; the time of an event is that of its sample."""
+    time, rate_hz = record.get("time"), float(record.get("rate_hz") or 0.0)
+    if time is None or rate_hz <= 0:
+        return None
+    since_s = (int(record["start_sample"]) - int(record.get("sample", record["start_sample"]))) / rate_hz
+    whole = math.floor(float(time[1]) + since_s)
+    return int(time[0]) + whole, float(time[1]) + since_s - whole
 
 
 def _logged(happening: str, sample: int, emitter: ShownEmitter, record: Mapping[str, Any]) -> LoggedEvent:

@@ -124,6 +124,14 @@ def test_emitters_appear_change_and_end():
     assert "changed label" in table.events[1].text and "868.1625 MHz" in table.events[1].text
 
 
+def test_the_time_of_the_first_sample():
+    table = EmitterTable()
+    table.take_event({**event("ended", 1, sample=1_751_000), "time": (1_700_000_000, 0.5)})  # 1.75 s after the start
+    table.take_detections({"run": 1, "emitters": [{**emitter(2), "time": (1_700_000_000, 0.25)}, emitter(3)]})
+    times = {each.number: each.record["start_time"] for each in table.shown()}
+    assert times == {1: (1_699_999_998, 0.75), 2: (1_700_000_000, 0.25), 3: None}
+
+
 def test_what_is_no_signal_has_no_box_and_no_event():
     table = EmitterTable()
     table.take_event(event("appeared", 1))
