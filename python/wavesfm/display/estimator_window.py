@@ -78,6 +78,8 @@ class EstimatorWindow(QtWidgets.QWidget):
         self.setStyleSheet(style_sheet(self._theme))
         for plot in (self.decibels, self.residual, self.picture):
             style_plot(plot, self._theme)
+            if (legend := plot.getPlotItem().legend) is not None:
+                legend.setLabelTextColor(self._theme.text)
         self.theme_button.setText("Light" if name == "dark" else "Dark")
 
     def refresh(self) -> None:
@@ -113,7 +115,7 @@ class EstimatorWindow(QtWidgets.QWidget):
         for name, (text, line, colour) in LINES.items():
             pen = pg.mkPen(colour, width=2, style=line)
             self._curves[name] = self.decibels.plot(pen=pen, name=text)
-        self._backed_off = pg.BarGraphItem(x=[], height=[], width=1, brush=(214, 94, 0, 120), pen=None)
+        self._backed_off = pg.BarGraphItem(x=[], height=[], width=1, brush=(214, 94, 0, 120), pen=pg.mkPen(None))
         self.residual.addLegend(offset=(8, 8))
         self.residual.addItem(self._backed_off)
         self._curves["residual"] = self.residual.plot(pen=pg.mkPen(LABEL_COLOURS[2], width=2), name="residual / noise")
@@ -131,6 +133,6 @@ class EstimatorWindow(QtWidgets.QWidget):
         self._image.setLevels((-RANGE_DB, 0.0))
         self.picture.addItem(self._image)
         self.picture.setLabel("bottom", "delay, % of a symbol")
-        self.picture.setLabel("left", "sine of the angle (antennas half a wavelength apart)")
+        self.picture.setLabel("left", "sine of the angle of arrival")
         self.picture.getPlotItem().setMenuEnabled(False)
         self.picture.hideButtons()
