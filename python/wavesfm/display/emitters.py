@@ -123,7 +123,8 @@ class EmitterTable:
         """
         happening, sample = str(record["event"]), int(record["sample"])
         emitter = self._take(record)
-        emitter.active = happening != "ended"
+        if happening in ("appeared", "ended"):  # a label may change after the end, when its last look is answered
+            emitter.active = happening == "appeared"
         if happening == "appeared":
             emitter.spans.append([sample, -1])
         elif happening == "ended" and emitter.spans:
@@ -132,10 +133,13 @@ class EmitterTable:
             self.events.append(_logged(happening, sample, emitter, record))
 
     def take_detections(self, record: Mapping[str, Any]) -> None:
-        """Take the list of the emitters that are known; raises as `take_event`."""
+        """Take the list of the emitters that are known; raises as `take_event`.
+
+        One that no event has announced is active as long as it is in the list.
+        """
         present = {self._take({**each, "run": record.get("run")}).number for each in record.get("emitters") or ()}
         for emitter in self._emitters.values():
-            if emitter.number not in present and emitter.active and present:
+            if emitter.number not in present and not emitter.spans:
                 emitter.active = False
 
     def shown(self) -> list[ShownEmitter]:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from wavesfm_core.errors import ConfigurationError
 
 from .palette import Theme
+
+os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt5")  # GNU Radio's; pyqtgraph by itself prefers PyQt6
 
 FONT_PIXELS = 12
 PACKAGES = {"PyQt5": "python3-pyqt5", "pyqtgraph": "python3-pyqtgraph"}  # by module: the package of Debian
@@ -20,7 +23,7 @@ def require_qt(where: str) -> None:
     Raises
     ------
     ConfigurationError
-        A package is missing; it says how to install it.
+        A package is missing (it says how to install it), or pyqtgraph runs on another binding than GNU Radio.
     """
     for module, package in PACKAGES.items():
         try:
@@ -28,6 +31,8 @@ def require_qt(where: str) -> None:
         except ImportError as error:
             expected = f"it installed: apt install {package}, or pip install '{module}'"
             raise ConfigurationError(where, f"package {module}", str(error), expected) from None
+    if (binding := importlib.import_module("pyqtgraph").Qt.QT_LIB) != "PyQt5":
+        raise ConfigurationError(where, "package pyqtgraph", binding, "PyQt5, imported before pyqtgraph")
 
 
 def require_application(where: str) -> None:

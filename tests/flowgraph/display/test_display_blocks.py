@@ -50,7 +50,7 @@ def test_all_messages_and_samples_of_a_stream_arrive_to_its_end(fake_bundle):
     }
     here = [each for each in seen.emitters if each.edges_hz == pytest.approx((867.7e6, 867.8e6), abs=1e4)]
     one = min(here, key=lambda each: each.start_sample)
-    assert not any(each.active for each in seen.emitters)
+    assert [each.record for each in seen.emitters if each.active] == []
     signs = [event.sign for event in seen.events if event.number == one.number]
     assert (signs[0], signs[-1]) == ("-", "+")  # newest first
     assert display.model.health.accounts["kind"] == "finished" and seen.whole["label"]

@@ -121,6 +121,8 @@ def test_emitters_appear_change_and_end():
     assert (one.active, one.label, one.end_sample(50_000)) == (False, "gsm", 21_000)
     assert [list(span) for span in one.spans] == [[1000, 21_000]]
     assert [each.sign for each in table.events] == ["+", "~", "-"]
+    table.take_event(event("changed", 1, sample=21_000, changes=["label"], label="dmr", n_samples=20_000))
+    assert not table.shown()[0].active and table.shown()[0].label == "dmr"
     assert "changed label" in table.events[1].text and "868.1625 MHz" in table.events[1].text
 
 
@@ -144,9 +146,9 @@ def test_detections_complete_and_correct_the_table():
     table = EmitterTable()
     table.take_event(event("appeared", 1))
     table.take_detections({"run": 1, "emitters": [emitter(2), emitter(3, low_hz=-4e5, high_hz=-3e5)]})
-    assert [(each.number, each.active) for each in table.shown()] == [(3, True), (1, False), (2, True)]
+    assert [(each.number, each.active) for each in table.shown()] == [(3, True), (1, True), (2, True)]
     table.take_detections({"run": 1, "emitters": None})
-    assert len(table.shown()) == 3
+    assert [(each.number, each.active) for each in table.shown()] == [(3, False), (1, True), (2, False)]
 
 
 def test_another_run_and_very_many_emitters():
