@@ -104,6 +104,7 @@ class EmitterTable:
     def __init__(self) -> None:
         self._emitters: dict[int, ShownEmitter] = {}
         self._run: Any = None
+        self._finished = False
         self.events: deque[LoggedEvent] = deque(maxlen=MOST_EVENTS)
         self.forgotten = 0
 
@@ -111,7 +112,13 @@ class EmitterTable:
         """Forget everything."""
         self._emitters.clear()
         self.events.clear()
-        self._run = None
+        self._run, self._finished = None, False
+
+    def finish(self) -> None:
+        """Note that the stream has ended: nothing is on the air any more."""
+        self._finished = True
+        for emitter in self._emitters.values():
+            emitter.active = False
 
     def take_event(self, record: Mapping[str, Any]) -> None:
         """Take one event in, a dict of docs/events.md.
@@ -161,7 +168,7 @@ class EmitterTable:
             float(record[name])
         kept = {name: value for name, value in record.items() if name not in ("event", "sample", "changes", "time")}
         kept["start_time"] = _start_time(record)
-        emitter = self._emitters.setdefault(number, ShownEmitter(number, kept))
+        emitter = self._emitters.setdefault(number, ShownEmitter(number, kept, not self._finished))
         emitter.record = kept
         if len(self._emitters) > MOST_EMITTERS:
             self._forget()

@@ -157,6 +157,8 @@ class SignalModel:
         """Take in a status message."""
         with self._lock:
             self.health.take_status(record)
+            if record.get("kind") == "finished":
+                self._table.finish()
 
     @property
     def samples_in(self) -> int:

@@ -151,6 +151,17 @@ def test_detections_complete_and_correct_the_table():
     assert [(each.number, each.active) for each in table.shown()] == [(3, False), (1, True), (2, False)]
 
 
+def test_at_the_end_of_the_stream_nothing_is_on_the_air():
+    table = EmitterTable()
+    table.take_event(event("appeared", 1))
+    table.finish()
+    table.take_detections({"run": 1, "emitters": [emitter(2)]})  # known, and never announced
+    assert [each.active for each in table.shown()] == [False, False]
+    table.clear()
+    table.take_event(event("appeared", 1))
+    assert table.shown()[0].active
+
+
 def test_another_run_and_very_many_emitters():
     table = EmitterTable()
     for number in range(1, MOST_EMITTERS + 21):
