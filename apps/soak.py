@@ -30,8 +30,11 @@ SETTLED_S = 1.0  # the first batches are slower
 FIRST_WITHIN_S = 120.0
 
 
+LATENCY = pmt.intern("latency_s")
+
+
 class LatencySink(gr.basic_block):  # type: ignore[misc]
-    """Keeps the latency of every prediction, or PDU of a channel, 8 bytes each."""
+    """Keeps the latency of every prediction, or channel of a PDU, 8 bytes each."""
 
     def __init__(self) -> None:
         gr.basic_block.__init__(self, "latency_sink", [], [])
@@ -44,9 +47,10 @@ class LatencySink(gr.basic_block):  # type: ignore[misc]
         """Take one message in; overwrites the oldest when full."""
         if pmt.is_uniform_vector(pmt.cdr(message)):
             message = pmt.car(message)
-        latency_s = pmt.to_double(pmt.dict_ref(message, pmt.intern("latency_s"), pmt.from_double(0.0)))
-        self.latencies_s[self.count % self.latencies_s.size] = latency_s
-        self.count += 1
+        found = pmt.to_python(pmt.dict_ref(message, LATENCY, pmt.from_double(0.0)))
+        for latency_s in found if isinstance(found, list) else (found,):  # a list of a batch
+            self.latencies_s[self.count % self.latencies_s.size] = latency_s
+            self.count += 1
 
     def await_message(self) -> bool:
         """Wait until a message has come; returns whether one did within FIRST_WITHIN_S."""

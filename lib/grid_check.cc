@@ -2,6 +2,7 @@
 #include <gnuradio/wavesfm/grid_check.h>
 
 #include <cmath>
+#include <limits>
 
 namespace wavesfm {
 
@@ -9,8 +10,13 @@ GridFacts check_grid(const std::complex<float>* grid, std::size_t antennas, std:
                      std::size_t subcarriers, const std::vector<std::size_t>& pilot_symbols,
                      const std::vector<std::size_t>& pilot_subcarriers) {
     const std::size_t size = antennas * symbols * subcarriers;
+    const auto* parts = reinterpret_cast<const float*>(grid);
+    int good = 1; // in a form that compilers vectorise; most grids are good
+    for (std::size_t i = 0; i < 2 * size; i++) {
+        good &= static_cast<int>(std::abs(parts[i]) <= std::numeric_limits<float>::max()); // false for NaN
+    }
     std::size_t n_bad = 0;
-    for (std::size_t i = 0; i < size; i++) {
+    for (std::size_t i = 0; i < size && !good; i++) {
         n_bad += !(std::isfinite(grid[i].real()) && std::isfinite(grid[i].imag()));
     }
     double total = 0.0;

@@ -42,14 +42,16 @@ OFDMDemodulator::OFDMDemodulator(std::size_t fft_size, std::vector<std::size_t> 
     plan_ = forward_plan(fft_size);
 }
 
-void OFDMDemodulator::demodulate(const std::complex<float>* samples, std::complex<float>* grid) const {
+void OFDMDemodulator::demodulate(const std::complex<float>* samples, std::size_t stride,
+                                 std::complex<float>* grid) const {
     AlignedFloats frame(2 * fft_size_), spectrum(2 * fft_size_);
     const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(fft_size_)));
     for (std::size_t antenna = 0; antenna < antennas_; antenna++) {
+        const auto* x = samples + antenna * stride;
         for (const auto prefix : prefix_samples_) {
             // copied, because the plan needs aligned arrays and the result must not depend on the alignment
-            std::memcpy(frame.data(), samples + prefix, fft_size_ * sizeof *samples);
-            samples += prefix + fft_size_;
+            std::memcpy(frame.data(), x + prefix, fft_size_ * sizeof *x);
+            x += prefix + fft_size_;
             fftwf_execute_dft(plan_, reinterpret_cast<fftwf_complex*>(frame.data()),
                               reinterpret_cast<fftwf_complex*>(spectrum.data()));
             for (const auto bin : bins_) {

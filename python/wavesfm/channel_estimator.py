@@ -10,23 +10,25 @@ from typing import Any
 
 import pmt
 from gnuradio import gr
+from wavesfm_core._kernels import SlotAnswer
 from wavesfm_core.bundle.covariance import Covariances
-from wavesfm_core.channel.backoff import BackOff
+from wavesfm_core.channel.backoff import RESIDUAL_ENTER, RESIDUAL_LEAVE, BackOff
 from wavesfm_core.channel.combining import combine, spread
 from wavesfm_core.channel.pipeline import ChannelPipeline
 from wavesfm_core.engines import EngineChange
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.worker import WorkerOptions, check_policy
 
+from . import _runtime
 from .commands import Setting, apply_all, command_from_pmt
-from .estimator_session import Answer, EstimatorEvents, EstimatorSession
+from .estimator_session import EstimatorEvents, EstimatorSession
 from .idle_engine import IdleEngine, weak_listener
 from .keep_alive import KeptAlive
 from .messages import COMMAND, STATUS, SYSTEM
 from .monitor import Monitor
 from .numerology_file import read_numerology, require_size
-from .pdus import CHANNEL, GRIDS, estimate_to_pmt, slot_from_pmt
-from .publisher import StatusPublisher, publishes_to
+from .pdus import CHANNEL, GRIDS, grid_format
+from .publisher import NativePort, StatusPublisher, publishes_to
 from .stream_end import stop_requested
 from .symbol_source import SymbolSource
 
@@ -83,6 +85,8 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         Of an engine on the CPU; 0: the runtime's choice.
     max_age_s : float
         Slots older than this are dropped and counted, in s; 0: none.
+    batch_pdus : bool
+        Publish the channels of a batch as one PDU, see `pdus.slots_from_pmt`.
 
     Raises
     ------
@@ -116,8 +120,8 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         back_off: bool = True,
         snr_enter_db: float = NO_BACK_OFF_DB,
         snr_leave_db: float = NO_BACK_OFF_DB - 3,
-        residual_enter: float = BackOff.residual_enter,
-        residual_leave: float = BackOff.residual_leave,
+        residual_enter: float = RESIDUAL_ENTER,
+        residual_leave: float = RESIDUAL_LEAVE,
         fft_size: int = 0,
         antenna: int = ALL_ANTENNAS,
         policy: str = "drop_oldest",
@@ -129,6 +133,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         covariances: str = "",
         threads: int = 0,
         max_age_s: float = 0.0,
+        batch_pdus: bool = False,
     ) -> None:
         residual = (residual_enter, residual_leave) if residual_enter > 0 else (math.inf, math.inf)
         backoff = BackOff(snr_enter_db, snr_leave_db, *residual) if back_off else None
@@ -154,10 +159,13 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         )
         self._engine = IdleEngine(self, self._pipeline)
         self._lock = threading.RLock()  # guards the session's opening and closing, and the setters
-        self._run = self._sequence = 0
+        self._run = 0
         self.set_antenna(antenna)
         self._symbols = SymbolSource(spec.fft_size, spec.symbols, int(queue_slots))
         self._messages = _Messages(self)
+        self._pipeline.native.set_allocator(_runtime.PmtGrids())
+        outbox = self._messages.native_outbox(CHANNEL)
+        self._publisher = _runtime.ChannelPublisher(outbox, grid_format(spec), bool(batch_pdus))
         self._commands = _Commands(self)
         self._session = self._make_session()
         self._session.close()
@@ -181,7 +189,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
     def set_policy(self, policy: str) -> None:
         """Set what is done with a full queue, also where grids wait now. Raises ConfigurationError."""
         with self._lock:
-            self._session.worker.policy = policy
+            self._session.set_policy(policy)
             self._policy = policy
 
     def apply(self, commands: Mapping[str, Any]) -> None:
@@ -210,7 +218,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
 
     def batch_s(self) -> float:
         """Return the seconds since the running batch began, 0.0 between batches."""
-        return self._session.worker.batch_s
+        return self._session.batch_s
 
     @property
     def bundle_id(self) -> str:
@@ -234,8 +242,10 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         self.note_references()
 
     def _make_session(self) -> EstimatorSession:
-        events = EstimatorEvents(self._publish, self._messages.report, self._publish_failure)
-        return EstimatorSession(self._pipeline, self._options, self._policy, events)
+        methods = self._put_symbols, self._messages.report, self._publish_failure
+        events = EstimatorEvents(*map(weak_listener, methods))  # C++ holds them, which no garbage collection sees
+        running = self._symbols.running_flag
+        return EstimatorSession(self._pipeline, self._options, self._policy, events, self._publisher, running)
 
     def _open_run(self) -> None:
         with self._lock:
@@ -243,7 +253,9 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self._session.close(STOP_S)
             self._engine.use()
             self._session = self._make_session()
+            self._publisher.run = self._run
             self._messages.open()
+            self._session.attach(self._messages.symbol_name(), pmt.symbol_to_string(GRIDS))
             self._running = True
         self._messages.report(
             "started",
@@ -271,7 +283,7 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             if not self._running:
                 return
             self._running = False
-            waiting, batch_s = self._session.worker.accounts.waiting, self.batch_s()
+            waiting, batch_s = self._session.status()["waiting"], self.batch_s()
             if self._session.close(STOP_S):
                 self._engine.rest()
             else:
@@ -281,29 +293,21 @@ class channel_estimator(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         if waiting:
             self._messages.logger.warn(f"stopped while {waiting} slots waited; those not begun are dropped")
 
-    def _take(self, message: Any) -> None:
-        if stop_requested():
-            self._session.discard()
-            return
-        try:
-            slot = slot_from_pmt(message, self._pipeline.spec)
-        except Exception as error:
-            self._session.refuse(error)
-            return
-        self._session.take(slot, stop_requested)
+    def _put_symbols(self, answers: list[SlotAnswer]) -> list[str]:
+        """Write the symbols of a batch to the streams; returns for each slot "" or why that failed."""
+        faults = []
+        for answer in answers:
+            try:
+                self._symbols.put(*self._vectors(answer), answer.slot.start_sample)
+                faults.append("")
+            except Exception as error:  # it would lose the others of the batch
+                faults.append(f"{type(error).__name__}: {error}")
+        return faults
 
-    def _publish(self, answer: Answer) -> None:
-        slot, estimate, spec = answer.slot, answer.estimate, self._pipeline.spec
-        message = estimate_to_pmt(estimate, slot, spec, self._run, self._sequence)
-        vectors = self._vectors(answer) if self._symbols.running else None
-        self._messages.publish(CHANNEL, message)
-        self._sequence += 1
-        if vectors is not None:
-            self._symbols.put(*vectors, slot.start_sample)
-
-    def _vectors(self, answer: Answer) -> tuple[Any, Any]:
-        grid, channel, spec = answer.slot.grid, answer.estimate.channel, self._pipeline.spec
-        antenna = self._antenna
+    def _vectors(self, answer: SlotAnswer) -> tuple[Any, Any]:
+        spec, antenna = self._pipeline.spec, self._antenna
+        size = math.prod(spec.grid_shape)
+        grid, channel = (values.reshape(spec.grid_shape) for values in (answer.slot.grid(size), answer.channel(size)))
         pair = combine(grid, channel) if antenna == ALL_ANTENNAS else (grid[antenna], channel[antenna])
         return spread(pair[0], spec), spread(pair[1], spec)
 
@@ -319,26 +323,17 @@ class _Messages(StatusPublisher):
     """The block of the grids and of the answers; its senders send grids and nothing else."""
 
     def __init__(self, owner: channel_estimator) -> None:
-        super().__init__("wavesfm_estimates", (CHANNEL,), lambda: owner._policy, limit=OUT_QUEUE)
+        super().__init__("wavesfm_estimates", (CHANNEL,), lambda: owner._policy, limit=OUT_QUEUE, port_type=NativePort)
         self._owner = owner
-        self.message_port_register_in(GRIDS)
-        self.set_msg_handler(GRIDS, self.handle_grid)
+        self.message_port_register_in(GRIDS)  # its messages go to the session, see `EstimatorSession.attach`
         self.set_msg_handler(SYSTEM, self.handle_system)
-
-    def handle_grid(self, message: Any) -> None:
-        """Queue one slot; never raises: that would end the block's thread and hang the flowgraph."""
-        try:
-            self._owner._take(message)
-        except Exception as error:
-            self.report_failure("taking", text=f"grid: {type(error).__name__}: {error}", slots=1)
 
     def handle_system(self, message: Any) -> None:
         """Finish when the last sender of grids has ended, with the grids that still wait, and then end."""
         if publishes_to(self):
             return
-        while (grid := self.gateway.delete_head_nowait(GRIDS)) is not None:
-            self.handle_grid(grid)
         try:
+            self._owner._session.take_waiting(self.symbol_name(), pmt.symbol_to_string(GRIDS))
             self._owner._finish_run()
         except Exception as error:
             self.report("error", text=f"end of stream: {error}")

@@ -10,7 +10,6 @@ import time as clock
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pmt
 from gnuradio import gr
 from wavesfm_core.band.types import Event
@@ -25,6 +24,8 @@ from wavesfm_core.worker import check_policy
 
 from .commands import Setting, apply_all, command_from_pmt
 from .idle_engine import IdleEngine, weak_listener
+from .input_types import InputType
+from .input_types import input_type as checked_type
 from .keep_alive import KeptAlive
 from .messages import (
     COMMAND,
@@ -37,7 +38,7 @@ from .messages import (
     detections_to_pmt,
     event_to_pmt,
     overflows_from_pmt,
-    prediction_to_pmt,
+    prediction_message,
     retune_from_tags,
 )
 from .monitor import Monitor
@@ -50,15 +51,16 @@ END_S = 60.0  # the same for the last batches at the end of a stream
 
 
 class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
-    """Cut a complex64 stream into tiles, classify them beside the flowgraph's threads, and publish predictions.
+    """Cut a stream of samples into tiles, classify them beside the flowgraph's threads, and publish predictions.
 
     Parameters
     ----------
     bundle : str
         Directory of the model bundle; the only parameter that is needed.
     device : {"auto", "cpu", "tensorrt", "openvino", "onnxruntime"}
-        Where the model runs; "auto" takes a GPU if one is usable. While a GPU's engine is compiled, and after it has
-        failed, the CPU's engine serves. Classifiers of one bundle with equal engine options share one engine.
+        Where the model runs; "auto" takes a GPU if one is usable; "kserve://HOST:PORT/MODEL" a server. While a GPU's
+        engine is compiled or a server is asked, and after it has failed, the CPU's engine serves. Classifiers of one
+        bundle with equal engine options share one engine.
     sample_rate : float
         In Hz, 0 when unknown. A tag rx_rate replaces it from its sample on.
     center_freq : float
@@ -88,6 +90,11 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         Difference from the tracked time at which a tag rx_time is a gap, in s; 0: the larger of 5 us and one sample.
     detect : {"off", "on"}
         Also search the band for signals, zoom in on each and name it. Needs a known sample rate.
+    input_type : {"fc32", "sc16", "sc8"}
+        Items of the stream: complex64, or interleaved I and Q of int16 (divided by 32768) or int8 (by 128).
+    ask_again_s : float
+        A tile that looks like the last one that the model was asked about gets the same label without inference, until
+        so many seconds have passed; 0: the model is asked about every tile. See `Thinning`.
 
     Raises
     ------
@@ -128,9 +135,12 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         max_age_s: float = 0.0,
         time_tolerance_s: float = 0.0,
         detect: str = "off",
+        input_type: str = "fc32",
+        ask_again_s: float = 0.0,
     ) -> None:
+        items = checked_type("classifier", input_type)
         gr.hier_block2.__init__(
-            self, "wavesfm_classifier", gr.io_signature(1, 1, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
+            self, "wavesfm_classifier", gr.io_signature(1, 1, items.item_bytes), gr.io_signature(0, 0, 0)
         )
         check_policy(policy)
         self._policy = policy
@@ -159,12 +169,13 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             device_id=int(device_id),
             on_change=weak_listener(self._publish_engine),
             shared=True,
+            ask_again_s=_checked("ask_again_s", ask_again_s),
         )
         self._engine = IdleEngine(self, self._pipeline)
         self._lock = threading.RLock()  # guards the session's opening and closing, and the setters
         self._label = ""
         self._run = self._sequence = self._sequence_of_events = 0
-        self._input = _SampleInput(self, chunk_samples(self._options.rate_hz))
+        self._input = _SampleInput(self, chunk_samples(self._options.rate_hz), items)
         self._output = _MessageOutput(self, self._input)
         self._monitor = Monitor(self._output, self)  # replaced at each start
         try:
@@ -225,13 +236,14 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
     def status(self) -> dict[str, Any]:
         """Return the accounts of this run or, after it, of the last one; the keys of the message "finished".
 
-        See `Session.status`; messages_dropped: messages that a slow reader did not get; engine_failures: how often a
-        GPU's or a server's engine failed and the CPU's took over; remote: with a server, its `RemoteAccounts`; run: how
-        often the block was started.
+        See `Session.status`; repeated: tiles of `gated` that thinning gave an earlier label; messages_dropped: messages
+        that a slow reader did not get; engine_failures: how often a GPU's or a server's engine failed and the CPU's
+        took over; remote: with a server, its `RemoteAccounts`; run: how often the block was started.
         """
         return {
             "run": self._run,
             **self._session.status(),
+            "repeated": self._pipeline.thinning.repeated,
             "messages_dropped": self._output.messages_dropped,
             "engine_failures": engine_failures(self._pipeline.engine),
             **({"remote": remote} if (remote := remote_accounts(self._pipeline.engine)) else {}),
@@ -343,7 +355,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
 
     def _publish_predictions(self, predictions: list[Prediction]) -> None:
         for prediction in predictions:
-            self._output.publish(PREDICTIONS, prediction_to_pmt(prediction, self._run, self._sequence))
+            self._output.publish(PREDICTIONS, prediction_message(prediction, self._run, self._sequence))
             self._sequence += 1
             if prediction.label != self._label:
                 self._label = prediction.label
@@ -373,17 +385,18 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
 class _SampleInput(StreamSide, gr.sync_block):  # type: ignore[misc]
     """The stream's side of a classifier: hands samples and tags to the session."""
 
-    def __init__(self, owner: classifier, chunk: int) -> None:
-        gr.sync_block.__init__(self, "wavesfm_samples", [np.complex64], [])
+    def __init__(self, owner: classifier, chunk: int, items: InputType) -> None:
+        gr.sync_block.__init__(self, "wavesfm_samples", [items.signature], [])
+        self._items = items
         self.join(owner, chunk)
 
     def work(self, input_items: list[Any], output_items: list[Any]) -> int:
-        samples = input_items[0]
+        n_samples = len(input_items[0])
         try:
-            self._take(samples, clock.monotonic())
+            self._take(self._items.samples(input_items[0]), clock.monotonic())
         except Exception as error:  # it would end this block's thread and hang the flowgraph
-            self._owner._fail_session(error, self.nitems_read(0) + len(samples))
-        return len(samples)
+            self._owner._fail_session(error, self.nitems_read(0) + n_samples)
+        return n_samples
 
     def _take(self, samples: Any, arrived_s: float) -> None:
         first = self.nitems_read(0)

@@ -77,13 +77,15 @@ class IdleEngine:
                     log.exception("closing an idle engine")
 
 
-def weak_listener(method: Callable[[Any], object]) -> Callable[[Any], None]:
-    """Return a function that calls a bound method while its object is alive, without keeping it alive."""
+def weak_listener(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls a bound method while its object is alive, without keeping it alive.
+
+    After that it returns None.
+    """
     reference = weakref.WeakMethod(method)
 
-    def listen(event: Any) -> None:
+    def listen(*values: Any, **named: Any) -> Any:
         alive = reference()
-        if alive is not None:
-            alive(event)
+        return None if alive is None else alive(*values, **named)
 
     return listen

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pmt
 from gnuradio import gr
+from wavesfm_core._kernels import Slot
 from wavesfm_core.errors import ConfigurationError
-from wavesfm_core.types import Slot
 from wavesfm_core.worker import check_policy
 
+from . import _runtime
 from .keep_alive import KeptAlive
 from .messages import STATUS, retune_from_tags
 from .monitor import Monitor
 from .numerology_file import numerology_of, require_size
-from .pdus import GRIDS, slot_to_pmt
+from .pdus import GRIDS, grid_format
+from .publisher import NativePort
 from .slot_session import SlotSession
 from .stream_end import END, MessageSide, StreamSide, chunk_samples
 
@@ -47,6 +49,8 @@ class ofdm_pilot_grid(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         transmitter.
     policy : {"block", "drop_oldest"}
         With a slow reader of the grids: hold the streams back, or drop and count.
+    batch_pdus : bool
+        Publish the slots that a call of the block completes as one PDU, see `pdus.slots_from_pmt`.
 
     Raises
     ------
@@ -73,6 +77,7 @@ class ofdm_pilot_grid(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         antennas: int = 0,
         correct_cfo: bool = False,
         policy: str = "block",
+        batch_pdus: bool = False,
     ) -> None:
         self._spec = spec = numerology_of(bundle, numerology)
         require_size("pilot grid", "antennas", antennas, spec.antennas)
@@ -84,10 +89,13 @@ class ofdm_pilot_grid(KeptAlive, gr.hier_block2):  # type: ignore[misc]
             self, "wavesfm_ofdm_pilot_grid", gr.io_signature(n, n, gr.sizeof_gr_complex), gr.io_signature(0, 0, 0)
         )
         self._sync, self._rate_hz, self._correct_cfo = sync, float(sample_rate), bool(correct_cfo)
-        self._policy, self._run = policy, 0
+        self._policy, self._batch_pdus, self._run = policy, bool(batch_pdus), 0
+        self._format = grid_format(spec)
         self._session = self._make_session(0)
         self._input = _SampleInput(self, n, slot_tag if sync == "tag" else "", chunk_samples(spec.rate_hz))
-        self._output = MessageSide("wavesfm_grids", self, self._input, (GRIDS,), lambda: self._policy, limit=IN_QUEUE)
+        self._output = MessageSide(
+            "wavesfm_grids", self, self._input, (GRIDS,), lambda: self._policy, limit=IN_QUEUE, port_type=NativePort
+        )
         self._monitor = Monitor(self._output, self)  # replaced at each start
         for port in (GRIDS, STATUS):
             self.message_port_register_hier_out(pmt.symbol_to_string(port))
@@ -114,12 +122,11 @@ class ofdm_pilot_grid(KeptAlive, gr.hier_block2):  # type: ignore[misc]
         return 0.0
 
     def _make_session(self, start_sample: int) -> SlotSession:
-        options = self._publish, self._report, self._correct_cfo
+        options = self._publish, self._report, self._correct_cfo, _runtime.PmtGrids()
         return SlotSession(self._spec, self._sync, self._rate_hz, start_sample, *options)
 
     def _publish(self, slots: list[Slot]) -> None:
-        for slot in slots:
-            self._output.publish(GRIDS, slot_to_pmt(slot, self._spec))
+        _runtime.publish_slots(self._output.native_outbox(GRIDS), self._format, slots, self._batch_pdus)
 
     def _report(self, kind: str, **values: Any) -> None:
         self._output.report(kind, **values)
@@ -178,29 +185,24 @@ class _SampleInput(StreamSide, gr.basic_block):  # type: ignore[misc]
 
     def _take(self, streams: list[Any], arrived_s: float) -> None:
         session, first, count, done = self._owner._session, self.nitems_read(0), len(streams[0]), 0
-        for offset, changes in sorted(self._changes(count).items()):
-            session.push([stream[done : offset - first] for stream in streams], arrived_s)
-            done = offset - first
+        marks, has_changes = _runtime.read_tags(self.symbol_name(), len(streams), first, count, self._slot_tag)
+        for offset, changes in sorted(self._changes(count).items()) if has_changes else ():
+            before = [mark for mark in marks if mark < offset]
+            session.push([stream[done : offset - first] for stream in streams], arrived_s, before)
+            done, marks = offset - first, marks[len(before) :]
             for antenna, change in changes:
                 if "rate_hz" in change:
                     session.tell_rate(antenna, change["rate_hz"])
                 if "time" in change:
                     session.tell_time(antenna, change["time"])
-            if self._slot_tag and any(change.get("slot") for _, change in changes):
-                session.mark()
-        session.push([stream[done:] for stream in streams], arrived_s)
+        session.push([stream[done:] for stream in streams], arrived_s, marks)
 
     def _changes(self, count: int) -> dict[int, list[tuple[int, dict[str, Any]]]]:
         """Return the changes by offset: (antenna, change) for each antenna with tags at it."""
         changes: dict[int, list[tuple[int, dict[str, Any]]]] = {}
         for antenna in range(len(self.ahead)):
-            tags = self.get_tags_in_window(antenna, 0, count)
-            for offset, change, unread in retune_from_tags(tags):
+            for offset, change, unread in retune_from_tags(self.get_tags_in_window(antenna, 0, count)):
                 for text in unread:
                     self._owner._report("warning", text=f"antenna {antenna}: {text}")
                 changes.setdefault(offset, []).append((antenna, change))
-            if antenna == 0 and self._slot_tag:
-                for tag in tags:
-                    if pmt.symbol_to_string(tag.key) == self._slot_tag:
-                        changes.setdefault(tag.offset, []).append((0, {"slot": True}))
         return changes

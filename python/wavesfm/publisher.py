@@ -15,7 +15,7 @@ from gnuradio import gr
 from wavesfm_core.engines import EngineChange
 
 from . import _runtime
-from .messages import STATUS, dict_to_pmt
+from .messages import STATUS
 from .outbox import Outbox
 
 ACCOUNTS_EVERY_S = 1.0
@@ -45,7 +45,7 @@ class OutboxPort:
         self._block, self._port = weakref.proxy(block), port
         self.closed = False
         self.outbox = Outbox(
-            partial(_publish, weakref.ref(block), port),
+            partial(_publish, weakref.ref(block), port, block.symbol_name(), name),
             partial(_runtime.queued, block.symbol_name(), name),
             policy,
             self._cancelled,
@@ -69,12 +69,52 @@ class OutboxPort:
         self.closed = True
         self.outbox.clear()
 
+    def flush(self) -> None:
+        """Send what the readers have room for."""
+        self.outbox.flush()
+
     def _cancelled(self) -> bool:
         return self.closed or _runtime.stop_requested()
 
 
-def _publish(block: Callable[[], Any], port: Any, message: Any) -> None:
-    if (alive := block()) is not None:
+class NativePort:
+    """A message port of any block on which C++ publishes, with the interface of `OutboxPort`.
+
+    Parameters
+    ----------
+    block, port, policy, in_flight, limit
+        See `OutboxPort`.
+    """
+
+    def __init__(self, block: Any, port: Any, policy: Callable[[], str], in_flight: int = 16, limit: int = 256) -> None:
+        block.message_port_register_out(port)
+        self._block, self._port, self._policy = weakref.proxy(block), port, policy
+        self.outbox = _runtime.Outbox(block.symbol_name(), pmt.symbol_to_string(port), in_flight, limit)
+
+    @property
+    def connected(self) -> bool:
+        """Whether anybody reads this port."""
+        return not pmt.is_null(self._block.message_subscribers(self._port))
+
+    def open(self) -> None:
+        """Begin a run: nothing was dropped."""
+        self.flush()
+        self.outbox.open()
+
+    def close(self) -> None:
+        """End every wait for a reader, and drop and count what waits."""
+        self.outbox.close()
+
+    def flush(self) -> None:
+        """Take the policy in force over, and send what the readers have room for."""
+        self.outbox.set_holds_back(self._policy() == "block")
+        self.outbox.flush()
+
+
+def _publish(block: Callable[[], Any], port: Any, block_name: str, port_name: str, message: Any) -> None:
+    if isinstance(message, _runtime.Message):
+        _runtime.publish(block_name, port_name, message)
+    elif (alive := block()) is not None:
         alive.message_port_pub(port, message)
 
 
@@ -91,6 +131,8 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         Returns the policy in force, see `Outbox`.
     in_flight, limit : int
         See `Outbox`.
+    port_type : type
+        NativePort where C++ publishes on `ports`.
     """
 
     def __init__(
@@ -100,11 +142,12 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         policy: Callable[[], str] = lambda: "block",
         in_flight: int = 16,
         limit: int = 256,
+        port_type: type[OutboxPort] | type[NativePort] = OutboxPort,
     ) -> None:
         gr.basic_block.__init__(self, name, [], [])
         self._cause_reported_s: dict[str, float] = {}
         self.message_port_register_out(STATUS)
-        self._outboxes = {port: OutboxPort(self, port, policy, in_flight, limit) for port in ports}
+        self._outboxes: dict[Any, Any] = {port: port_type(self, port, policy, in_flight, limit) for port in ports}
         self.running = False
         self._lock = threading.Lock()  # guards `_cause_reported_s`
         _publishers.add(self)
@@ -113,10 +156,14 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         """Send a message to the readers of a port, waiting or dropping as `Outbox.put` does."""
         self._outboxes[port].outbox.put(message)
 
+    def native_outbox(self, port: Any) -> _runtime.Outbox:
+        """The outbox of a port on which C++ publishes."""
+        return self._outboxes[port].outbox
+
     def flush(self) -> None:
         """Send what waits and the readers have room for; to be called now and then."""
         for box in self._outboxes.values():
-            box.outbox.flush()
+            box.flush()
 
     def drain(self) -> None:
         """Wait until the readers have taken everything, see `Outbox.drain`."""
@@ -152,7 +199,7 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         """Publish a message on `status`; one of kind "warning" or "error" also goes to the log."""
         if kind in ("warning", "error"):
             (self.logger.warn if kind == "warning" else self.logger.error)(values["text"])
-        self.message_port_pub(STATUS, dict_to_pmt({"kind": kind, **values}))
+        _runtime.publish(self.symbol_name(), "status", _runtime.Message({"kind": kind, **values}))
 
     def report_failure(self, cause: str, **values: Any) -> None:
         """Publish an error, at most once a second for each cause (such as the wrong field).

@@ -89,6 +89,7 @@ class Session:
     ) -> None:
         self._spec = pipeline.stream_spec
         pipeline.gate.reset()
+        pipeline.thinning.reset()
         self._options = options
         self._next_sample = self.start_sample = start_sample
         self._band, self._band_sample = band, start_sample

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from wavesfm_core._kernels import GridAllocator, Slot
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import SlotStream
 from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.sample_clock import SampleClock
-from wavesfm_core.types import Samples, Slot, StreamTime
+from wavesfm_core.types import Samples, StreamTime
 
 RATE_TOLERANCE = 1e-6  # relative difference up to which two sample rates are the same
 
@@ -32,12 +33,14 @@ class SlotSession:
     start_sample : int
         Index of the first sample.
     on_slots : callable
-        Called with a list of Slot.
+        Called with a list of slots of the C++ library.
     on_status : callable
         Called with (kind, **values): "warning" with `text`; "sync" with `found`, `metric` and `before_sample` when the
         start was found by pilots, or lost, somewhere before that sample.
     correct_cfo : bool
         See `SlotStream`.
+    allocator : GridAllocator, optional
+        Where the memory of the grids comes from. Default: the heap.
 
     Raises
     ------
@@ -54,8 +57,11 @@ class SlotSession:
         on_slots: Callable[[list[Slot]], object],
         on_status: Callable[..., object],
         correct_cfo: bool = False,
+        allocator: GridAllocator | None = None,
     ) -> None:
         self._stream = SlotStream(spec, sync, rate_hz, start_sample=start_sample, correct_cfo=correct_cfo)
+        if allocator is not None:
+            self._stream.set_allocator(allocator)
         self._clock = SampleClock(rate_hz or spec.rate_hz)  # antenna 0's, tracked: tells gaps
         self._tagged = {0: SampleClock(rate_hz or spec.rate_hz)}  # each antenna's last time tag: tells alignment
         self._compare_due = False
@@ -70,22 +76,20 @@ class SlotSession:
         self.fault = ""
         """Why slots are no longer cut, or ""."""
 
-    def push(self, samples: Sequence[Samples], arrived_s: float | None = None) -> None:
-        """Take in the same number of samples of each antenna; after a fault skip them."""
+    def push(self, samples: Sequence[Samples], arrived_s: float | None = None, marks: Sequence[int] = ()) -> None:
+        """Take in the same number of samples of each antenna; after a fault skip them.
+
+        marks: absolute indices of samples at which slots start, none of an earlier call.
+        """
         if self.fault:
             self._skip_to(self._next_sample + len(samples[0]))
             return
         if len(samples[0]):
             if self._compare_due:
                 self._compare_times()
-            slots = self._stream.push(samples, arrived_s)
+            slots = self._stream.cut(samples, marks, arrived_s)
             self._next_sample += len(samples[0])
             self._pass_on(slots)
-
-    def mark(self) -> None:
-        """Note that a slot starts at the next sample."""
-        if not self.fault:
-            self._stream.mark(self._next_sample)
 
     def tell_rate(self, antenna: int, rate_hz: float) -> None:
         """Set an antenna's rate from the next sample on; at another than the numerology's no slots are passed on."""
@@ -95,7 +99,7 @@ class SlotSession:
         except InputError as error:
             wrong = f"antenna {antenna}: rate_hz: found {error.found}, expected {error.expected}"
         if antenna == 0 and not wrong and not math.isclose(rate_hz, self._clock.rate_hz, rel_tol=RATE_TOLERANCE):
-            self._pass_on(self._stream.retune(rate_hz))
+            self._pass_on(self._stream.cut_at(rate_hz))
             for clock in (self._clock, *self._tagged.values()):
                 clock.set_rate(rate_hz or self._stream.spec.rate_hz, self._next_sample)
         self._set_wrong("rate_hz", antenna, wrong)
@@ -109,7 +113,7 @@ class SlotSession:
         if antenna == 0:
             jump_s = self._clock.jump_s(time, self._next_sample)
             if jump_s != 0:
-                self._pass_on(self._stream.retune(time=time))
+                self._pass_on(self._stream.cut_at(time=time))
                 self._clock.set_time(time, self._next_sample)
             if jump_s:
                 self._gaps += 1
@@ -120,7 +124,7 @@ class SlotSession:
     def finish(self, ahead: Sequence[int] = ()) -> None:
         """End the stream; ahead: samples of each antenna that are left where another antenna's stream ended."""
         if not self.fault:
-            self._pass_on(self._stream.finish())
+            self._pass_on(self._stream.cut_last())
         self._unmatched = max(ahead, default=0)
         if self._unmatched:
             longer = ", ".join(f"antenna {antenna} by {more}" for antenna, more in enumerate(ahead) if more)
@@ -170,7 +174,7 @@ class SlotSession:
         if wrong:
             after[field, antenna] = wrong
         if self._wrong and not after:
-            self._pass_on(self._stream.retune())  # the open slot began while something was wrong
+            self._pass_on(self._stream.cut_at())  # the open slot began while something was wrong
         if wrong and (field, antenna) not in self._wrong:
             self._on_status("warning", text=f"{wrong}; until that ends no slots are passed on")
         self._wrong = after

@@ -16,7 +16,7 @@ import pmt
 
 from . import _runtime
 from .messages import SYSTEM
-from .publisher import StatusPublisher
+from .publisher import NativePort, OutboxPort, StatusPublisher
 
 CHUNK_S = 0.005  # of samples that one call of work should be able to take or make
 CHUNK_SAMPLES = 32768  # the same where the rate is not known
@@ -78,7 +78,7 @@ class MessageSide(StatusPublisher):
 
     Parameters
     ----------
-    name, ports, policy, in_flight, limit
+    name, ports, policy, in_flight, limit, port_type
         See `StatusPublisher`.
     owner : Owner
         The hierarchical block.
@@ -95,8 +95,9 @@ class MessageSide(StatusPublisher):
         policy: Callable[[], str],
         in_flight: int = 16,
         limit: int = 256,
+        port_type: type[OutboxPort] | type[NativePort] = OutboxPort,
     ) -> None:
-        super().__init__(name, ports, policy, in_flight, limit)
+        super().__init__(name, ports, policy, in_flight, limit, port_type)
         self._owner, self._stream = owner, stream
         self.message_port_register_in(END)
         self.set_msg_handler(END, self.handle_end)

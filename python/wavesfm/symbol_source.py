@@ -12,6 +12,7 @@ import pmt
 from gnuradio import gr
 from numpy.typing import NDArray
 
+from . import _runtime
 from .pdus import complex_to_pmt
 from .stream_end import END_OF_STREAM
 
@@ -47,22 +48,23 @@ class SymbolSource(gr.sync_block):  # type: ignore[misc]
         self._symbols, self._queue_slots = symbols, queue_slots
         self._changed = threading.Condition()  # its lock guards all that follows
         self._queue: deque[tuple[Vectors, Vectors, int]] = deque()
-        self._running = False
+        self.running_flag = _runtime.Flag()
+        """Whether the block is connected and runs, for C++."""
         self._ended = False
         self.set_output_multiple(symbols)  # a call has room for a slot or more
 
     def put(self, received: Vectors, channel: Vectors, start_sample: int) -> None:
         """Queue one slot, complex64 [symbols, fft_size] each, waiting for room; ignored unless the block runs."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._queue) < self._queue_slots or not self._running)
-            if self._running:
+            self._changed.wait_for(lambda: len(self._queue) < self._queue_slots or not self.running)
+            if self.running:
                 self._queue.append((received, channel, start_sample))
                 self._changed.notify_all()
 
     @property
     def running(self) -> bool:
         """Whether the block is connected and runs."""
-        return self._running
+        return bool(self.running_flag.value)
 
     def end(self) -> None:
         """End the stream when the waiting slots are written."""
@@ -73,12 +75,12 @@ class SymbolSource(gr.sync_block):  # type: ignore[misc]
     def start(self) -> bool:
         with self._changed:
             self._queue.clear()
-            self._running, self._ended = True, False
+            self.running_flag.value, self._ended = True, False
         return True
 
     def stop(self) -> bool:
         with self._changed:
-            self._running = False
+            self.running_flag.value = False
             self._changed.notify_all()
         return True
 

@@ -106,9 +106,9 @@ class ClassificationHead:
         rejected = confidence < self._threshold or unknown >= self._unknown_from
         return UNKNOWN if rejected else self.labels[best], confidence
 
-    def held_back(self, tile: Tile, margin_db: float) -> Prediction:
-        """The answer for a tile that the power gate held back: noise, not inferred."""
-        return self._answer(tile, NOISE, None, {}, margin_db)
+    def held_back(self, tile: Tile, margin_db: float, label: str = NOISE) -> Prediction:
+        """The answer for a tile that was not inferred: noise for the power gate, an earlier label for the thinning."""
+        return self._answer(tile, label, None, {}, margin_db)
 
     def _prediction(self, probabilities: np.ndarray, tile: Tile, margin_db: float) -> Prediction:
         label, confidence = self.decide(probabilities)

@@ -18,6 +18,7 @@ from .engines.verify import verify_engine
 from .errors import ConfigurationError, InputError
 from .heads import ClassificationHead, Head, make_head
 from .preprocess.power_gate import DEFAULT_ASK_EVERY, DEFAULT_GATE_DB, PowerGate
+from .preprocess.thinning import Asked, Thinning
 from .preprocess.tile import prepare
 from .preprocess.tile_stream import StreamAccounts, TileStream
 from .recordings.iqstream import IQStream
@@ -45,15 +46,24 @@ class Pipeline:
         arrays.
     opener : callable or None
         Opens the engine again, for `reopen`; None: a closed pipeline stays closed.
+    thinning : Thinning or None
+        Finds tiles that did not change since the engine was asked; None: there are none.
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, head: Head, gate: PowerGate, opener: Callable[[], Engine] | None = None
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        head: Head,
+        gate: PowerGate,
+        opener: Callable[[], Engine] | None = None,
+        thinning: Thinning | None = None,
     ) -> None:
         self.bundle = bundle
         self.engine = engine
         self.head = head
         self.gate = gate
+        self.thinning = thinning or Thinning()
         self._opener = opener
         self._closed = False
         self._stream: TileStream | None = None
@@ -72,13 +82,14 @@ class Pipeline:
         on_change: Callable[[EngineChange], object] | None = None,
         ask_every: int = DEFAULT_ASK_EVERY,
         shared: bool = False,
+        ask_again_s: float = 0.0,
     ) -> Pipeline:
         """Open the bundle at `path` and, unless `replay` is off, replay its golden tiles.
 
         device, threads, precision, device_id, on_change: see `open_engine`; gate_db: None for no power gate, nothing to
         a bundle of images; threshold: None for the bundle's; shared: use one engine together with other pipelines of
-        this process that were opened alike, see `engines.shared`. Raises BundleError, EngineError or
-        ConfigurationError.
+        this process that were opened alike, see `engines.shared`; ask_again_s: see `Thinning`. Raises BundleError,
+        EngineError or ConfigurationError.
         """
         bundle = Bundle.open(path)
         head = make_head(bundle.spec.head, bundle.id, threshold, bundle.spec.rates_hz)
@@ -96,7 +107,7 @@ class Pipeline:
             options = (bundle.path.resolve(), bundle.id, device, threads, precision, device_id, replay)
             return acquire((*options, on_change is None), opened, on_change)
 
-        return cls(bundle, opener(), head, gate, opener)
+        return cls(bundle, opener(), head, gate, opener, Thinning(ask_again_s, geometry))
 
     def close(self) -> None:
         """Free the engine. Not while a call runs; a second call does nothing."""
@@ -133,8 +144,9 @@ class Pipeline:
     def predict(self, tiles: Sequence[Tile]) -> list[Prediction]:
         """One prediction for each tile, in order.
 
-        The gate keeps tiles of known noise from the engine. It needs some answers before it can decide on the next
-        tile, so that a batch may be inferred in several parts; how tiles are cut into batches changes no answer.
+        The gate keeps tiles of known noise from the engine, the thinning those that did not change. The gate needs
+        some answers before it can decide on the next tile, so that a batch may be inferred in several parts; how tiles
+        are cut into batches changes no answer.
 
         Raises
         ------
@@ -143,29 +155,39 @@ class Pipeline:
         """
         _, head = self._streaming()
         answers: dict[int, Prediction] = {}
-        waiting: list[int] = []  # places in `tiles` of those that the engine is to see
-        margins_db: list[float] = []
+        waiting: list[tuple[int, float, Asked | None]] = []  # place in `tiles`, margin in dB, note of the thinning
+        repeats: list[tuple[int, Asked]] = []
 
         def infer() -> None:
             if not waiting:
                 return
-            passed = [tiles[place] for place in waiting]
-            predictions = head.predict(self._infer(passed), passed, [margins_db[place] for place in waiting])
+            passed = [tiles[place] for place, _, _ in waiting]
+            predictions = head.predict(self._infer(passed), passed, [margin_db for _, margin_db, _ in waiting])
             self.gate.learn(predictions)
-            answers.update(zip(waiting, predictions, strict=True))
+            for (place, _, asked), prediction in zip(waiting, predictions, strict=True):
+                answers[place] = prediction
+                if asked is not None:
+                    asked.label = prediction.label
             waiting.clear()
 
         try:
             for place, tile in enumerate(tiles):
+                if (earlier := self.thinning.earlier(tile)) is not None:
+                    repeats.append((place, earlier))
+                    continue
                 held, margin_db = self.gate.judge(tile, infer)
-                margins_db.append(margin_db)
                 if held:
                     answers[place] = head.held_back(tile, margin_db)
                 else:
-                    waiting.append(place)
+                    waiting.append((place, margin_db, self.thinning.ask(tile)))
             infer()
-        finally:
-            self.gate.forget_unanswered()  # there are none but after a failure
+        finally:  # there are none but after a failure
+            self.gate.forget_unanswered()
+            self.thinning.forget_unanswered()
+        for place, earlier in repeats:
+            assert earlier.label is not None
+            tile = tiles[place]
+            answers[place] = head.held_back(tile, tile.peak_db - tile.floor_db, earlier.label)
         return [answers[place] for place in range(len(tiles))]
 
     @property
@@ -247,6 +269,7 @@ class Pipeline:
         rate_hz = check_rate("samples", rate_hz)
         spec = self.stream_spec
         self.gate.reset()
+        self.thinning.reset()
         stream = self._stream = TileStream(spec, rate_hz, centre_hz)
         tiles = stream.push(samples) + stream.finish()
         self._refuse_none(len(tiles), "samples", samples.size)
@@ -265,6 +288,7 @@ class Pipeline:
         EngineError
         """
         self.gate.reset()
+        self.thinning.reset()
         count = 0
         for prediction in self._in_batches(self._tiles(recording), batch_tiles):
             count += 1

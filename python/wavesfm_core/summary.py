@@ -30,7 +30,7 @@ class Summary:
             self.counts[prediction.label] += 1
             self.inferred += prediction.inferred
             signal = prediction.label != NOISE
-            self._signal_tiles += signal
+            self._signal_tiles += signal and prediction.inferred
             sums = self._sums[signal]
             for label, probability in prediction.probabilities.items():
                 sums[label] = sums.get(label, 0.0) + probability
@@ -38,7 +38,7 @@ class Summary:
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Mean over the tiles in which a signal was found, or over all inferred tiles when they are noise."""
+        """Mean over the inferred tiles in which a signal was found, or over all inferred tiles when they are noise."""
         signal = self._signal_tiles > 0
         count = self._signal_tiles if signal else self.inferred
         return {label: total / count for label, total in self._sums[signal].items()}

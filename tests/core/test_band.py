@@ -14,7 +14,7 @@ from wavesfm_core.band.options import BandOptions
 from wavesfm_core.band.refine import refine
 from wavesfm_core.band.ring import SampleRing
 from wavesfm_core.band.types import SCHEMA, Event, boxes
-from wavesfm_core.band.views import View, smooth_size, zoom
+from wavesfm_core.band.views import View, Zoomed, smooth_size, zoom
 from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
 from wavesfm_core.errors import ConfigurationError, InputError
 from wavesfm_core.types import StreamTime
@@ -199,3 +199,28 @@ def test_edges_are_refined_and_lines_are_told_from_carriers_with_sidebands() -> 
         assert edges is not None and edges.is_line == is_line
         if not is_line:
             assert abs(edges.low_hz + 2.1e3) < 600 and abs(edges.high_hz - 2.1e3) < 600
+
+
+@pytest.mark.parametrize("pedestal", [True, False])
+def test_what_another_receiver_distorts_is_not_part_of_a_signal_it_recorded(pedestal: bool) -> None:
+    """A keyed carrier and a weak hump: amid the steady noise of another receiver the carrier alone counts."""
+    rng = np.random.default_rng(4)
+    rate, n = 500e3, 200_000
+    t = np.arange(n)
+    keyed = t // 5000 % 4 == 0
+
+    def block(low_hz: float, high_hz: float, power: float) -> np.ndarray:
+        spectrum = np.fft.fft(rng.standard_normal((n, 2)) @ [1, 1j]) / np.sqrt(2)
+        hz = np.fft.fftfreq(n, 1 / rate)
+        return np.fft.ifft(np.where((hz > low_hz) & (hz < high_hz), spectrum, 0)) * np.sqrt(
+            power * rate / (high_hz - low_hz)
+        )
+
+    iq = keyed * (np.exp(-2j * np.pi * 60e3 / rate * t) + block(-20e3, 60e3, 0.08))
+    iq = iq + block(-rate / 2, rate / 2, 1e-6) + pedestal * block(-125e3, 125e3, 3e-3)
+    edges = refine(Zoomed(iq.astype(np.complex64), 0, 0.0, rate), -130e3, 130e3, 1e-6 / 256)
+    assert edges is not None and edges.low_hz == pytest.approx(-60e3, abs=4e3)
+    if pedestal:
+        assert edges.high_hz == pytest.approx(-60e3, abs=4e3)
+    else:
+        assert edges.high_hz == pytest.approx(60e3, abs=6e3)

@@ -234,7 +234,7 @@ def test_a_fast_engine_that_failed_is_opened_again(bundle: Bundle) -> None:
     engine = StandbyEngine(bundle, KnownEngine(bundle, "cpu engine"), make, changes.append, kind, wait=True)
     engine.run(inputs)
     assert (engine.state, engine.failures) == ("cpu", 1) and "the server failed" in engine.reason
-    engine._thread.join(LONG_S)
+    engine._thread.join()
     engine.run(inputs)
     assert (engine.description, len(refused), engine.failures) == ("fast engine 1", 2, 1)
     assert [change.failed for change in changes] == [False, True, False]
@@ -248,5 +248,4 @@ def test_close_ends_the_attempts_to_open_it_again(bundle: Bundle) -> None:
     kind = FastKind(reopen_s=3600.0, daemon=True)
     engine = StandbyEngine(bundle, KnownEngine(bundle, "cpu engine"), fail, lambda change: None, kind)
     engine.close()
-    engine._thread.join(LONG_S)
-    assert not engine._thread.is_alive()
+    engine._thread.join()  # would last an hour

@@ -10,9 +10,19 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, digital, wavesfm
-from gnuradio.wavesfm.pdus import slot_to_pmt
+from gnuradio.wavesfm.pdus import batch_to_pmt, slot_to_pmt
 from support.flowgraphs import finish
-from support.ofdm_graphs import Estimated, Sender, channels, numerology, paced, sent, slots, write_numerology
+from support.ofdm_graphs import (
+    Estimated,
+    Sender,
+    before_batches,
+    channels,
+    numerology,
+    paced,
+    sent,
+    slots,
+    write_numerology,
+)
 from support.waiting import until
 from wavesfm_core.bundle.covariance import Covariances
 from wavesfm_core.channel.combining import combine, error_vector_magnitude, spread
@@ -37,17 +47,8 @@ def covariances_file(tmp_path):
 
 @pytest.fixture()
 def slow(monkeypatch):
-    """slow(delay_s): every batch takes so long from here on."""
-    predict = ChannelPipeline.predict
-
-    def arrange(delay_s):
-        def slowly(self, batch):
-            time.sleep(delay_s)
-            return predict(self, batch)
-
-        monkeypatch.setattr(ChannelPipeline, "predict", slowly)
-
-    return arrange
+    """slow(delay_s): every batch of the estimators that are made from here on takes so long."""
+    return lambda delay_s: before_batches(monkeypatch, lambda _: time.sleep(delay_s))
 
 
 def pdus(made):
@@ -168,15 +169,14 @@ def test_each_refusal_says_what_was_found(message, said, spec_file):
 
 
 def test_a_failing_estimator_is_said_and_the_rest_goes_on(spec_file, monkeypatch):
-    predict, calls = ChannelPipeline.predict, []
+    calls = []
 
-    def failing(self, batch):
-        calls.append(len(batch))
+    def failing(n_slots):
+        calls.append(n_slots)
         if len(calls) == 2:
             raise ZeroDivisionError("scripted")
-        return predict(self, batch)
 
-    monkeypatch.setattr(ChannelPipeline, "predict", failing)
+    before_batches(monkeypatch, failing)
     graph = Estimated(pdus(slots(SPEC, 6)), wavesfm.channel_estimator(numerology=spec_file, batch_slots=1)).run()
     assert len(graph.grids("channel")) == 5
     assert "ZeroDivisionError: scripted" in graph.status("error")[0]["text"]
@@ -185,27 +185,45 @@ def test_a_failing_estimator_is_said_and_the_rest_goes_on(spec_file, monkeypatch
     assert accounts_close(finished)
 
 
-@pytest.mark.parametrize("streams", [0, 1])
-def test_what_cannot_be_published_fails_alone(streams, spec_file, monkeypatch):
-    predict = ChannelPipeline.predict
+def test_what_the_streams_cannot_take_fails_alone(spec_file, monkeypatch):
+    vectors = wavesfm.channel_estimator._vectors
 
-    def with_one_odd(self, batch):
-        answers = predict(self, batch)
-        answers[2] = dataclasses.replace(answers[2], start_sample=2**64)  # which no uint64 holds
-        return answers
+    def odd(self, answer):
+        if answer.slot.start_sample == 2 * SPEC.slot_samples:
+            raise OverflowError("scripted")
+        return vectors(self, answer)
 
-    monkeypatch.setattr(ChannelPipeline, "predict", with_one_odd)
+    monkeypatch.setattr(wavesfm.channel_estimator, "_vectors", odd)
     estimator = wavesfm.channel_estimator(numerology=spec_file, batch_slots=8, batch_wait_ms=60_000)
-    graph = Estimated(pdus(slots(SPEC, 8)), estimator, streams=streams).run()
-    starts = [facts["start_sample"] // SPEC.slot_samples for facts, _ in graph.grids("channel")]
-    assert starts == [0, 1, 3, 4, 5, 6, 7]
-    assert all(len(graph.vectors(index)) == 7 * S for index in range(streams))
+    graph = Estimated(pdus(slots(SPEC, 8)), estimator, streams=1).run()
+    tags = [pmt.to_python(tag.value) for tag in graph.sinks[0].tags() if pmt.to_python(tag.key) == "slot_start"]
+    assert [start // SPEC.slot_samples for start in tags] == [0, 1, 3, 4, 5, 6, 7]
     (finished,) = graph.status("finished")
     assert (finished["estimated"], finished["failed"], finished["refused"]) == (7, 1, 0)
     assert accounts_close(finished)
     (error,) = graph.status("error")
-    assert error["text"].startswith(f"slot at sample {2 * SPEC.slot_samples}: ")
+    assert error["text"] == f"slot at sample {2 * SPEC.slot_samples}: OverflowError: scripted"
     assert finished["last_error"] == error["text"]
+
+
+@pytest.mark.parametrize("sent_together", [False, True])
+def test_batches_of_slots_as_one_message(sent_together, spec_file):
+    made = slots(SPEC, 9)
+    expected = ChannelPipeline.of(SPEC).predict(made)
+    estimator = wavesfm.channel_estimator(numerology=spec_file, batch_slots=3, batch_pdus=True)
+    messages = [batch_to_pmt(made[:5], SPEC), batch_to_pmt(made[5:], SPEC)] if sent_together else pdus(made)
+    graph = Estimated(messages, estimator).run()
+    found = graph.grids("channel")
+    assert len(found) < 9
+    assert np.concatenate([channels for _, channels in found]).tobytes() == b"".join(
+        estimate.channel.tobytes() for estimate in expected
+    )
+    for name in ("start_sample", "snr_db", "method"):
+        values = [value for facts, _ in found for value in facts[name]]
+        assert values == [getattr(estimate, name) for estimate in expected], name
+    assert [value for facts, _ in found for value in facts["sequence"]] == list(range(9))
+    assert all(facts["shape"] == (len(channels), *SPEC.grid_shape) for facts, channels in found)
+    assert graph.status("finished")[0]["estimated"] == 9
 
 
 def test_a_start_that_no_uint64_holds_is_refused_and_the_rest_goes_on(spec_file):

@@ -130,6 +130,14 @@ def test_every_parameter_of_a_block_is_in_its_yml(companion):
         assert own == set(parameters) - {"self"}
 
 
+@pytest.mark.parametrize(("input_type", "size"), [("fc32", 8), ("sc16", 4), ("sc8", 2)])
+def test_the_input_of_a_classifier_has_the_size_of_its_type(input_type, size, companion, values):
+    from gnuradio.grc.core.Constants import TYPE_TO_SIZEOF
+
+    block = make(companion, "wavesfm_classifier", {**values["wavesfm_classifier"], "input_type": input_type})
+    assert TYPE_TO_SIZEOF[block.sinks[0].dtype] == size
+
+
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
@@ -141,6 +149,7 @@ def test_every_parameter_of_a_block_is_in_its_yml(companion):
         ("wavesfm_classifier", ("batch_tiles", "0")),
         ("wavesfm_classifier", ("batch_wait_ms", "-1")),
         ("wavesfm_classifier", ("max_age_s", "-1")),
+        ("wavesfm_classifier", ("ask_again_s", "-1")),
         ("wavesfm_classifier", ("time_tolerance_s", "-1")),
         ("wavesfm_classifier", ("threads", "-1")),
         ("wavesfm_channel_estimator", ("numerology", "")),

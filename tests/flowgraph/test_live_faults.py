@@ -268,18 +268,18 @@ def test_blocks_in_local_variables_live_as_long_as_their_flowgraph(fake_bundle, 
     assert "kept 0" in done.stdout
 
 
-def test_the_estimator_holds_the_pilot_grid_back_or_drops(tmp_path):
+def test_the_estimator_holds_the_pilot_grid_back_or_drops(tmp_path, monkeypatch):
+    from support.ofdm_graphs import before_batches
     from support.tiny_grids import SMALL, make_grid_bundle, paths
     from wavesfm_core.channel.uplink import save_channels
 
     bundle = str(make_grid_bundle(tmp_path / "bundle", SMALL))
     save_channels(tmp_path / "walk.npz", paths(SMALL, 4), SMALL)
+    before_batches(monkeypatch, lambda _: time.sleep(0.003))
     for policy in ("block", "drop_oldest"):
         source = wavesfm.uplink_simulator(str(tmp_path / "walk.npz"), bundle, slots=400)
         grid = wavesfm.ofdm_pilot_grid(bundle)
         estimator = wavesfm.channel_estimator(bundle, "", "ls", policy=policy, queue_slots=4, batch_slots=1)
-        predict = estimator._pipeline.predict
-        estimator._pipeline.predict = lambda slots, predict=predict: (time.sleep(0.003), predict(slots))[1]
         top = gr.top_block()
         for antenna in range(SMALL.antennas):
             top.connect((source, antenna), (grid, antenna))

@@ -8,12 +8,14 @@ import dataclasses
 import numpy as np
 import pmt
 import pytest
-from gnuradio.wavesfm import pdus
+from gnuradio.wavesfm import _runtime, pdus
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support.ofdm_graphs import numerology, slots
-from wavesfm_core.types import ChannelEstimate, StreamTime
+from wavesfm_core.channel.pipeline import ChannelPipeline
+from wavesfm_core.channel.slots import as_native
+from wavesfm_core.types import StreamTime
 
 SPEC = numerology()
 SLOT = slots(SPEC, 1)[0]
@@ -39,15 +41,33 @@ def test_a_slot_returns(time, optional):
 
 
 def test_an_estimate_has_every_key_and_its_type():
-    estimate = ChannelEstimate(SLOT.grid, "b", "ls", 0.1, 3.0, 1.0, True, 5, 6, StreamTime(1, 0.5), 0.25, 2, -9.0)
-    facts, array = pdus.grid_from_pmt(pdus.estimate_to_pmt(estimate, SLOT, SPEC, 2, 9))
+    slot = dataclasses.replace(SLOT, start_sample=5, n_samples=6, time=StreamTime(1, 0.5), n_nonfinite=2)
+    (answer,) = ChannelPipeline.of(SPEC).native.predict([as_native(slot)])
+    message = pmt.deserialize_str(_runtime.answer_bytes(answer, pdus.grid_format(SPEC), 2, 9))
+    facts, array = pdus.grid_from_pmt(message)
     assert facts == {
-        "bundle_id": "b", "method": "ls", "noise_power": 0.1, "snr_db": 3.0, "residual": 1.0, "nmse_db": -9.0,
-        "backed_off": True, "start_sample": 5, "n_samples": 6, "time": (1, 0.5), "latency_s": 0.25, "n_nonfinite": 2,
-        "run": 2, "sequence": 9,
+        "bundle_id": "", "method": "ls", "noise_power": answer.noise_power, "snr_db": answer.snr_db,
+        "residual": answer.residual, "nmse_db": answer.nmse_db, "backed_off": False, "start_sample": 5, "n_samples": 6,
+        "time": (1, 0.5), "latency_s": None, "n_nonfinite": 2, "run": 2, "sequence": 9,
         "rate_hz": SPEC.rate_hz, "shape": SPEC.grid_shape, "numerology": SPEC.id,
     }  # fmt: skip
-    np.testing.assert_array_equal(array, SLOT.grid)
+    assert array.tobytes() == answer.channel(array.size).tobytes()
+
+
+def test_several_slots_return_from_one_message():
+    made = slots(SPEC, 3)
+    made[1] = dataclasses.replace(made[1], time=StreamTime(7, 0.25), sync_metric=0.5)
+    message = pdus.batch_to_pmt(made, SPEC)
+    for slot, back in zip(made, pdus.slots_from_pmt(message, SPEC), strict=True):
+        for field in dataclasses.fields(slot):
+            if field.name != "grid":
+                assert getattr(back, field.name) == getattr(slot, field.name), field.name
+        np.testing.assert_array_equal(back.grid, slot.grid)
+    with pytest.raises(ValueError, match="found 3 slots, expected one"):
+        pdus.slot_from_pmt(message, SPEC)
+    with pytest.raises(ValueError, match="start_sample: found 2 values, expected one a slot"):
+        few = pmt.dict_add(pmt.car(message), pmt.intern("start_sample"), pmt.make_vector(2, pmt.from_uint64(0)))
+        pdus.slots_from_pmt(pmt.cons(few, pmt.cdr(message)), SPEC)
 
 
 def test_a_bare_pdu_of_the_right_size_is_a_slot():

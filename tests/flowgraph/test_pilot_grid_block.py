@@ -7,6 +7,7 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, gr, wavesfm
+from gnuradio.wavesfm.pdus import slots_from_pmt
 from support.flowgraphs import ChunkSource, finish, run, rx_time, vector_source
 from support.ofdm_graphs import Ports, channels, numerology, write_numerology
 from wavesfm_core.channel.slots import SlotStream
@@ -90,6 +91,18 @@ def test_random_chunks_give_what_a_slot_stream_cuts(sync, most, seed, spec_file)
     (started,) = graph.status("started")
     assert (started["sync"], started["numerology"], started["slot_samples"]) == (sync, SPEC.id, N)
     assert pmt.to_python(graph.messages("status")[-1])["kind"] == "finished"
+
+
+def test_slots_that_end_together_may_be_one_message(spec_file):
+    samples, tags = uplink(12), [marks(*range(0, 12 * N, N))]
+    alone = Gridded(samples, wavesfm.ofdm_pilot_grid(numerology=spec_file), tags).run().messages("grids")
+    together = Gridded(samples, wavesfm.ofdm_pilot_grid(numerology=spec_file, batch_pdus=True), tags).run()
+    expected = [slot for message in alone for slot in slots_from_pmt(message, SPEC)]
+    found = [slot for message in together.messages("grids") for slot in slots_from_pmt(message, SPEC)]
+    assert len(together.messages("grids")) < len(alone) == len(expected) == len(found) == 12
+    for one, other in zip(found, expected):
+        assert (one.start_sample, one.n_samples, one.rate_hz) == (other.start_sample, other.n_samples, other.rate_hz)
+        assert one.grid.tobytes() == other.grid.tobytes()
 
 
 def test_the_tag_has_the_name_that_was_given_and_counts_on_the_first_stream(spec_file):
@@ -278,21 +291,21 @@ def test_a_time_that_no_grid_can_tell_is_passed_over(time, spec_file):
 
 
 def test_a_fault_in_work_skips_what_follows_and_ends_cleanly(spec_file, monkeypatch):
-    push = SlotStream.push
+    cut = SlotStream.cut
 
-    def failing(self, samples, arrived_s=None):
+    def failing(self, streams, marks, arrived_s=None):
         if self.status()["samples_in"] >= 4 * N:
             raise ZeroDivisionError("scripted")
-        return push(self, samples, arrived_s)
+        return cut(self, streams, marks, arrived_s)
 
-    monkeypatch.setattr(SlotStream, "push", failing)
+    monkeypatch.setattr(SlotStream, "cut", failing)
     block = wavesfm.ofdm_pilot_grid(numerology=spec_file)
-    graph = Gridded(uplink(40), block, [marks(*range(0, 40 * N, N))]).run()
+    graph = Gridded(uplink(300), block, [marks(*range(0, 300 * N, N))]).run()  # more than a buffer holds
     (error,) = graph.status("error")
     assert "ZeroDivisionError: scripted" in error["text"]
-    assert graph.finished["samples_in"] == 40 * N
+    assert graph.finished["samples_in"] == 300 * N
     assert "scripted" in graph.finished["fault"]
-    assert 4 <= len(graph.starts) < 40
+    assert 4 <= len(graph.starts) < 300
 
 
 def test_an_empty_stream_and_a_second_run(spec_file):

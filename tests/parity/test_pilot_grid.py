@@ -14,14 +14,12 @@ import pytest
 from support import ofdm_oracle as oracle
 from wavesfm_core._kernels import (
     OFDMDemodulator,
-    check_grid,
-    copy_streams,
     pilot_image,
-    projected_power,
     waveform_correlation,
 )
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.channel.slots import make_demodulator
+from wavesfm_core.preprocess.pilot_grid import at_pilots, noise_modes, observer
 
 SPECS = {
     "paper": OFDMSpec(16, 14, 48, 48, (6,) * 14, 30e3, (2, 11), "0123" * 24),
@@ -59,48 +57,20 @@ def test_images_of_pilots(spec: OFDMSpec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_what_a_grid_holds(spec: OFDMSpec) -> None:
-    grid = noise(*spec.grid_shape)
-    bad, power, silent = check_grid(grid, spec.pilot_symbols, spec.pilot_subcarriers)
-    at_pilots = grid[:, list(spec.pilot_symbols)][:, :, spec.pilot_subcarriers].astype(np.complex128)
-    assert bad == silent == 0 and power == pytest.approx(np.mean(np.abs(at_pilots) ** 2), rel=1e-12)
-    grid[:, spec.pilot_symbols[-1]] = 0
-    assert check_grid(grid, spec.pilot_symbols, spec.pilot_subcarriers)[2] == 1
-    grid[-1, -1, -1] = complex(0, np.nan)
-    assert check_grid(grid, spec.pilot_symbols, spec.pilot_subcarriers)[0] == 1
-
-
-@pytest.mark.parametrize(("slots", "rows", "k", "modes"), [(1, 1, 1, 1), (3, 32, 48, 34), (2, 5, 636, 96)])
-def test_power_in_modes(slots: int, rows: int, k: int, modes: int) -> None:
-    values, shapes = noise(slots, rows, k), noise(k, modes, seed=1)
-    expected = np.mean(np.abs(values.astype(np.complex128) @ shapes) ** 2, axis=(1, 2))
-    np.testing.assert_allclose(projected_power(values, shapes), expected, rtol=1e-5)
-    assert projected_power(values[:1], shapes)[0] == projected_power(values, shapes)[0]  # whatever the batch
-
-
-def test_streams_are_laid_beside_each_other() -> None:
-    streams, out = [noise(9, seed=i) for i in range(3)], np.zeros((3, 12), np.complex64)
-    copy_streams(streams, 2, 5, out, 4)
-    np.testing.assert_array_equal(out[:, 4:9], [stream[2:7] for stream in streams])
-    assert not out[:, :4].any() and not out[:, 9:].any()
-
-
-@pytest.mark.parametrize(
-    ("streams", "first", "count", "columns", "at", "match"),
-    [
-        ([noise(9)] * 2, 0, 9, 12, 4, "at: found 4, expected room for 9 samples in 12"),
-        ([noise(9)] * 2, 5, 5, 12, 0, "found 9 samples, expected 5 from 5 on"),
-        ([noise(9)] * 3, 0, 1, 12, 0, "a row for each stream"),
-        ([noise(9), noise(18)[::2]], 0, 1, 12, 0, "contiguous arrays of complex64"),
-        ([noise(9), noise(9).astype(np.complex128)], 0, 1, 12, 0, "contiguous arrays of complex64"),
-        ([noise(9), noise(1, 9)], 0, 1, 12, 0, "found 9 samples"),
-    ],
-)
-def test_streams_that_do_not_fit_are_refused(
-    streams: list[np.ndarray], first: int, count: int, columns: int, at: int, match: str
-) -> None:
-    with pytest.raises(ValueError, match=match):
-        copy_streams(streams, first, count, np.zeros((2, columns), np.complex64), at)
+def test_what_the_pilots_say(spec: OFDMSpec) -> None:
+    grids = noise(3, *spec.grid_shape)
+    ls, noise_power, signal_power = observer(spec).observe(list(grids))
+    expected = at_pilots(grids.astype(np.complex128), spec) * spec.pilots.conj()
+    np.testing.assert_allclose(ls, expected, atol=1e-5)
+    total = np.mean(np.abs(expected) ** 2, axis=(1, 2, 3))
+    in_modes = np.mean(np.abs(expected @ noise_modes(spec)) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(noise_power, np.maximum(in_modes, 1e-8 * total), rtol=1e-5)
+    np.testing.assert_allclose(signal_power, np.maximum(total - noise_power, 1e-4 * noise_power), rtol=1e-3)
+    alone = observer(spec).observe([grids[1]])
+    assert (alone[1][0], alone[2][0]) == (noise_power[1], signal_power[1])  # whatever the batch
+    channels = noise(3, *spec.grid_shape, seed=1)
+    errors = np.mean(np.abs(expected - at_pilots(channels, spec)) ** 2, axis=(1, 2, 3)) / noise_power
+    np.testing.assert_allclose(observer(spec).residuals(channels, ls, noise_power), errors, rtol=1e-5)
 
 
 def test_the_papers_image() -> None:

@@ -68,12 +68,16 @@ class Collector:
 
 def vector_source(samples: Any, tags: Iterable[tuple[int, str, Any]] = ()) -> Any:
     """A source of complex64 [n] and of tags (offset, key, PMT value)."""
+    return blocks.vector_source_c(samples.tolist(), False, 1, make_tags(tags))
+
+
+def make_tags(tags: Iterable[tuple[int, str, Any]]) -> list[Any]:
+    """Tags (offset, key, PMT value) as a vector source of any type takes them."""
     made = []
     for offset, key, value in tags:
-        tag = gr.tag_t()
-        tag.offset, tag.key, tag.value = offset, pmt.intern(key), value
-        made.append(tag)
-    return blocks.vector_source_c(samples.tolist(), False, 1, made)
+        made.append(gr.tag_t())
+        made[-1].offset, made[-1].key, made[-1].value = offset, pmt.intern(key), value
+    return made
 
 
 def rx_time(seconds: int, fraction: float) -> Any:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import numpy as np
 import pmt
 from gnuradio import blocks, gr
 from gnuradio.wavesfm.pdus import grid_from_pmt
+from wavesfm_core._kernels import PythonMethod
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
 from wavesfm_core.bundle.spec import to_dict
+from wavesfm_core.channel.pipeline import ChannelPipeline
+from wavesfm_core.preprocess.slot_layout import slot_layout
 from wavesfm_core.types import Slot
 
 from support.flowgraphs import WATCHDOG_S, run
@@ -61,6 +65,24 @@ def sent(spec: OFDMSpec, seed: int) -> np.ndarray:
     grid = np.exp(1j * np.pi * (1 + 2 * quadrants) / 4)
     grid[np.ix_(spec.pilot_symbols, spec.pilot_subcarriers)] = spec.pilots
     return grid.astype(np.complex64)
+
+
+def before_batches(monkeypatch: Any, before: Callable[[int], object]) -> None:
+    """Call before(slots of the batch) ahead of each estimation of all pipelines that are made from here on."""
+    make = ChannelPipeline._make
+
+    def made(self: ChannelPipeline, method: str) -> Any:
+        estimator, layout = make(self, method), slot_layout(self.spec)
+        native = estimator.native
+
+        def estimate(grids: Any, *seen: Any) -> Any:
+            before(len(grids))
+            return native.estimate(layout, *seen)
+
+        estimator.native = PythonMethod(layout, estimator.name, "", estimate, native)
+        return estimator
+
+    monkeypatch.setattr(ChannelPipeline, "_make", made)
 
 
 class Sender(gr.sync_block):

@@ -31,7 +31,11 @@ public:
     std::size_t slot_samples() const { return slot_samples_; }
 
     //! samples: [antennas, slot_samples]; grid: [antennas, symbols, subcarriers].
-    void demodulate(const std::complex<float>* samples, std::complex<float>* grid) const;
+    void demodulate(const std::complex<float>* samples, std::complex<float>* grid) const {
+        demodulate(samples, slot_samples_, grid);
+    }
+    //! The same where the samples of antenna a begin at samples + a * stride.
+    void demodulate(const std::complex<float>* samples, std::size_t stride, std::complex<float>* grid) const;
 
 private:
     const std::size_t fft_size_, antennas_;

@@ -30,6 +30,9 @@ LEAST_ALONE = 8  # frames without a splash
 FLAT = 0.15  # of a view, on either side, that its filter may attenuate
 LEAST_BESIDE = 6  # bins that say what the noise is
 LEAST_QUIET = 16  # frames that do
+STEADY = 1.0  # of the noise, over it, from which on what stays on between bursts is not the emitter's
+PEDESTAL = 0.8  # of the span, which another receiver's noise fills; its distortion then counts as little
+DEPTH = 0.01  # of the strongest bin, under which it is that
 QUIET_SIGMAS = 2.5  # of the noise's power in a frame
 NOISE_ERROR = 1.3  # of the detector's floor
 TAILS_ERROR = 1.04  # of it, where what is found may be the tails of the signal
@@ -91,20 +94,36 @@ def refine(
     last = int(np.clip(np.ceil(high_hz / step + offset) + 1, first + 1, BINS))
     noise = _noise_of(power, first, last, noise)
     power = _without_splashes(power, first, last, noise)
-    power = power[_on_air(power[:, first:last].sum(1))]
-    mean = power.mean(0, dtype=np.float64)
+    on = _on_air(power[:, first:last].sum(1))
+    steady = _steady(power[~on], noise)
+    recorded = np.count_nonzero(steady[first:last]) > PEDESTAL * (last - first)
+    power = power[on]
+    mean = power.mean(0, dtype=np.float64) - steady
     spread = noise * float(np.sqrt(NOISE_FRAMES / len(power)))
     limits = [int(np.clip(hz / step + offset, 0, BINS)) for hz in clear_hz]
     first, last = _with_tails(mean - noise, first, last, spread, limits)
     excess = mean[first:last] - noise
     if not (excess > noise * max(0.5, 4 / np.sqrt(len(power)))).any():
         return None
+    if recorded:
+        excess = np.where(excess > DEPTH * excess.max(), excess, 0.0)
     low, high = _occupied(excess, noise, spread)
     sidebands = _occupied(_without_line(excess), noise, spread)
     if (sidebands[1] - sidebands[0]) * step <= NARROW_HZ:
         low, high = min(low, sidebands[0]), max(high, sidebands[1])
     edges = (first + low - offset - 0.5) * step, (first + high - offset - 0.5) * step
     return Edges(*edges, _is_line(power[:, first:last], noise))
+
+
+def _steady(power: NDArray[np.float32], noise: float) -> NDArray[np.float64]:
+    """Power over the noise while the emitter is off, float64 [BINS]: the noise of another receiver, in a recording.
+
+    It is zero where it shows in too few frames, or is no more than noise.
+    """
+    if len(power) < LEAST_QUIET:
+        return np.zeros(BINS)
+    excess = np.median(power, axis=0) / np.log(2) - noise  # the median: some frames hold the begin or end of a burst
+    return np.where(excess > STEADY * noise, excess, 0.0)
 
 
 def _noise_of(power: NDArray[np.float32], first: int, last: int, expected: float) -> float:

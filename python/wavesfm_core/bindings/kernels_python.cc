@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "band_python.h"
-#include <gnuradio/wavesfm/grid_check.h>
+#include "engine_python.h"
+#include "signature_python.h"
+#include "slots_python.h"
+#include "streams_python.h"
 #include <gnuradio/wavesfm/ofdm_demodulator.h>
 #include <gnuradio/wavesfm/pilot_image.h>
-#include <gnuradio/wavesfm/projected_power.h>
 #include <gnuradio/wavesfm/resize.h>
 #include <gnuradio/wavesfm/sample_conversion.h>
 #include <gnuradio/wavesfm/spectrogram_tiler.h>
@@ -254,77 +256,6 @@ Image correlate(const Samples& samples, const Samples& waveform) {
     return out;
 }
 
-// The GIL is kept, as in copy_streams.
-py::tuple facts_of_grid(const Samples& grid, const std::vector<std::size_t>& pilot_symbols,
-                        const std::vector<std::size_t>& pilot_subcarriers) {
-    if (grid.ndim() != 3 || pilot_symbols.empty() || pilot_subcarriers.empty()) {
-        throw py::value_error("grid: found " + shape_of(grid) +
-                              ", expected [antennas, symbols, subcarriers], and "
-                              "pilots");
-    }
-    const auto antennas = static_cast<std::size_t>(grid.shape(0)),
-               symbols = static_cast<std::size_t>(grid.shape(1)),
-               subcarriers = static_cast<std::size_t>(grid.shape(2));
-    require_indices("pilot_symbols", pilot_symbols, symbols);
-    require_indices("pilot_subcarriers", pilot_subcarriers, subcarriers);
-    const auto facts =
-        check_grid(grid.data(), antennas, symbols, subcarriers, pilot_symbols, pilot_subcarriers);
-    return py::make_tuple(facts.n_bad, facts.pilot_power, facts.n_silent);
-}
-
-py::array_t<double> power_in_modes(const Samples& values, const Samples& modes) {
-    if (values.ndim() < 2 || modes.ndim() != 2 || values.size() < 1 || modes.size() < 1 ||
-        values.shape(values.ndim() - 1) != modes.shape(0)) {
-        throw py::value_error("values: found " + shape_of(values) + " for modes " + shape_of(modes) +
-                              ", expected [slots, ..., k] for modes [k, n]");
-    }
-    const auto slots = static_cast<std::size_t>(values.shape(0)),
-               k = static_cast<std::size_t>(modes.shape(0)),
-               n_modes = static_cast<std::size_t>(modes.shape(1)),
-               size = static_cast<std::size_t>(values.size()) / slots;
-    py::array_t<double> out(static_cast<py::ssize_t>(slots));
-    const auto *from = values.data(), *shapes = modes.data();
-    double* to = out.mutable_data();
-    {
-        py::gil_scoped_release release;
-        for (std::size_t i = 0; i < slots; i++) {
-            to[i] = projected_power(from + i * size, size / k, k, shapes, n_modes);
-        }
-    }
-    return out;
-}
-
-// The GIL is kept: this takes microseconds, and a release of it lets another of the flowgraph's threads in.
-void copy_streams(const py::sequence& streams, std::size_t first, std::size_t count,
-                  py::array_t<std::complex<float>> out, std::size_t at) {
-    if (out.ndim() != 2 || !(out.flags() & py::array::c_style) ||
-        static_cast<std::size_t>(out.shape(0)) != streams.size()) {
-        throw py::value_error("out: expected a contiguous array with a row for each stream");
-    }
-    const auto capacity = static_cast<std::size_t>(out.shape(1));
-    if (at > capacity || count > capacity - at) {
-        throw py::value_error("at: found " + std::to_string(at) + ", expected room for " +
-                              std::to_string(count) + " samples in " + std::to_string(capacity));
-    }
-    std::vector<const std::complex<float>*> from;
-    for (const auto& stream : streams) {
-        if (!Samples::check_(stream)) {
-            throw py::value_error("streams: expected contiguous arrays of complex64");
-        }
-        const auto samples = py::reinterpret_borrow<Samples>(stream);
-        const auto size = static_cast<std::size_t>(samples.size());
-        if (samples.ndim() != 1 || first > size || count > size - first) {
-            throw py::value_error("streams: found " + std::to_string(size) + " samples, expected " +
-                                  std::to_string(count) + " from " + std::to_string(first) + " on");
-        }
-        from.push_back(samples.data() + first);
-    }
-    std::complex<float>* to = out.mutable_data() + at;
-    for (std::size_t i = 0; i < from.size(); ++i) {
-        std::copy_n(from[i], count, to + i * capacity);
-    }
-}
-
 py::dict version_info() {
     py::dict info;
     info["fftw"] = fftw_version();
@@ -394,19 +325,11 @@ PYBIND11_MODULE(_kernels, m) {
           "sample "
           "on:\nfloat32 [n - k + 1], the mean over antennas. Samples must be finite, the waveform not all "
           "zero.");
-    m.def(
-        "check_grid", &facts_of_grid, py::arg("grid").noconvert(), py::arg("pilot_symbols"),
-        py::arg("pilot_subcarriers"),
-        "How many elements of grid [A, S, F] are NaN or infinite, the mean |x|^2 at the pilots, and how many "
-        "pilot\nsymbols are all zero there.");
-    m.def("projected_power", &power_in_modes, py::arg("values").noconvert(), py::arg("modes").noconvert(),
-          "Mean |row . mode|^2 of the rows of each slot, values [slots, ..., k], in modes [k, n]: float64 "
-          "[slots].");
-    m.def("copy_streams", &copy_streams, py::arg("streams"), py::arg("first"), py::arg("count"),
-          py::arg("out").noconvert(), py::arg("at"),
-          "Copies samples first to first + count of each stream, complex64 [n], into its row of out, "
-          "complex64 [A, m], "
-          "from at on.");
     m.def("version_info", &version_info, "FFTW's version and the instruction set chosen at run time.");
     bind_band(m);
+    bind_slots(m);
+    bind_channels(m);
+    bind_engine(m);
+    bind_signature(m);
+    bind_streams(m);
 }

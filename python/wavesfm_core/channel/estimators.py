@@ -8,10 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _kernels
 from ..bundle.covariance import Covariances
 from ..bundle.ofdm_spec import OFDMSpec
 from ..errors import ConfigurationError
 from ..preprocess.pilot_grid import Grid, Observation, observe
+from ..preprocess.slot_layout import slot_layout
 
 INTERPOLATIONS = {"linear": "ls", "nearest": "ls-nearest"}
 """Interpolation of least squares to the name of the method."""
@@ -28,6 +30,8 @@ class Estimator(Protocol):
     """Name of the method in `ChannelEstimate.method`."""
     spec: OFDMSpec
     """Parameters of the slots."""
+    native: _kernels.ChannelMethod
+    """The method in the C++ library."""
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
         """Estimate the channels of slots.
@@ -75,26 +79,23 @@ class LeastSquares:
         self.spec = spec
         self.name = INTERPOLATIONS[interpolation]
         weigh = _linear if interpolation == "linear" else _nearest
-        self._subcarriers = weigh(spec.frequencies[spec.pilot_subcarriers], spec.frequencies)
-        lower, upper, part = weigh(np.array(spec.pilot_symbols), np.arange(spec.symbols))
+        lower, upper, part = weigh(spec.frequencies[spec.pilot_subcarriers], spec.frequencies)
+        before, after, between = weigh(np.array(spec.pilot_symbols), np.arange(spec.symbols))
         rows = np.eye(len(spec.pilot_symbols))
-        weights = (1 - part)[:, None] * rows[lower] + part[:, None] * rows[upper]
-        self._symbols = weights.astype(np.complex64)
-        part = self._subcarriers[2]
-        self._noise_gain = float((weights**2).sum(axis=1).mean() * np.mean((1 - part) ** 2 + part**2))
+        weights = (1 - between)[:, None] * rows[before] + between[:, None] * rows[after]
+        noise_gain = float((weights**2).sum(axis=1).mean() * np.mean((1 - part) ** 2 + part**2))
+        carriers = lower.tolist(), upper.tolist(), part.tolist()
+        self.native: _kernels.ChannelMethod = _kernels.LeastSquares(
+            slot_layout(spec), *carriers, weights, noise_gain, self.name
+        )
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
         """See `Estimator.estimate`."""
-        ls = (observation or observe(grids, self.spec)).ls
-        if self.spec.pilot_step > 1:
-            lower, upper, part = self._subcarriers
-            below = ls[..., lower]
-            ls = below + part.astype(np.float32) * (ls[..., upper] - below)
-        return self._symbols @ ls
+        return native_estimate(self.native, self.spec, observation or observe(grids, self.spec))
 
     def error(self, snr_db: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean squared error that the noise causes, over the mean power of the channel; shape of snr_db."""
-        return np.asarray(self._noise_gain * 10 ** (-np.asarray(snr_db, np.float64) / 10))
+        return np.asarray(self.native.error(np.asarray(snr_db, np.float64)))
 
 
 class LMMSE:
@@ -129,36 +130,37 @@ class LMMSE:
         space_power, space_modes, _ = _modes(antennas, np.arange(spec.antennas))
         time_power, time_modes, time_spread = _modes(covariances.time, np.array(spec.pilot_symbols))
         power, modes, spread = _modes(covariances.frequency, spec.pilot_subcarriers)
-        self._power = np.multiply.outer(np.kron(space_power, time_power), power)  # [A' P', M]
-        self._spread_power = np.multiply.outer(np.tile(_power(time_spread), len(space_power)), _power(spread))
-        self._spread_power /= np.prod(spec.grid_shape)
-        self._from_antennas = np.kron(space_modes, time_modes).conj().T.astype(np.complex64)  # [A' P', A P]
-        self._to_antennas = np.kron(space_modes, np.eye(len(time_power))).astype(np.complex64)  # [A P', A' P']
-        self._from_subcarriers = modes.conj().astype(np.complex64)  # [Fp, M]
-        self._to_subcarriers = spread.T.astype(np.complex64)  # [M, F]
-        self._to_symbols = time_spread.astype(np.complex64)  # [S, P']
+        at_pilots = np.multiply.outer(np.kron(space_power, time_power), power)  # [A' P', M]
+        on_grid = np.multiply.outer(np.tile(_power(time_spread), len(space_power)), _power(spread))
+        self.native: _kernels.ChannelMethod = _kernels.LMMSE(
+            slot_layout(spec),
+            power=at_pilots,
+            spread_power=on_grid / np.prod(spec.grid_shape),
+            from_antennas=_single(np.kron(space_modes, time_modes).conj().T),  # [A' P', A P]
+            to_antennas=_single(np.kron(space_modes, np.eye(len(time_power)))),  # [A P', A' P']
+            from_subcarriers=_single(modes.conj()),  # [Fp, M]
+            to_subcarriers=_single(spread.T),  # [M, F]
+            to_symbols=_single(time_spread),  # [S, P']
+            least_error=CUT,
+            name=self.name,
+        )
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
         """See `Estimator.estimate`."""
-        seen = observation or observe(grids, self.spec)
-        batch, antennas, symbols, subcarriers = seen.ls.shape
-        values = seen.ls.reshape(-1, subcarriers) @ self._from_subcarriers
-        values = self._from_antennas @ values.reshape(batch, antennas * symbols, -1)
-        values *= self._gains(seen.noise_power / seen.signal_power)
-        values = (self._to_antennas @ values).reshape(-1, values.shape[-1]) @ self._to_subcarriers
-        return self._to_symbols @ values.reshape(batch, antennas, -1, self.spec.subcarriers)
+        return native_estimate(self.native, self.spec, observation or observe(grids, self.spec))
 
     def error(self, snr_db: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean squared error over the mean power of the channel, for channels of these covariances; shape of snr_db.
 
         No lower than CUT, the share of the modes that are left out.
         """
-        noise = 10 ** (-np.asarray(snr_db, np.float64)[..., None, None] / 10)
-        known = np.sum(self._power / (self._power + noise) * self._power * self._spread_power, axis=(-2, -1))
-        return np.maximum(1 - known, CUT)
+        return np.asarray(self.native.error(np.asarray(snr_db, np.float64)))
 
-    def _gains(self, noise: NDArray[np.float64]) -> NDArray[np.float32]:
-        return (self._power / (self._power + noise[:, None, None])).astype(np.float32)
+
+def native_estimate(method: _kernels.ChannelMethod, spec: OFDMSpec, seen: Observation) -> Grid:
+    """Channels complex64 [B, A, S, F] by a method of the C++ library."""
+    ls = np.ascontiguousarray(seen.ls, np.complex64)
+    return method.estimate(slot_layout(spec), ls, seen.noise_power, seen.signal_power)
 
 
 Taps = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
@@ -184,6 +186,10 @@ def _modes(covariance: NDArray[Any], pilots: NDArray[Any]) -> tuple[NDArray[Any]
     strong = powers > CUT * powers[-1]
     powers, vectors = powers[strong], vectors[:, strong]
     return powers, vectors, covariance[:, pilots] @ vectors / powers
+
+
+def _single(matrix: NDArray[Any]) -> NDArray[np.complex64]:
+    return np.ascontiguousarray(matrix, np.complex64)
 
 
 def _power(columns: NDArray[Any]) -> NDArray[np.float64]:

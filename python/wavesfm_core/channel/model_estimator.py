@@ -6,13 +6,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _kernels
 from ..bundle.bundle import Bundle, bundle_inputs
 from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..engines import Engine
+from ..errors import EngineError
 from ..heads import ChannelHead
-from ..preprocess.pilot_grid import Grid, Observation, least_squares_tiles, observe
+from ..preprocess.pilot_grid import Grid, Observation, observe
+from ..preprocess.slot_layout import slot_layout
 from ..preprocess.tile import prepare
-from .estimators import LOWEST_SNR
+from ..types import Tensor
+from .estimators import LOWEST_SNR, native_estimate
 
 
 class ModelEstimator:
@@ -28,6 +32,8 @@ class ModelEstimator:
         Bundle of pilot grids.
     engine : Engine
         Engine of the bundle.
+    error_of : ChannelMethod, optional
+        Method whose theory serves as the expected error. Default: none.
 
     Raises
     ------
@@ -37,23 +43,50 @@ class ModelEstimator:
 
     name = "model"
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        preprocess = bundle.preprocess_as(PilotGridSpec, "a channel is to be estimated")
-        self.spec = preprocess.numerology
-        self.bundle_id = bundle.id
-        self._bundle, self._engine, self._preprocess = bundle, engine, preprocess
-        self._head = ChannelHead(bundle.spec.head, bundle.id)
+    def __init__(self, bundle: Bundle, engine: Engine, error_of: _kernels.ChannelMethod | None = None) -> None:
+        network = _Network(bundle, engine)
+        layout = slot_layout(network.spec)
+        self.spec, self.bundle_id, self._network = network.spec, bundle.id, network
+        self.native: _kernels.ChannelMethod
+        if network.preprocess.image is None:
+            self.native = _kernels.ModelMethod(layout, network.run, bundle.spec.head.scale, bundle.id, error_of)
+        else:
+            self.native = _kernels.PythonMethod(layout, self.name, bundle.id, network.from_grids, error_of)
 
     def estimate(self, grids: Grid, observation: Observation | None = None) -> Grid:
         """See `Estimator.estimate`; also raises EngineError."""
         seen = observation or observe(grids, self.spec)
-        tiles, roots = least_squares_tiles(seen.ls) if self._preprocess.image is None else self._images(grids, seen)
-        inputs = bundle_inputs(self._bundle.spec, tiles, np.zeros(len(tiles)), seen.snr_db)
-        channels = self._head.channels(self._engine.run(inputs)[self._bundle.spec.outputs[0].name])
-        channels *= roots[:, None, None, None]
-        return channels
+        if self._network.preprocess.image is None:
+            return native_estimate(self.native, self.spec, seen)
+        return self._network.from_grids(grids, seen.ls, seen.noise_power, seen.signal_power)
 
-    def _images(self, grids: Grid, seen: Observation) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+
+class _Network:
+    """The bundle's network; apart from its estimator, whose C++ half holds it."""
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self.preprocess = bundle.preprocess_as(PilotGridSpec, "a channel is to be estimated")
+        self.spec = self.preprocess.numerology
+        self._bundle, self._engine = bundle, engine
+        self._head = ChannelHead(bundle.spec.head, bundle.id)
+
+    def run(self, tiles: Tensor, snr_db: Tensor) -> Tensor:
+        """Outputs float32 [B, 2, A, S * F] of tiles and SNRs [B, 1]; raises EngineError."""
+        inputs = bundle_inputs(self._bundle.spec, tiles, np.zeros(len(tiles)), snr_db[:, 0])
+        outputs = self._engine.run(inputs)[self._bundle.spec.outputs[0].name]
+        expected = (len(tiles), *self._bundle.spec.head.output_shape)
+        if outputs.shape != expected:
+            raise EngineError("channel head", "outputs shape", outputs.shape, f"{expected}")
+        return outputs
+
+    def from_grids(
+        self, grids: Grid, ls: Grid, noise_power: NDArray[np.float64], signal_power: NDArray[np.float64]
+    ) -> Grid:
+        """Channels complex64 [B, A, S, F] by the layout "image"; raises EngineError."""
+        seen = Observation(ls, noise_power, signal_power)
         roots = np.sqrt(np.maximum(seen.signal_power, LOWEST_SNR * seen.noise_power)).astype(np.float32)
         scaled = grids / roots[:, None, None, None]
-        return np.stack([prepare(grid, self._preprocess, f"slot {i}") for i, grid in enumerate(scaled)]), roots
+        tiles = np.stack([prepare(grid, self.preprocess, f"slot {i}") for i, grid in enumerate(scaled)])
+        channels = self._head.channels(self.run(tiles, seen.snr_db[:, None].astype(np.float32)))
+        channels *= roots[:, None, None, None]
+        return channels

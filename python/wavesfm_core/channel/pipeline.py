@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._kernels import copy_streams
+from .. import _kernels
 from ..bundle.bundle import Bundle
 from ..bundle.covariance import Covariances
 from ..bundle.ofdm_spec import OFDMSpec
@@ -19,11 +18,12 @@ from ..engines import Engine, EngineChange, open_engine
 from ..engines.shared import EngineLease, acquire
 from ..engines.verify import verify_engine
 from ..errors import ConfigurationError, InputError, WavesfmError
-from ..preprocess.pilot_grid import Observation, check_grid, observe_checked, residuals
+from ..preprocess.pilot_grid import check_grid, observer
 from ..types import ChannelEstimate, Slot
 from .backoff import BackOff
 from .estimators import LMMSE, Estimator, LeastSquares
 from .model_estimator import ModelEstimator
+from .slots import as_native
 
 METHODS = ("model", "lmmse", "lmmse-tf", "ls", "ls-nearest")
 
@@ -49,10 +49,8 @@ class ChannelPipeline:
         Opens the engine of the method "model" when that is first used.
     """
 
-    failed: int
-    """Slots so far that could not be estimated."""
-    backed_off: int
-    """Slots so far for which least squares replaced the method."""
+    native: _kernels.ChannelPipeline
+    """The pipeline of the C++ library, for the live path."""
     engine: Engine | None
     """Engine of the method "model"; None until that is first used."""
 
@@ -66,13 +64,14 @@ class ChannelPipeline:
         engine: Callable[[], Engine] | None = None,
     ) -> None:
         self.spec, self.bundle, self.backoff = spec, bundle, backoff
-        self.failed = self.backed_off = 0
+        self._misshapen = 0
         self._covariances, self._engine = covariances, engine
         self.engine = None
         self._made: dict[str, Estimator] = {}
         self._fallback = LeastSquares(spec)
-        self._last: Estimator | None = None  # of the former slots
-        self.set_method(method)
+        self._estimator = self._made[method] = self._make(method)
+        natives = self._fallback.native, self._estimator.native
+        self.native = _kernels.ChannelPipeline(observer(spec), *natives, backoff)
 
     @classmethod
     def open(
@@ -152,6 +151,17 @@ class ChannelPipeline:
         if method not in self._made:
             self._made[method] = self._make(method)
         self._estimator = self._made[method]
+        self.native.set_method(self._estimator.native)
+
+    @property
+    def failed(self) -> int:
+        """Slots so far that could not be estimated."""
+        return self._misshapen + self.native.failed
+
+    @property
+    def backed_off(self) -> int:
+        """Slots so far for which least squares replaced the method."""
+        return self.native.backed_off
 
     def _make(self, method: str) -> Estimator:
         if method == "ls":
@@ -167,7 +177,8 @@ class ChannelPipeline:
             if self._covariances is not None and "lmmse" not in self._made:
                 self._made["lmmse"] = self._make("lmmse")  # its error serves as the expected error of the model
             self.engine = self._engine()
-            return ModelEstimator(self.bundle, self.engine)
+            known = self._made.get("lmmse")
+            return ModelEstimator(self.bundle, self.engine, None if known is None else known.native)
         if self._covariances is None:
             raise ConfigurationError(where, "method", method, "another: there are no covariances")
         return LMMSE(self.spec, self._covariances(), space=method == "lmmse")
@@ -192,70 +203,46 @@ class ChannelPipeline:
         EngineError
             The engine fails.
         """
-        estimator = self._estimator
-        if self.backoff is not None and estimator is not self._last:
-            self.backoff.reset()
-        self._last = estimator
-        errors = [self._refused(slot) for slot in slots]
+        errors = [self._misfit(slot) for slot in slots]
+        self._misshapen += sum(error is not None for error in errors)
         good = [slot for slot, error in zip(slots, errors) if error is None]
-        self.failed += len(slots) - len(good)
-        estimates = iter(self._estimate(estimator, good) if good else [])
-        return [next(estimates) if error is None else error for error in errors]
+        answers = self.native.predict([as_native(slot) for slot in good])
+        found = iter([self._answer(slot, answer) for slot, answer in zip(good, answers)])
+        return [next(found) if error is None else error for error in errors]
 
-    def _refused(self, slot: Slot) -> InputError | None:
+    def _misfit(self, slot: Slot) -> InputError | None:
+        """The error of a grid of another type or shape."""
+        grid = slot.grid
+        if isinstance(grid, np.ndarray) and grid.dtype == np.complex64 and grid.shape == self.spec.grid_shape:
+            return None
         try:
-            check_grid(slot.grid, self.spec, f"slot at sample {slot.start_sample}")
+            check_grid(grid, self.spec, _place(slot))
         except InputError as error:
             return error
         return None
 
-    def _estimate(self, estimator: Estimator, slots: list[Slot]) -> list[ChannelEstimate]:
-        grids = np.empty((len(slots), *self.spec.grid_shape), np.complex64)
-        flat = [np.ascontiguousarray(slot.grid).reshape(-1) for slot in slots]
-        copy_streams(flat, 0, flat[0].size, grids.reshape(len(slots), -1), 0)
-        seen = observe_checked(grids, self.spec)
-        channels = estimator.estimate(grids, seen)
-        fits = residuals(channels, seen, self.spec)
-        nmse = self._expected_nmse(estimator, seen, fits)
-        backed_off = self._back_off(estimator, seen, fits)
-        if any(backed_off):
-            channels[backed_off] = self._fallback.estimate(grids, seen)[backed_off]
-            nmse[backed_off] = self._fallback.error(seen.snr_db[backed_off])
-        bundle_id = estimator.bundle_id if isinstance(estimator, ModelEstimator) else ""
-        nmse_db = 10 * np.log10(nmse)
-        now = time.monotonic()
-        return [
-            ChannelEstimate(
-                channel=channels[i],
-                bundle_id="" if backed_off[i] else bundle_id,
-                method=self._fallback.name if backed_off[i] else estimator.name,
-                noise_power=float(seen.noise_power[i]),
-                snr_db=float(seen.snr_db[i]),
-                residual=float(fits[i]),
-                backed_off=backed_off[i],
-                start_sample=slot.start_sample,
-                n_samples=slot.n_samples,
-                time=slot.time,
-                latency_s=None if slot.arrived_s is None else now - slot.arrived_s,
-                n_nonfinite=slot.n_nonfinite,
-                nmse_db=None if np.isnan(nmse_db[i]) else float(nmse_db[i]),
-            )
-            for i, slot in enumerate(slots)
-        ]
+    def _answer(self, slot: Slot, answer: _kernels.SlotAnswer) -> ChannelEstimate | WavesfmError:
+        if answer.refusal is not None:
+            return InputError(_place(slot), *answer.refusal)
+        return ChannelEstimate(
+            channel=answer.channel(math.prod(self.spec.grid_shape)).reshape(self.spec.grid_shape),
+            bundle_id=answer.bundle_id,
+            method=answer.method,
+            noise_power=answer.noise_power,
+            snr_db=answer.snr_db,
+            residual=answer.residual,
+            backed_off=answer.backed_off,
+            start_sample=slot.start_sample,
+            n_samples=slot.n_samples,
+            time=slot.time,
+            latency_s=answer.latency_s,
+            n_nonfinite=slot.n_nonfinite,
+            nmse_db=None if math.isnan(answer.nmse_db) else answer.nmse_db,
+        )
 
-    def _expected_nmse(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Expected NMSE at the measured SNR plus the excess of the residual above 1; NaN where no theory exists."""
-        known = self._made.get("lmmse") if isinstance(estimator, ModelEstimator) else estimator
-        if not isinstance(known, (LeastSquares, LMMSE)):
-            return np.full(len(fits), np.nan)
-        return known.error(seen.snr_db) + np.maximum(fits - 1, 0) * 10 ** (-seen.snr_db / 10)
 
-    def _back_off(self, estimator: Estimator, seen: Observation, fits: NDArray[np.float64]) -> list[bool]:
-        if self.backoff is None or isinstance(estimator, LeastSquares):
-            return [False] * len(fits)
-        backed_off = [self.backoff.update(snr_db, fit) for snr_db, fit in zip(seen.snr_db.tolist(), fits.tolist())]
-        self.backed_off += sum(backed_off)
-        return backed_off
+def _place(slot: Slot) -> str:
+    return f"slot at sample {slot.start_sample}"
 
 
 def _given(covariances: Covariances | None, spec: OFDMSpec) -> Callable[[], Covariances] | None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +14,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..bundle.bundle import Bundle
+from ..engines import ENGINES, compile_for_cpu, open_engine
+from ..engines.int8 import CHANGED_LIMIT, TOLERANCE, Int8Record, clear_int8
 from ..engines.tensorrt.calibration import read_tiles
 from ..engines.tensorrt.compiler import Plan, compile_bundle
 from ..engines.tensorrt.plan_cache import PlanCache, PlanRecord, default_directory
+from ..engines.timing import milliseconds_per_tile
+from ..errors import ConfigurationError
 
 cache_app = typer.Typer(help="Compiled plans in the cache.", no_args_is_help=True)
 
@@ -35,14 +41,20 @@ def compile_command(
     calibration: Annotated[
         Path | None, typer.Option("--calibration", metavar="NPZ", help="tiles (n, C, H, W), and rate_hz (n) if known.")
     ] = None,
+    device: Annotated[str, typer.Option("--device", help="gpu; or for int8 cpu, openvino or onnxruntime.")] = "gpu",
     force: Annotated[
         bool, typer.Option("--force", help="Keep the plan even if its error is above the tolerance.")
     ] = False,
 ) -> None:
-    """Compile a bundle for an NVIDIA GPU and store the plan in the cache."""
+    """Compile a bundle for an NVIDIA GPU, or in int8 for the CPU, and store the result in the cache."""
     opened, console = Bundle.open(bundle), Console()
     targets = tuple(target.split(",")) if target else ()
     tiles = None if calibration is None else read_tiles(calibration, opened.spec)
+    if device != "gpu":
+        _check_cpu_options(device, precision, (max_batch, target, portable, force))
+        record = compile_for_cpu(opened, device, tiles)
+        show_int8(opened, device, record, "golden" if tiles is None else "golden and others", console)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("compiling", total=None)
@@ -59,6 +71,30 @@ def compile_command(
             calibration=tiles,
         )
     show_plan(plan, console)
+
+
+def _check_cpu_options(device: str, precision: str, others: Sequence[object]) -> None:
+    if device not in ("cpu", *ENGINES):
+        raise ConfigurationError("command line", "--device", repr(device), "gpu, cpu, " + ", ".join(ENGINES))
+    if precision != "int8":
+        raise ConfigurationError("command line", "--precision", precision, f"int8 for device {device}")
+    if any(others):
+        found = "an option of GPUs"
+        raise ConfigurationError("command line", f"--device {device}", found, "--precision and --calibration only")
+
+
+def show_int8(bundle: Bundle, device: str, record: Int8Record, checked: str, console: Console) -> None:
+    """Print a table of the model's accuracy, and of its speed beside the other precisions of this processor."""
+    table = Table(show_header=False, title=bundle.id, title_justify="left")
+    table.add_row("ranges from", f"{record.calibrated} tiles")
+    table.add_row("compared on", f"{record.checked} tiles ({checked})")
+    table.add_row("outputs differ by", f"{record.difference:.2%} of the largest, at most {TOLERANCE:.0%}")
+    if bundle.spec.head.task == "classification":
+        table.add_row("labels changed", f"{record.changed:.1%}, at most {CHANGED_LIMIT:.0%}")
+    for precision in ("f32", "auto", "int8"):
+        with contextlib.closing(open_engine(bundle, device, threads=1, precision=precision)) as engine:
+            table.add_row(f"{milliseconds_per_tile(engine, bundle, 8):.2f} ms per tile", engine.description)
+    console.print(table)
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -99,10 +135,13 @@ def list_command() -> None:
 
 @cache_app.command("clear")
 def clear_command() -> None:
-    """Remove all plans from the cache."""
+    """Remove all plans and int8 models from the cache."""
     cache = PlanCache()
     plans, n_bytes = cache.clear()
-    Console().print(f"{plans} plans, {n_bytes / 1e6:.1f} MB removed from {cache.directory}", highlight=False)
+    models, model_bytes = clear_int8()
+    total = (n_bytes + model_bytes) / 1e6
+    text = f"{plans} plans and {models} int8 models, {total:.1f} MB removed from {cache.directory}"
+    Console().print(text, highlight=False)
 
 
 def cached_plans(bundle: Bundle) -> str:

@@ -29,7 +29,7 @@ Length = Annotated[str | None, typer.Option("--length", help="Read so much: 2.5s
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, tensorrt, openvino, onnxruntime or kserve://HOST:PORT/MODEL.")
 ]
-Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16; with TensorRT fp16 or int8.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16; int8 if compiled; with TensorRT fp16.")]
 DeviceId = Annotated[int, typer.Option("--device-id", help="Which GPU, from 0.")]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of the engine; 0: automatic.")]
 Gate = Annotated[str, typer.Option("--gate", metavar="DB|off", help="Power gate, dB over the noise floor.")]

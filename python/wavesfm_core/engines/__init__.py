@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, EngineError
 from ..packages import install_command
+from ..types import Tensor
 from .availability import cuda_devices, missing_for_onnxruntime_cuda, missing_for_tensorrt
 from .base import Engine, RemoteAccounts
+from .int8 import Int8Record, compile_int8, open_int8
 from .kserve.address import FORM, is_kserve, parse_address
 from .standby import EngineChange, FastKind, StandbyEngine
 
@@ -32,7 +34,7 @@ ENGINES = {
 DEVICES = ("auto", "cpu", "tensorrt", *ENGINES)
 PRECISIONS = ("auto", "f32", "fp32", "bf16", "fp16", "int8")
 GPU_PRECISIONS = ("fp16", "int8")
-"""Precisions that no engine on the CPU has."""
+"""Precisions that "auto" has with TensorRT only; on the CPU, int8 is asked for by the device's name."""
 SERVER = FastKind(
     "the server", "is being asked", "the server's model gives the golden outputs", reopen_s=5.0, daemon=True
 )
@@ -69,7 +71,7 @@ def open_engine(
         Threads of an engine on the CPU; 0 for the runtime's choice.
     precision : str
         "auto" (the fastest that the hardware computes natively and that needs no calibration), "f32" or "fp32",
-        "bf16"; with TensorRT also "fp16" and "int8".
+        "bf16"; with TensorRT also "fp16" and "int8". On the CPU, "int8" is a model that `wavesfm compile` made.
     device_id : int
         Index of the GPU.
     on_change : callable, optional
@@ -106,6 +108,13 @@ def open_engine(
     return StandbyEngine(bundle, cpu_engine, partial(_first, bundle, device, openers), on_change)
 
 
+def compile_for_cpu(
+    bundle: Bundle, device: str = "cpu", inputs: Mapping[str, Tensor] | None = None, threads: int = 0
+) -> Int8Record:
+    """Make the bundle's model in int8 for an engine on the CPU, see `int8.compile_int8`."""
+    return compile_int8(bundle, lambda model: _open_cpu(model, device, threads, "f32"), inputs)
+
+
 def _check_options(device: str, threads: int, precision: str, device_id: int) -> None:
     if device not in DEVICES and not is_kserve(device):
         raise ConfigurationError("engine", "device", repr(device), "one of " + ", ".join((*DEVICES, FORM)))
@@ -113,8 +122,8 @@ def _check_options(device: str, threads: int, precision: str, device_id: int) ->
         raise ConfigurationError("engine", "precision", repr(precision), "one of " + ", ".join(PRECISIONS))
     if threads < 0:
         raise ConfigurationError("engine", "threads", threads, "0 (the runtime's choice) or more")
-    if device in ("cpu", *ENGINES) and precision in GPU_PRECISIONS:
-        raise ConfigurationError("engine", "precision", f"{precision} on the CPU", "f32 or bf16, or device tensorrt")
+    if device in ("cpu", *ENGINES) and precision == "fp16":
+        raise ConfigurationError("engine", "precision", "fp16 on the CPU", "f32, bf16 or int8, or device tensorrt")
     if device_id < 0:
         raise ConfigurationError("engine", "device_id", device_id, "0 or more")
     if device == "tensorrt" and (missing := missing_for_tensorrt()):
@@ -137,6 +146,8 @@ def _gpu_openers(bundle: Bundle, device: str, threads: int, precision: str, devi
 
 
 def _open_cpu(bundle: Bundle, device: str, threads: int, precision: str) -> Engine:
+    if precision == "int8":
+        return open_int8(bundle, lambda quantised: _open_cpu(quantised, device, threads, "f32"))
     if device in ENGINES:
         return _open(device, bundle, threads, precision)
     installed = [name for name in available_engines() if name in ENGINES]
@@ -187,6 +198,6 @@ def _open_tensorrt(bundle: Bundle, precision: str, device_id: int) -> Engine:
 
 
 def _open_onnxruntime_cuda(bundle: Bundle, threads: int, device_id: int) -> Engine:
-    from .onnxruntime import OnnxRuntimeEngine, cuda_providers
+    from .onnxruntime import OnnxRuntimeSession, cuda_providers
 
-    return OnnxRuntimeEngine(bundle, threads, "f32", cuda_providers(device_id))
+    return OnnxRuntimeSession(bundle, threads, "f32", cuda_providers(device_id))

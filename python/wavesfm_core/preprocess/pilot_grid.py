@@ -17,11 +17,11 @@ from ..bundle.pilot_grid_spec import PilotGridSpec
 from ..errors import InputError
 from ..types import Tensor
 from .image import image_tile
+from .slot_layout import slot_layout
 
 Grid = NDArray[np.complex64]
 
-SNR_LIMITS_DB = (-40.0, 80.0)
-POWER_LIMITS = (1e-30, 1e30)  # mean power of the pilots that single precision can hold
+SNR_LIMITS_DB = (-40.0, 80.0)  # of the measured one, in PilotObserver
 PREFIX_MARGIN = 1 / 16  # of the prefix, on both sides: timing error of a slot's start and delay spread of filters
 LEAKAGE = 1e-7  # largest part of a path's power, at any delay within the prefix, in a noise mode
 NOISE_MODES = 96  # most dimensions used: enough to average the noise
@@ -86,16 +86,19 @@ def observe_checked(
     signal_power: NDArray[Any] | float | None = None,
 ) -> Observation:
     """`observe` of grids that `check_grid` has passed."""
-    ls = least_squares(grids, spec)
-    total = mean_power(ls)
-    low, high = (10 ** (limit / 10) for limit in SNR_LIMITS_DB)
-    if noise_power is None:
-        # a kernel, since BLAS takes all cores for such a product, and in a flowgraph they wait for each other
-        noise = np.maximum(_kernels.projected_power(ls, noise_modes(spec)), total / high)
-    else:
-        noise = _known(noise_power, "noise_power", len(ls))
-    signal = np.maximum(total - noise, noise * low) if signal_power is None else None
-    return Observation(ls, noise, _known(signal_power, "signal_power", len(ls)) if signal is None else signal)
+    ls, measured, signal = observer(spec).observe(list(np.ascontiguousarray(grids)))
+    noise = measured if noise_power is None else _known(noise_power, "noise_power", len(ls))
+    if signal_power is not None:
+        signal = _known(signal_power, "signal_power", len(ls))
+    elif noise_power is not None:
+        signal = np.maximum(mean_power(ls) - noise, noise * 10 ** (SNR_LIMITS_DB[0] / 10))
+    return Observation(ls, noise, signal)
+
+
+@lru_cache(maxsize=16)
+def observer(spec: OFDMSpec) -> _kernels.PilotObserver:
+    """The C++ observer of the pilots of a numerology."""
+    return _kernels.PilotObserver(slot_layout(spec), noise_modes(spec))
 
 
 def check_grid(grid: NDArray[Any], spec: OFDMSpec, where: str) -> None:
@@ -120,33 +123,14 @@ def check_grid(grid: NDArray[Any], spec: OFDMSpec, where: str) -> None:
     if grid.shape != spec.grid_shape:
         expected = f"{spec.grid_shape}, the numerology's antennas, symbols and subcarriers"
         raise InputError(where, "grid", f"shape {grid.shape}", expected)
-    # one kernel call: all threads of a flowgraph compete for the interpreter's lock here
-    bad, power, silent = _kernels.check_grid(np.ascontiguousarray(grid), spec.pilot_symbols, _pilot_subcarriers(spec))
-    if bad:
-        raise InputError(where, "grid", f"NaN or infinity in {bad} of {grid.size} elements", "finite numbers")
-    if 0 < silent < len(spec.pilot_symbols):
-        found = f"all zero in {silent} of {len(spec.pilot_symbols)} symbols"
-        raise InputError(where, "pilots received", found, "a signal in each")
-    if not POWER_LIMITS[0] <= power <= POWER_LIMITS[1]:
-        pilots = at_pilots(grid, spec)
-        found = f"all {pilots.size} zero" if not pilots.any() else f"a mean power of {power:.3g}"
-        expected = f"a mean power of {POWER_LIMITS[0]:g} to {POWER_LIMITS[1]:g}"
-        raise InputError(where, "pilots received", found, expected)
-
-
-@lru_cache(maxsize=16)
-def _pilot_subcarriers(spec: OFDMSpec) -> list[int]:
-    return spec.pilot_subcarriers.tolist()
+    refusal = observer(spec).refuse(np.ascontiguousarray(grid))
+    if refusal is not None:
+        raise InputError(where, *refusal)
 
 
 def at_pilots(grids: NDArray[Any], spec: OFDMSpec) -> NDArray[Any]:
     """Elements of grids [..., A, S, F] at the pilots: [..., A, P, Fp]."""
     return grids[..., list(spec.pilot_symbols), spec.pilot_offset :: spec.pilot_step]
-
-
-def least_squares(grids: Grid, spec: OFDMSpec) -> Grid:
-    """Received over sent pilots of grids complex64 [B, A, S, F]: complex64 [B, A, P, Fp]."""
-    return np.ascontiguousarray(at_pilots(grids, spec) * spec.pilots.conj())  # pilots have unit power
 
 
 def mean_power(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -209,7 +193,8 @@ def residuals(channels: Grid, observation: Observation, spec: OFDMSpec) -> NDArr
     ndarray
         float64 [B].
     """
-    return mean_power(observation.ls - at_pilots(channels, spec)) / observation.noise_power
+    found = observer(spec).residuals(np.ascontiguousarray(channels), observation.ls, observation.noise_power)
+    return np.array(found)
 
 
 def pilot_tile(grid: Grid, spec: PilotGridSpec, where: str) -> Tensor:
@@ -240,7 +225,7 @@ def pilot_tile(grid: Grid, spec: PilotGridSpec, where: str) -> Tensor:
     numerology = spec.numerology
     check_grid(grid, numerology, where)
     if spec.image is None:
-        return least_squares_tiles(least_squares(grid[None], numerology))[0][0]
+        return least_squares_tiles(observe_checked(grid[None], numerology).ls)[0][0]
     subcarriers = numerology.pilot_subcarriers.tolist()
     image = _kernels.pilot_image(grid, numerology.pilots, numerology.pilot_symbols, subcarriers)
     return image_tile(image, spec.image, where)
@@ -266,11 +251,8 @@ def least_squares_tiles(ls: Grid) -> tuple[Tensor, NDArray[np.float32]]:
     roots : ndarray
         float32 [B]: root of the mean power of each slot.
     """
-    roots = np.sqrt(mean_power(ls)).astype(np.float32)
-    scaled = ls.transpose(0, 2, 1, 3) / roots[:, None, None, None]
-    tiles = np.stack([scaled.real, scaled.imag], axis=2)
-    batch, symbols, _, antennas, subcarriers = tiles.shape
-    return tiles.reshape(batch, 2 * symbols, antennas, subcarriers), roots
+    tiles, roots = _kernels.least_squares_tiles(np.ascontiguousarray(ls))
+    return tiles, roots
 
 
 def _known(power: NDArray[Any] | float | None, field: str, count: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wavesfm_core.bench import demodulation_rate, slot_rate
 from wavesfm_core.bundle.ofdm_spec import OFDMSpec
-from wavesfm_core.channel.slots import MISSES_ALLOWED, SlotStream, make_demodulator
+from wavesfm_core.channel.slots import SlotStream, make_demodulator
 from wavesfm_core.channel.synchronisation import PilotSearch, reach_samples, threshold_over_mean
 from wavesfm_core.channel.uplink import UplinkSource
 from wavesfm_core.errors import ConfigurationError, InputError
@@ -22,6 +22,7 @@ PAPER = OFDMSpec(16, 14, 48, 48, (6,) * 14, 30e3, (2, 11), DIGITS[:96])
 ALONE = dataclasses.replace(PAPER, antennas=1)
 PAIR = OFDMSpec(2, 4, 24, 32, (5, 3, 3, 3), 30e3, (0, 2), DIGITS[:48])  # a slot of 142 samples
 NR = OFDMSpec(2, 14, 1272, 2048, (176,) + (144,) * 13, 30e3, (2, 11), DIGITS, pilot_step=2)
+MISSES_ALLOWED = 8  # successive slots without pilots
 PATHS = ((0.0, 0.6), (1.3, 0.25), (3.6, 0.15))  # delay in samples, power
 
 

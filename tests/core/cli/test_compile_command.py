@@ -61,7 +61,7 @@ def test_a_bundle_is_compiled_listed_and_cleared(wavesfm: Any, bundle: Path) -> 
     assert "tiny-position@" in listed
     assert "1 plans" in listed
     assert "fp32 for sm_120, sm_86" in wavesfm("info", bundle)[1]
-    assert wavesfm("cache", "clear")[1].startswith("1 plans")
+    assert wavesfm("cache", "clear")[1].startswith("1 plans and 0 int8 models")
     assert "0 plans" in wavesfm("cache", "list")[1]
 
 
@@ -121,3 +121,25 @@ def test_a_users_calibration_tiles(bundle: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "bad.npz", **arrays)
         with pytest.raises(InputError, match=words):
             read_tiles(tmp_path / "bad.npz", spec)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
+def test_int8_for_the_cpu_shows_its_loss_and_its_speed(wavesfm: Any, bundle: Path) -> None:
+    code, out, _ = wavesfm("compile", bundle, "--precision", "int8", "--device", "onnxruntime")
+    assert code == 0
+    assert re.search(r"outputs differ by .*% of the largest, at most 10%", out)
+    assert re.search(r"ms per tile .*CPU, f32", out) and re.search(r"ms per tile .*CPU, int8", out)
+    assert wavesfm("cache", "clear")[1].startswith("0 plans and 1 int8 models")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device", "tpu"), "--device: found 'tpu'"),
+        (("--device", "cpu"), "--precision: found bf16, expected int8 for device cpu"),
+        (("--device", "cpu", "--precision", "int8", "--portable"), "--device cpu: found an option of GPUs"),
+    ],
+)
+def test_wrong_options_for_the_cpu(wavesfm: Any, bundle: Path, options: tuple[str, ...], words: str) -> None:
+    code, _, err = wavesfm("compile", bundle, *options)
+    assert code == 2 and words in err

@@ -11,7 +11,6 @@ from wavesfm_core.bundle.pilot_grid_spec import PilotGridSpec
 from wavesfm_core.errors import InputError
 from wavesfm_core.preprocess.pilot_grid import (
     at_pilots,
-    least_squares,
     least_squares_tiles,
     noise_modes,
     observe,
@@ -28,7 +27,7 @@ IMAGE = ImageSpec(2, -10.0, 10.0, (0.1, -0.1), (0.5, 0.6), -1.0, 1.0, height=64,
 def test_least_squares_at_pilots_are_wrong_by_the_noise(name: str, snr_db: float) -> None:
     spec = SPECS[name]
     channels = paths(spec, 64)
-    ls = least_squares(received(spec, channels, snr_db), spec)
+    ls = observe(received(spec, channels, snr_db), spec).ls
     assert ls.shape == (64, spec.antennas, *spec.pilots.shape)
     power_db = 10 * np.log10(np.mean(np.abs(at_pilots(channels, spec)) ** 2))
     assert nmse_db(ls, at_pilots(channels, spec)) + power_db == pytest.approx(-snr_db, abs=0.1)

@@ -202,7 +202,7 @@ class PlanCache:
         if record.key != key:
             raise ValueError("its record is of another key")
         try:
-            plan = _read_own(self._path(key.digest, PLAN), PLAN_LIMIT)
+            plan = read_own(self._path(key.digest, PLAN), PLAN_LIMIT)
         except FileNotFoundError:
             raise ValueError("only its record is present") from None
         if len(plan) != record.n_bytes:
@@ -213,7 +213,7 @@ class PlanCache:
 
     def _record(self, digest: str) -> PlanRecord:
         path = self._path(digest, RECORD)
-        values = json.loads(_read_own(path, RECORD_LIMIT))
+        values = json.loads(read_own(path, RECORD_LIMIT))
         record = from_dict(PlanRecord, values, path.name)
         if record.key.digest != digest:
             raise ValueError("its record is of another key")
@@ -316,7 +316,7 @@ def default_directory() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / DIRECTORY
 
 
-def _read_own(path: Path, limit: int) -> bytes:
+def read_own(path: Path, limit: int) -> bytes:
     """Bytes of a file; raises ValueError unless it is a plain file of this user that others cannot write to."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
