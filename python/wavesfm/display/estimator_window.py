@@ -13,10 +13,11 @@ import pyqtgraph as pg
 from .estimator_model import RANGE_DB, EstimatorModel, EstimatorSnapshot
 from .health import si
 from .palette import LABEL_COLOURS, THEMES, Theme, power_colours
-from .qt import style_plot, style_sheet
+from .qt import grow_window, style_plot, style_sheet
 
 FRAME_MS = 50
 SIZE = (980, 420)
+FRAME = (30, 420)  # pixels of a flowgraph's window around it: margins, and plots above it
 LINES = {
     "snr_db": ("SNR, dB", QtCore.Qt.SolidLine, LABEL_COLOURS[1]),
     "nmse_db": ("NMSE, dB", QtCore.Qt.DashLine, LABEL_COLOURS[0]),
@@ -81,6 +82,11 @@ class EstimatorWindow(QtWidgets.QWidget):
             if (legend := plot.getPlotItem().legend) is not None:
                 legend.setLabelTextColor(self._theme.text)
         self.theme_button.setText("Light" if name == "dark" else "Dark")
+
+    def showEvent(self, event: object) -> None:
+        """Open the flowgraph's window at a useful size."""
+        super().showEvent(event)
+        QtCore.QTimer.singleShot(0, lambda: grow_window(self, SIZE[0] + FRAME[0], SIZE[1] + FRAME[1]))
 
     def refresh(self) -> None:
         """Draw one frame."""

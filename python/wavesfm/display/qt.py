@@ -43,6 +43,19 @@ def require_application(where: str) -> None:
         raise ConfigurationError(where, "window", "no QApplication", "a flowgraph with QT GUI, or a QApplication")
 
 
+def grow_window(widget: Any, width: int, height: int) -> None:
+    """Make the window that holds a widget at least so large, as far as the screen has room.
+
+    A flowgraph's window scrolls what it holds and opens small whatever the widget's size hint is.
+    """
+    from PyQt5 import QtCore, QtWidgets
+
+    window = widget.window()
+    if window is not widget:
+        room = QtWidgets.QApplication.primaryScreen().availableSize()
+        window.resize(window.size().expandedTo(QtCore.QSize(width, height)).boundedTo(room))
+
+
 def style_sheet(theme: Theme) -> str:
     """The style of a window."""
     return f"""

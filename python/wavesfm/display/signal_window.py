@@ -11,13 +11,14 @@ from wavesfm_core.errors import WavesfmError
 from .emitter_panel import EmitterList, EventList, Selected, Timeline
 from .health import si
 from .palette import THEMES
-from .qt import style_sheet
+from .qt import grow_window, style_sheet
 from .signal_model import SignalModel, Snapshot
 from .waterfall_view import WaterfallView
 
 FRAME_MS = 33
 TABLE_EVERY = 8  # frames
 SIZE = (1280, 760)
+FRAME = (30, 90)  # pixels of a flowgraph's window around it: margins and a line of controls
 SIDE = 500  # pixels of what stands beside the waterfall
 HEIGHTS = (270, 165, 260)  # of the table, the chosen emitter, timeline and events
 LEAST_SIZE = (900, 560)
@@ -60,6 +61,11 @@ class SignalWindow(QtWidgets.QWidget):
     def sizeHint(self) -> QtCore.QSize:
         """The size at which it opens."""
         return QtCore.QSize(*SIZE)
+
+    def showEvent(self, event: object) -> None:
+        """Open the flowgraph's window at a useful size."""
+        super().showEvent(event)
+        QtCore.QTimer.singleShot(0, lambda: grow_window(self, SIZE[0] + FRAME[0], SIZE[1] + FRAME[1]))
 
     def refresh(self) -> None:
         """Draw one frame; tables and texts more rarely."""

@@ -22,6 +22,7 @@ from gnuradio.wavesfm.display.signal_window import SignalWindow
 from PyQt5 import QtCore, QtWidgets
 from PyQt5.QtTest import QTest
 from support.display_messages import RATE_HZ, event
+from support.waiting import until
 from wavesfm_core.errors import ConfigurationError
 
 LEFT, RIGHT = QtCore.Qt.LeftButton, QtCore.Qt.RightButton
@@ -204,6 +205,21 @@ def test_a_window_of_an_unknown_stream_opens(application):
     window.refresh()
     assert "rate unknown" in window.tuning.text()
     window.close()
+
+
+def test_a_flowgraph_s_window_that_holds_it_opens_at_a_useful_size(application, model):
+    outer, area = QtWidgets.QWidget(), QtWidgets.QScrollArea()
+    QtWidgets.QVBoxLayout(outer).addWidget(area)
+    window = SignalWindow(model)
+    window._timer.stop()
+    area.setWidget(window)
+    area.setWidgetResizable(True)
+    outer.resize(500, 300)
+    outer.show()
+    room = application.primaryScreen().availableSize()
+    until(lambda: application.processEvents() or outer.width() >= min(1280, room.width()))
+    assert outer.height() >= min(760, room.height())
+    outer.close()
 
 
 def test_the_estimator_s_window(application):
