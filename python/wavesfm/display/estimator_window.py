@@ -41,6 +41,7 @@ class EstimatorWindow(QtWidgets.QWidget):
     def __init__(self, model: EstimatorModel, theme: str = "dark", title: str = "") -> None:
         super().__init__()
         self.model, self._theme = model, THEMES[theme]
+        self.setAttribute(QtCore.Qt.WA_StyledBackground)  # its background also within another window
         self.setWindowTitle(title or "Channel estimation")
         self.setMinimumSize(640, 300)
         self.decibels, self.residual, self.picture = pg.PlotWidget(), pg.PlotWidget(), pg.PlotWidget()

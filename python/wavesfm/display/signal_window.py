@@ -40,6 +40,7 @@ class SignalWindow(QtWidgets.QWidget):
     def __init__(self, model: SignalModel, theme: str = "dark", title: str = "") -> None:
         super().__init__()
         self.model, self.frames, self._theme = model, 0, THEMES[theme]
+        self.setAttribute(QtCore.Qt.WA_StyledBackground)  # its background also within another window
         self.setWindowTitle(title or "Signals")
         self.setMinimumSize(*LEAST_SIZE)
         self.waterfall, self.timeline = WaterfallView(self._theme), Timeline(self._theme)
@@ -174,6 +175,7 @@ class SignalWindow(QtWidgets.QWidget):
         line.addWidget(self.message)
         for label in (self.status, self.message):
             label.setSizePolicy(QtWidgets.QSizePolicy.Ignored, QtWidgets.QSizePolicy.Preferred)
+        line.setStretch(0, 2)
         line.setStretch(1, 1)
         whole = QtWidgets.QVBoxLayout(self)
         whole.setContentsMargins(8, 8, 8, 6)

@@ -247,7 +247,7 @@ def score(truths: Sequence[Truth], boxes: Sequence[Box]) -> Score:
         start, stop = min(box.start_s for box in touching), max(box.stop_s for box in touching)
         timed += max(abs(start - truth.start_s), abs(stop - truth.stop_s)) <= TIME_S
     named, false = sum(each.named for each in matches), len(false_boxes(truths, boxes))
-    return Score(len(truths), len(matches), named, len(boxes), false, edged, timed)
+    return Score(len(truths), len(matches), named, len(boxes), false, int(edged), int(timed))
 
 
 def _overlap(truth: Truth, box: Box) -> tuple[float, float]:
