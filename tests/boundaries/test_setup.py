@@ -102,7 +102,7 @@ def test_every_dependency_is_explained() -> None:
 def test_environments_agree_where_they_can() -> None:
     radio, train = (pins(name) for name in REQUIREMENTS)
     different = {name for name in radio.keys() & train.keys() if radio[name] != train[name]}
-    assert different == {"numpy", "scipy"}
+    assert different == {"numpy", "pyyaml", "scipy"}  # the radio environment has Debian's own, beside GNU Radio
 
 
 @pytest.mark.parametrize(
