@@ -15,7 +15,7 @@ from .qt import style_plot, swatch
 from .signal_model import Snapshot
 
 COLUMNS = ("Label", "MHz", "kHz", "dB", "Since", "Last seen", "Bursts")
-LABEL_WIDTH = 125  # pixels
+LABEL_WIDTH = 140  # pixels
 TOP = 5
 LANE_HEIGHT = 16  # pixels that the name of a lane needs
 TIMELINE_S = 60.0
