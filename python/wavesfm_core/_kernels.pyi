@@ -39,7 +39,7 @@ class OFDMDemodulator:
     @property
     def slot_samples(self) -> int: ...
 
-_Piece = tuple[int, int, int, int, int, NDArray[np.float32]]
+_Piece = tuple[int, int, int, int, int, NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]
 _Block = tuple[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], list[_Piece], int]
 
 class BandDetector:

@@ -99,6 +99,11 @@ class BandStream:
         return self._largest
 
     @property
+    def time_of_next(self) -> StreamTime | None:
+        """Time of the next sample; None when unknown."""
+        return self._clock.time_of(self._position)
+
+    @property
     def looks_waiting(self) -> int:
         """Emitters that were due for a look and had to wait, up to now."""
         return self.looks_left + self._analyser.budget.left

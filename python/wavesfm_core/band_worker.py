@@ -62,6 +62,14 @@ class _Lost:
     count: int
 
 
+@dataclass(frozen=True)
+class _Swap:
+    """Another pipeline from the next sample on."""
+
+    pipeline: Pipeline
+    on_swapped: Callable[[Pipeline], object]
+
+
 class BandWorker:
     """Search one stream for emitters on a thread that no exception ends.
 
@@ -81,6 +89,8 @@ class BandWorker:
         Index of the first sample.
     options : BandOptions or None
         None for the defaults.
+    numbered : int
+        Emitters get numbers above this one.
     """
 
     def __init__(
@@ -92,19 +102,22 @@ class BandWorker:
         centre_hz: float | None = None,
         start_sample: int = 0,
         options: BandOptions | None = None,
+        numbered: int = 0,
     ) -> None:
         self._pipeline, self._on_events, self._on_error = pipeline, on_events, on_error
         self._options = options
         self._rate_hz, self._centre_hz = rate_hz, centre_hz  # as the thread knows them
         self._limit_rate_hz = rate_hz  # as the sender knows it
         self._position = start_sample  # of the next sample that the thread takes
+        self._time: StreamTime | None = None  # of that sample, as known while there is no stream
         self._stream: BandStream | None = None
-        self._numbered = 0  # largest number of an emitter so far
+        self._numbered = numbered  # largest number of an emitter so far
         self._emitters: list[Emitter] = []
         self._changed = threading.Condition()  # its lock guards the queue and the accounts
-        self._queue: deque[Samples | _Retune | _Lost] = deque()
+        self._queue: deque[Samples | _Retune | _Lost | _Swap] = deque()
         self._accounts = BandAccounts()
-        self._busy = self._closed = False
+        self._busy_since_s: float | None = None  # monotonic time at which the thread took its present item
+        self._closed = False
         self._cancelled: Callable[[], bool] = lambda: False
         self._looks = LookThread()
         self._thread = threading.Thread(target=self._work, name="wavesfm-band", daemon=True)
@@ -121,6 +134,20 @@ class BandWorker:
         """Emitters of the present tuning, as they were known after the last samples."""
         with self._changed:
             return list(self._emitters)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the search took its present item, or since its running look began; 0.0 while both wait."""
+        with self._changed:
+            search_s = 0.0 if self._busy_since_s is None else time.monotonic() - self._busy_since_s
+        return max(search_s, self._looks.busy_s)
+
+    @property
+    def largest_number(self) -> int:
+        """Largest number of an emitter so far."""
+        with self._changed:
+            stream = self._stream
+            return self._numbered if stream is None else max(self._numbered, stream.largest_number)
 
     def push(self, samples: Samples, block: bool, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Take samples in; they are copied.
@@ -141,7 +168,9 @@ class BandWorker:
             limit = max(count, int(QUEUE_S * self._limit_rate_hz) or UNKNOWN_RATE_SAMPLES)
             while block and self._is_full(count, limit) and not (self._closed or cancelled()):
                 self._changed.wait(POLL_S)
-            if self._closed or self._is_full(count, limit):
+            if self._closed:
+                self._accounts.samples_missed += count
+            elif self._is_full(count, limit):
                 self._accounts.samples_missed += count
                 self._queue.append(_Lost(count))
             else:
@@ -154,7 +183,22 @@ class BandWorker:
         with self._changed:
             self._accounts.samples_in += count
             self._accounts.samples_missed += count
-            self._queue.append(_Lost(count))
+            if not self._closed:
+                self._queue.append(_Lost(count))
+            self._changed.notify_all()
+
+    def swap(self, pipeline: Pipeline, on_swapped: Callable[[Pipeline], object]) -> None:
+        """Search with another pipeline from the next sample on; no sample is lost, and the emitters begin anew.
+
+        Parameters
+        ----------
+        pipeline : Pipeline
+            The new one.
+        on_swapped : callable
+            Called with the old pipeline on the worker's thread when it is no longer used.
+        """
+        with self._changed:
+            self._queue.append(_Swap(pipeline, on_swapped))
             self._changed.notify_all()
 
     def retune(
@@ -171,12 +215,12 @@ class BandWorker:
         """Search what waits, end every emitter, and end the thread; False if cancelled."""
         self._cancelled = cancelled
         with self._changed:
-            while (self._queue or self._busy) and not (self._closed or cancelled()):
+            while self._is_busy() and not (self._closed or cancelled()):
                 self._changed.wait(POLL_S)
-            done = not (self._queue or self._busy)
+            done = not self._is_busy()
         if done and self._stream is not None:
             self._run(self._stream.finish)
-        self.close()
+        self.close(None if done else POLL_S)  # a search that hangs is not waited for
         return done
 
     def close(self, timeout_s: float | None = None) -> bool:
@@ -191,6 +235,9 @@ class BandWorker:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _is_busy(self) -> bool:
+        return bool(self._queue) or self._busy_since_s is not None
+
     def _is_full(self, count: int, limit: int) -> bool:
         return self._accounts.samples_waiting + count > limit
 
@@ -202,18 +249,22 @@ class BandWorker:
                 if self._closed:
                     return
                 item = self._queue.popleft()
-                self._busy = True
+                self._busy_since_s = time.monotonic()
             self._take(item)
             with self._changed:
-                self._busy = False
+                self._busy_since_s = None
                 self._changed.notify_all()
 
-    def _take(self, item: Samples | _Retune | _Lost) -> None:
+    def _take(self, item: Samples | _Retune | _Lost | _Swap) -> None:
         if isinstance(item, _Retune):
             self._retune(item)
+        elif isinstance(item, _Swap):
+            self._swap(item)
         elif isinstance(item, _Lost):
             self._end()
             self._position += item.count
+            if self._time is not None and self._rate_hz > 0:
+                self._time = self._time.advanced(item.count / self._rate_hz)
         else:
             searched = self._search(item)
             with self._changed:
@@ -229,16 +280,21 @@ class BandWorker:
         if self._rate_hz <= 0:
             self._end()
         elif self._stream is None:
-            self._begin(item.time)
+            self._begin(item.time or self._time)
         else:
             stream = self._stream
             self._run(lambda: stream.retune(item.rate_hz, item.centre_hz, item.time))
+
+    def _swap(self, item: _Swap) -> None:
+        self._end()  # the next samples begin anew
+        old, self._pipeline = self._pipeline, item.pipeline
+        item.on_swapped(old)
 
     def _search(self, samples: Samples) -> bool:
         if self._stream is None:
             if self._rate_hz <= 0:
                 return False
-            self._begin(None)
+            self._begin(self._time)
         stream = self._stream
         return stream is not None and self._run(lambda: stream.push(samples))
 
@@ -271,6 +327,7 @@ class BandWorker:
     def _forget(self) -> None:
         if self._stream is not None:
             self._numbered = self._stream.largest_number
+            self._time = self._stream.time_of_next
         self._stream = None
 
     def _run(self, call: Callable[[], list[Event]]) -> bool:

@@ -13,6 +13,12 @@ REQUIREMENTS = {
     "typer": "typer>=0.12",
     "rich": "rich>=13",
     "sigmf": "sigmf>=1.2",
+    "yaml": "pyyaml>=6",
+    "jsonschema": "jsonschema>=4.10",
+    "aiohttp": "aiohttp>=3.9",
+    "zmq": "pyzmq>=24",
+    "paho": "paho-mqtt>=2.0",
+    "prometheus_client": "prometheus-client>=0.20",
 }
 """By the name of the module to import."""
 

@@ -13,7 +13,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ("requirements-radio.txt", "requirements-train.txt")
-VERBS = ("scripts/setup", "scripts/test", "scripts/check", "scripts/demo", "scripts/companion", ".ci/run")
+VERBS = (
+    "scripts/setup",
+    "scripts/test",
+    "scripts/check",
+    "scripts/demo",
+    "scripts/pictures",
+    "scripts/companion",
+    ".ci/run",
+)
 
 
 def pins(name: str) -> dict[str, str]:

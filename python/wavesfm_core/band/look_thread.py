@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 
 from .rounds import Job
@@ -18,8 +19,15 @@ class LookThread:
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._running = self._closed = False
+        self._began_s = 0.0  # monotonic time at which the running job began
         self._thread = threading.Thread(target=self._work, name="wavesfm-looks", daemon=True)
         self._thread.start()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the running job began; 0.0 when none runs."""
+        with self._changed:
+            return time.monotonic() - self._began_s if self._running else 0.0
 
     def submit(self, job: Job) -> bool:
         """Run a job later; False if too many wait, or the thread has ended."""
@@ -50,7 +58,7 @@ class LookThread:
                 if self._closed:
                     return
                 job = self._jobs.popleft()
-                self._running = True
+                self._running, self._began_s = True, time.monotonic()
             try:
                 job()
             finally:

@@ -23,7 +23,9 @@ from .benchmarks import PEER, bench_channel, bench_engines, bench_spectrogram
 from .classifying import annotate_command, classify_command
 from .compiling import cache_app, cached_plans, compile_command
 from .description import head_rows, input_rows
+from .history import history_command
 from .json_output import json_lines, write_line
+from .live import live_command
 from .options import Device, DeviceId, Precision, Threads
 from .serving import export_repository_command
 
@@ -37,6 +39,8 @@ app = typer.Typer(
 
 app.command("classify")(classify_command)
 app.command("annotate")(annotate_command)
+app.command("live")(live_command)
+app.command("history")(history_command)
 app.command("compile")(compile_command)
 app.command("export-repository")(export_repository_command)
 app.add_typer(cache_app, name="cache")
