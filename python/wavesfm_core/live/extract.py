@@ -84,7 +84,7 @@ def emitter_recording(ring: IQRing, emitter: Emitter, most_samples: int) -> NewR
     parts = [p.block.complex64(max(0, window.start - p.start), window.stop - p.start) for p in window.blocks]
     middle_hz = (emitter.low_hz + emitter.high_hz) / 2
     view = View(window.start, window.stop, middle_hz, WIDER * emitter.width_hz)
-    (zoomed,) = zoom(np.concatenate(parts), window.start, block.rate_hz, [view])
+    (zoomed,) = zoom(parts, window.start, block.rate_hz, [view])
     centre_hz = None if block.centre_hz is None else block.centre_hz + zoomed.centre_hz
     box = {**emitter.as_dict(), "centre_hz": (block.centre_hz or 0.0)}
     scale = zoomed.rate_hz / block.rate_hz

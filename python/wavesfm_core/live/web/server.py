@@ -172,11 +172,10 @@ class WebServer:
         web = self._web
         self._end = asyncio.Event()
 
-        @web.middleware
-        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def guard(request: Any, handler: Handler) -> Any:
             return await self._guard(request, handler)
 
-        application = web.Application(middlewares=[guard], client_max_size=MESSAGE_LIMIT)
+        application = web.Application(middlewares=[web.middleware(guard)], client_max_size=MESSAGE_LIMIT)
         application.router.add_get("/health", self._health)
         if self._metrics is not None:
             application.router.add_get("/metrics", self._serve_metrics)
