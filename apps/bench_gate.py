@@ -156,10 +156,12 @@ class Simulation:
 def scattered(seen: Signature, limits: Tolerances, rng: np.random.Generator) -> Signature:
     """The figures of another tile of the same content: what white noise scatters is drawn anew."""
     columns = rng.standard_normal(seen.columns.size, dtype=np.float32) * np.float32(limits.column / SIGMAS)
-    return dataclasses.replace(
-        seen,
+    return Signature(
+        n_samples=seen.n_samples,
+        level=seen.level,
+        floor=seen.floor,
         peak=seen.peak + rng.normal() * limits.peak / SIGMAS,
-        shape=seen.shape + rng.normal(size=seen.shape.size) * limits.shape / SIGMAS,
+        shape=[s + rng.normal() * limit / SIGMAS for s, limit in zip(seen.shape, limits.shape, strict=True)],
         columns=seen.columns + columns,
     )
 

@@ -89,10 +89,10 @@ def _tensorrt(library: str, precision: str) -> Callable[[Bundle, int], Any]:
 
 
 def _onnxruntime(bundle: Bundle, most: int) -> Any:
-    from wavesfm_core.engines.onnxruntime import CUDA, OnnxRuntimeEngine, cuda_providers
+    from wavesfm_core.engines.onnxruntime import CUDA, OnnxRuntimeSession, cuda_providers
 
     try:
-        return OnnxRuntimeEngine(bundle, providers=cuda_providers(0))
+        return OnnxRuntimeSession(bundle, providers=cuda_providers(0))
     except EngineError as error:
         if error.field == CUDA:  # it is installed, and CUDA or cuDNN is not
             raise NotAvailable(error) from error

@@ -13,7 +13,7 @@ using namespace wavesfm;
 
 namespace wavesfm {
 extern const MatrixLoops matrix_loops_baseline;
-#ifdef WAVESFM_X86_LEVELS
+#ifdef __x86_64__
 extern const MatrixLoops matrix_loops_avx2;
 extern const MatrixLoops matrix_loops_avx512;
 #endif
@@ -22,7 +22,7 @@ extern const MatrixLoops matrix_loops_avx512;
 namespace {
 
 const MatrixLoops& loops_of(const char* name) {
-#ifdef WAVESFM_X86_LEVELS
+#ifdef __x86_64__
     if (std::strcmp(name, "avx512") == 0) {
         return matrix_loops_avx512;
     }

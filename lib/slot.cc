@@ -64,11 +64,6 @@ void SlotLayout::check() const {
     }
 }
 
-StreamTime StreamTime::advanced(double seconds) const {
-    const double whole = std::floor(frac_s + seconds);
-    return {full_s + static_cast<std::int64_t>(whole), frac_s + seconds - whole};
-}
-
 GridAllocator::~GridAllocator() = default;
 
 Grid HeapGrids::allocate(std::size_t n) {

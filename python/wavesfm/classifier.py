@@ -38,7 +38,7 @@ from .messages import (
     detections_to_pmt,
     event_to_pmt,
     overflows_from_pmt,
-    prediction_to_pmt,
+    prediction_message,
     retune_from_tags,
 )
 from .monitor import Monitor
@@ -355,7 +355,7 @@ class classifier(KeptAlive, gr.hier_block2):  # type: ignore[misc]
 
     def _publish_predictions(self, predictions: list[Prediction]) -> None:
         for prediction in predictions:
-            self._output.publish(PREDICTIONS, prediction_to_pmt(prediction, self._run, self._sequence))
+            self._output.publish(PREDICTIONS, prediction_message(prediction, self._run, self._sequence))
             self._sequence += 1
             if prediction.label != self._label:
                 self._label = prediction.label

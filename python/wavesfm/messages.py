@@ -14,6 +14,8 @@ import pmt
 from wavesfm_core.band.types import SCHEMA, Emitter, Event
 from wavesfm_core.types import Prediction, StreamTime
 
+from . import _runtime
+
 PREDICTIONS = pmt.intern("predictions")
 STATUS = pmt.intern("status")
 LABEL = pmt.intern("label")
@@ -69,7 +71,12 @@ def prediction_to_pmt(prediction: Prediction, run: int = 0, sequence: int = 0) -
     started; sequence: uint64, number of the prediction over the block's life. A text of the time is left to
     `record_from_pmt`, because PMT keeps every symbol for ever.
     """
-    return dict_to_pmt({**prediction.as_dict(), "time": prediction.time, "run": run, "sequence": sequence})
+    return pmt.deserialize_str(prediction_message(prediction, run, sequence).serialise())
+
+
+def prediction_message(prediction: Prediction, run: int, sequence: int) -> _runtime.Message:
+    """Return what `prediction_to_pmt` does, for `_runtime.publish`."""
+    return _runtime.Message({**prediction.as_dict(), "time": prediction.time, "run": run, "sequence": sequence})
 
 
 def event_to_pmt(event: Event, run: int = 0, sequence: int = 0) -> Any:
@@ -145,10 +152,7 @@ TAGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 def dict_to_pmt(values: Mapping[str, Any]) -> Any:
     """Return a PMT dict of symbols, doubles, uint64, bools, times, tuples, vectors (of lists), dicts and PMT_NIL."""
-    message = pmt.make_dict()
-    for key, value in reversed(values.items()):  # a PMT dict grows at its front
-        message = pmt.dict_add(message, pmt.intern(key), _value_to_pmt(value))
-    return message
+    return pmt.deserialize_str(_runtime.Message(dict(values)).serialise())
 
 
 def record_from_pmt(message: Any) -> dict[str, Any]:
@@ -163,24 +167,3 @@ def record_from_pmt(message: Any) -> dict[str, Any]:
     time = record.get("time")
     record["time"] = None if time is None else StreamTime(*time).as_dict()
     return record
-
-
-def _value_to_pmt(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict_to_pmt(value)
-    if isinstance(value, StreamTime):
-        return time_to_pmt(value)
-    if isinstance(value, list):
-        vector = pmt.make_vector(len(value), pmt.PMT_NIL)
-        for place, item in enumerate(value):
-            pmt.vector_set(vector, place, _value_to_pmt(item))
-        return vector
-    if isinstance(value, tuple):
-        return pmt.make_tuple(*map(_value_to_pmt, value))
-    if isinstance(value, bool) or value is None:
-        return pmt.to_pmt(value)
-    if isinstance(value, int) and value >= 0:
-        return pmt.from_uint64(value)
-    if isinstance(value, (int, float)):
-        return pmt.from_double(float(value))
-    return pmt.intern(str(value))

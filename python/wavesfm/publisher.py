@@ -15,7 +15,7 @@ from gnuradio import gr
 from wavesfm_core.engines import EngineChange
 
 from . import _runtime
-from .messages import STATUS, dict_to_pmt
+from .messages import STATUS
 from .outbox import Outbox
 
 ACCOUNTS_EVERY_S = 1.0
@@ -45,7 +45,7 @@ class OutboxPort:
         self._block, self._port = weakref.proxy(block), port
         self.closed = False
         self.outbox = Outbox(
-            partial(_publish, weakref.ref(block), port),
+            partial(_publish, weakref.ref(block), port, block.symbol_name(), name),
             partial(_runtime.queued, block.symbol_name(), name),
             policy,
             self._cancelled,
@@ -111,8 +111,10 @@ class NativePort:
         self.outbox.flush()
 
 
-def _publish(block: Callable[[], Any], port: Any, message: Any) -> None:
-    if (alive := block()) is not None:
+def _publish(block: Callable[[], Any], port: Any, block_name: str, port_name: str, message: Any) -> None:
+    if isinstance(message, _runtime.Message):
+        _runtime.publish(block_name, port_name, message)
+    elif (alive := block()) is not None:
         alive.message_port_pub(port, message)
 
 
@@ -197,7 +199,7 @@ class StatusPublisher(gr.basic_block):  # type: ignore[misc]
         """Publish a message on `status`; one of kind "warning" or "error" also goes to the log."""
         if kind in ("warning", "error"):
             (self.logger.warn if kind == "warning" else self.logger.error)(values["text"])
-        self.message_port_pub(STATUS, dict_to_pmt({"kind": kind, **values}))
+        _runtime.publish(self.symbol_name(), "status", _runtime.Message({"kind": kind, **values}))
 
     def report_failure(self, cause: str, **values: Any) -> None:
         """Publish an error, at most once a second for each cause (such as the wrong field).

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 REQUIREMENTS = {
-    "onnxruntime": "onnxruntime>=1.17",
+    "onnxruntime": "onnxruntime>=1.19",
     "openvino": "openvino>=2024.0,<2026",
     "tritonclient": "tritonclient[grpc,http]>=2.50",
     "ray": "ray>=2.40",

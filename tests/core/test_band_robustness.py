@@ -101,9 +101,9 @@ def test_a_channel_of_12_khz_is_found_in_20_ms() -> None:
 
 
 def test_neighbours_one_channel_apart_are_two() -> None:
-    x = noise(N) + band_signal(N, 0.0, 11e3, 30, 9) + band_signal(N, 25e3, 36e3, 20, 10)
+    x = noise(N) + band_signal(N, 1e5, 1.08e5, 25, 9) + band_signal(N, 1.25e5, 1.33e5, 15, 10)
     low, high = sorted(boxes(run(x)[0]), key=lambda box: box.low_hz)
-    assert abs(low.high_hz - 11e3) < 2e3 and abs(high.low_hz - 25e3) < 2e3
+    assert abs(low.high_hz - 1.08e5) < 2e3 and abs(high.low_hz - 1.25e5) < 2e3
 
 
 def test_two_that_ran_into_one_another_at_first_are_told_apart() -> None:

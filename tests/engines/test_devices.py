@@ -19,7 +19,7 @@ from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
 from wavesfm_core.engines import availability as presence
 from wavesfm_core.engines import available_engines, open_engine
 from wavesfm_core.engines.fake import FakeEngine
-from wavesfm_core.engines.onnxruntime import CPU, CUDA, OnnxRuntimeEngine, cuda_providers
+from wavesfm_core.engines.onnxruntime import CPU, CUDA, OnnxRuntimeSession, cuda_providers
 from wavesfm_core.engines.standby import StandbyEngine
 from wavesfm_core.errors import ConfigurationError, EngineError
 
@@ -47,7 +47,7 @@ class Machine:
         self._patch.setitem(
             sys.modules, "wavesfm_core.engines.tensorrt.engine", SimpleNamespace(TensorRTEngine=self._open_tensorrt)
         )
-        self._patch.setattr(OnnxRuntimeEngine, "__init__", self._onnxruntime(OnnxRuntimeEngine.__init__))
+        self._patch.setattr(OnnxRuntimeSession, "__init__", self._onnxruntime(OnnxRuntimeSession.__init__))
 
     def _open_tensorrt(self, bundle: Bundle, precision: str, device_id: int) -> FakeEngine:
         self.opened.append((precision, device_id))
@@ -249,9 +249,9 @@ def test_onnxruntime_with_cuda(
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9"), raising=False)
-    OnnxRuntimeEngine(bundle)
+    OnnxRuntimeSession(bundle)
     assert "libcudnn" not in capsys.readouterr().err  # only for the GPU
-    engine = OnnxRuntimeEngine(bundle, providers=cuda_providers(1))
+    engine = OnnxRuntimeSession(bundle, providers=cuda_providers(1))
     assert engine._session.providers == [(CUDA, {"device_id": "1", "use_tf32": "0"}), CPU]
     said = capsys.readouterr()
     assert (said.out, said.err.count("libcudnn")) == ("", 1)  # stdout is the command's own
@@ -268,7 +268,7 @@ def test_onnxruntime_that_goes_to_the_cpu_in_silence(
 ) -> None:
     monkeypatch.setattr(cuda_session, "taken", (CPU,))
     with pytest.raises(EngineError, match=f"{CUDA}: found only {CPU}"):
-        OnnxRuntimeEngine(bundle, providers=cuda_providers(0))
+        OnnxRuntimeSession(bundle, providers=cuda_providers(0))
 
 
 def test_whether_onnxruntime_has_cuda(cuda_session: type[Session], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,20 +188,6 @@ def test_a_missing_runtime_says_how_to_install_it(bundle: Bundle, name: str, mon
         open_engine(bundle, name)
 
 
-@needs_openvino
-def test_an_openvino_that_tears_the_heap_is_refused_and_another_runtime_taken(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import openvino
-
-    monkeypatch.setattr(openvino, "__version__", "2026.4.1-22760-something")
-    with pytest.raises(
-        EngineError, match=r"engine openvino: version: found 2026\.4\.1, expected a version before 2026"
-    ):
-        open_engine(bundle, "openvino")
-    assert open_engine(bundle, "cpu").description.startswith("onnxruntime")
-
-
 def test_no_runtime_at_all(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wavesfm_core.engines.available_engines", lambda: [])
     with pytest.raises(EngineError, match=r"no inference runtime, expected one: pip install"):

@@ -19,7 +19,7 @@ from wavesfm_core.engines.availability import (
     missing_for_tensorrt,
     unloadable_for_tensorrt,
 )
-from wavesfm_core.engines.onnxruntime import CUDA, OnnxRuntimeEngine, cuda_providers
+from wavesfm_core.engines.onnxruntime import CUDA, OnnxRuntimeEngine, OnnxRuntimeSession, cuda_providers
 from wavesfm_core.engines.standby import StandbyEngine
 from wavesfm_core.engines.verify import replay_golden
 from wavesfm_core.errors import EngineError
@@ -168,7 +168,7 @@ def test_the_cpu_serves_until_the_gpu_does(fake_bundle: Path) -> None:
 def test_onnxruntime_on_the_gpu(path: Path) -> None:
     bundle = Bundle.open(path)
     try:
-        engine = OnnxRuntimeEngine(bundle, providers=cuda_providers(0))
+        engine = OnnxRuntimeSession(bundle, providers=cuda_providers(0))
     except EngineError as error:
         if error.field != CUDA:
             raise

@@ -109,6 +109,8 @@ def test_what_is_installed_and_cannot_be_loaded_is_not_available(
     def find(name: str) -> object:
         return ModuleType(name)
 
+    library = onnxruntime.library()
+    monkeypatch.setattr(onnxruntime, "library", lambda: library)  # it asks find_spec, too
     monkeypatch.setattr(gpu_contenders.importlib.util, "find_spec", find)
     monkeypatch.setattr(presence, "cuda_devices", lambda: 1)
     monkeypatch.setattr(gpu_contenders, "cuda_devices", lambda: 1)

@@ -52,9 +52,17 @@ def run(x: np.ndarray, **options: float) -> list[tuple]:
     return blocks if last is None else [*blocks, last]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_blocks_equal_the_oracle(seed: int) -> None:
-    x = scene(FFT * (3 * ROWS + 21), seed)
+def gain_step(n: int) -> np.ndarray:
+    """20 dB up a third into the stream, and down to 6 dB at two thirds."""
+    at = np.arange(n) / n
+    return np.select([at < 0.31, at < 0.7], [np.float32(1), np.float32(10)], np.float32(2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_blocks_equal_the_oracle(seed: int, steps: bool) -> None:
+    n = FFT * (3 * ROWS + 21)
+    x = scene(n, seed) * (gain_step(n) if steps else np.float32(1))
     rows = oracle.rows_of(x, FFT)
     s = oracle.Settings(FFT, ROWS, 1e-6)
     blocks = run(x, false_rate=1e-6)
@@ -64,10 +72,10 @@ def test_blocks_equal_the_oracle(seed: int) -> None:
         these = rows[first : first + row_power.size]
         expected = oracle.floor_of(these, s)
         np.testing.assert_allclose(floor, expected, rtol=oracle.FLOOR_REL)
-        np.testing.assert_allclose(mean, these.mean(0), rtol=oracle.FLOOR_REL)
         np.testing.assert_allclose(row_power, (these / expected).sum(1), rtol=oracle.FLOOR_REL)
         assert bad == 0
-        these = these.copy()
+        these = oracle.follow_gain(these, expected)
+        np.testing.assert_allclose(mean, these.mean(0), rtol=oracle.FLOOR_REL)
         these[:, [0, 1, -2, -1]] = expected[[0, 1, -2, -1]]
         mask = oracle.separated(these, expected, oracle.mask_of(these, expected, s))
         wanted = sorted(oracle.pieces_of(these, mask), key=lambda p: (p.row_first, p.bin_low, p.n_cells))
@@ -75,6 +83,8 @@ def test_blocks_equal_the_oracle(seed: int) -> None:
         assert [(p.row_first, p.row_stop, p.bin_low, p.bin_stop, p.n_cells) for p in wanted] == [p[:5] for p in got]
         for p, q in zip(wanted, got):
             np.testing.assert_allclose(q[5], p.spectrum, rtol=oracle.FLOOR_REL)
+            np.testing.assert_array_equal(q[6], p.row_low)
+            np.testing.assert_array_equal(q[7], p.row_stop_bin)
         assert len(got) > 0
 
 

@@ -38,6 +38,8 @@ class Piece:
     n_cells: int
     rows: NDArray[np.bool_]  # [block rows]
     spectrum: Array
+    row_low: NDArray[np.int64]  # [rows of the piece]
+    row_stop_bin: NDArray[np.int64]
 
 
 def rows_of(x: NDArray[np.complex64], n: int) -> Array:
@@ -272,8 +274,27 @@ def pieces_of(rows: Array, mask: NDArray[np.bool_]) -> list[Piece]:
         cells = label[t, f] == i
         on = np.zeros(len(rows), bool)
         on[t] = cells.any(1)
-        found.append(Piece(t.start, t.stop, f.start, f.stop, int(cells.sum()), on, rows[t, f].mean(0)))
+        any_cell, width = cells.any(1), cells.shape[1]
+        low = np.where(any_cell, f.start + cells.argmax(1), 0)
+        stop = np.where(any_cell, f.start + width - cells[:, ::-1].argmax(1), 0)
+        found.append(Piece(t.start, t.stop, f.start, f.stop, int(cells.sum()), on, rows[t, f].mean(0), low, stop))
     return found
+
+
+def follow_gain(rows: Array, floor: Array) -> Array:
+    """Rows [rows, n] of a block, those of long runs in which the quietest bins are off the floor scaled to it."""
+    n = rows.shape[1]
+    ratio = rows / floor
+    expected = quantile(degrees(1, 1), -1.6448536)
+    level = np.sort(ratio[:, :: 16 if n >= 1024 else 1], axis=1)[:, int(0.05 * (n // (16 if n >= 1024 else 1)))]
+    gain = np.where(np.abs(ratio.sum(1) / n - 1) < 0.5, 1.0, level / expected)
+    changed = (gain > 1e-4) & ((gain > 1.7) | (gain < 1 / 1.7))
+    turns = np.flatnonzero(np.diff(np.pad(changed, 1).astype(np.int8)))
+    scaled = rows.copy()
+    for first, stop in zip(turns[::2], turns[1::2]):
+        if stop - first >= 16:
+            scaled[first:stop] /= np.sort(gain[first:stop])[(stop - first) // 2]
+    return scaled
 
 
 def _linked(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gnuradio/wavesfm/api.h>
+#include <gnuradio/wavesfm/stream_time.h>
 
 #include <complex>
 #include <cstddef>
@@ -38,15 +39,6 @@ struct WAVESFM_API SlotLayout {
     double rate_hz() const { return static_cast<double>(fft_size) * spacing_hz; }
     //! Throws std::invalid_argument naming the field that contradicts another.
     void check() const;
-};
-
-//! Absolute time as in rx_time: whole seconds and the fraction in [0, 1).
-struct StreamTime {
-    std::int64_t full_s = 0;
-    double frac_s = 0.0;
-
-    //! This time, some seconds later.
-    WAVESFM_API StreamTime advanced(double seconds) const;
 };
 
 //! Complex values and the object that keeps their memory alive.

@@ -5,6 +5,7 @@
 #include "runtime_python.h"
 
 #include "message_outbox.h"
+#include "messages_python.h"
 
 #include <boost/thread/thread.hpp>
 #include <string>
@@ -40,4 +41,5 @@ PYBIND11_MODULE(_runtime, m) {
     m.def("stop_requested", &stop_requested,
           "Whether the flowgraph has asked the calling block's thread to end.");
     bind_grids(m);
+    bind_messages(m);
 }

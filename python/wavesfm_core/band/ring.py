@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from ..types import Samples
 
 ITEM = 8  # bytes of a sample
-BLOCK = 1 << 18  # samples that are kept and dropped together
+BLOCK = 1 << 20  # samples that are kept and dropped together: 8 MiB, for which numpy asks for huge pages
+UNSHARED = 2  # references to a block that nobody else has: a name and an argument
 
 
 class SampleRing:
@@ -46,10 +48,13 @@ class SampleRing:
             at += count
 
     def _next_block(self) -> None:
+        block = None
         if (len(self._blocks) + 1) * self._block > self._size:
-            self._blocks.popleft()
+            block = self._blocks.popleft()
             self.start += self._block
-        self._blocks.append(np.empty(self._block, np.complex64))
+            if sys.getrefcount(block) > UNSHARED:  # a span of it is in use
+                block = None
+        self._blocks.append(np.empty(self._block, np.complex64) if block is None else block)
         self._filled = 0
 
     def span(self, start: int, stop: int) -> list[Samples]:

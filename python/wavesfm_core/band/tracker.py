@@ -19,7 +19,8 @@ TOGETHER = 0.5  # of a burst, during which the whole is on the air
 BESIDE_BINS = 8  # and within which a part lies beside
 NEAR_ROWS = 3  # within which a part belongs to what it is beside
 STRONGER = 2.0  # times the power (and the density, when alone) of the whole that a part may have
-SKIRT = 0.1  # of the density of the whole that what lies beside its edges has
+SKIRT = 0.1  # of the density of the whole that its skirts have, beyond its edges
+SKIRT_BESIDE = 0.01  # and that they have where there is a gap; more is a neighbour
 STEADY_ROWS = 32  # on the air, of an emitter whose edges are known
 DC_WIDTH = 10  # bins that the receiver's DC line may take
 GAIN_STEP = 2.0  # from which on a change of the floor is one of the gain
@@ -143,7 +144,7 @@ class Tracker:
                     return [smaller for part in parts for smaller in self._parts(part, start)]
         return [piece]
 
-    def _is_dc(self, piece: Piece) -> bool:
+    def _is_dc(self, piece: Piece | Track) -> bool:
         """Whether it is nothing but the receiver's DC line, which is no part of a signal around it."""
         return piece.raw_low >= self._middle - DC_WIDTH / 2 and piece.raw_high <= self._middle + DC_WIDTH / 2 + 1
 
@@ -162,7 +163,8 @@ class Tracker:
             if track in gone:
                 continue
             for other in [o for o in self.tracks if o is not track and _covers(track, o)]:
-                track.absorb(other)
+                if not self._is_dc(other):  # which was there before, and says nothing of when this one began
+                    track.absorb(other)
                 self.tracks.remove(other)
                 gone.append(other)
                 track.settle(self._middle)
@@ -185,6 +187,8 @@ def overlap(low_a: float, high_a: float, low_b: float, high_b: float) -> float:
 
 def _fit(piece: Piece, track: Track) -> float:
     """How well a piece fits an emitter; 0 for not at all."""
+    if not _is_near(piece.raw_low, piece.raw_high, track):
+        return 0.0
     shared = overlap(piece.low, piece.high, track.low, track.high)
     iou = shared / (piece.width + track.width - shared)
     if iou >= SAME_IOU:
@@ -205,19 +209,27 @@ def _fit(piece: Piece, track: Track) -> float:
     return inside / 2 if alike and counts else 0.0
 
 
+def _is_near(low: float, high: float, track: Track) -> bool:
+    """Whether a span touches an emitter with what may be beside it; the rest needs no closer look."""
+    below, above = min(track.reach_low, track.low), max(track.reach_high, track.high)
+    return low < above + BESIDE_BINS and high > below - BESIDE_BINS
+
+
 def _share_inside(low: float, high: float, density: float, power: float, track: Track) -> float:
     """Share of a span within an emitter, if it may be a part of it: within its edges, or weaker in its skirts; or 0."""
     if power > STRONGER * track.power:
         return 0.0
     core = overlap(low, high, track.low, track.high) / (high - low)
-    raw = overlap(low, high, track.reach_low - BESIDE_BINS, track.reach_high + BESIDE_BINS) / (high - low)
-    share = max(core, raw if density < SKIRT * track.density else 0.0)
+    depth = density / track.density
+    beside = BESIDE_BINS if depth < SKIRT_BESIDE else 0
+    raw = overlap(low, high, track.reach_low - beside, track.reach_high + beside) / (high - low)
+    share = max(core, raw if depth < SKIRT else 0.0)
     return share if share >= PART_SHARE else 0.0
 
 
 def _covers(track: Track, other: Track) -> bool:
     """Whether another is a part of this one, seen only with it or as a weaker burst of it."""
-    if other.ended:
+    if other.ended or not _is_near(other.low, other.high, track):
         return False
     together = [track.share_active(start, stop, NEAR_ROWS) >= TOGETHER for start, stop in other.bursts]
     near = sum(together) >= NEAR_SHARE * len(together)

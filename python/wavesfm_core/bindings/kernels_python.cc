@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "band_python.h"
+#include "engine_python.h"
+#include "signature_python.h"
 #include "slots_python.h"
+#include "streams_python.h"
 #include <gnuradio/wavesfm/ofdm_demodulator.h>
 #include <gnuradio/wavesfm/pilot_image.h>
 #include <gnuradio/wavesfm/resize.h>
@@ -326,4 +329,7 @@ PYBIND11_MODULE(_kernels, m) {
     bind_band(m);
     bind_slots(m);
     bind_channels(m);
+    bind_engine(m);
+    bind_signature(m);
+    bind_streams(m);
 }

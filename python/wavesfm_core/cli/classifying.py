@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ..analysis import Analysis, analyse
+from ..engines.shared import remote_accounts
 from ..errors import ConfigurationError, InputError
 from ..pipeline import Pipeline
 from ..preprocess.power_gate import DEFAULT_GATE_DB
@@ -109,6 +110,9 @@ def classify_command(
 
         done, refused = _analyse_all(pipeline, paths, reading, console, detect, write, first=first)
         console.print(f"{pipeline.bundle.id} on {pipeline.engine.description}", highlight=False)
+        if remote := remote_accounts(pipeline.engine):
+            counts = ", ".join(f"{name} {value:.4g}" for name, value in remote.items())
+            console.print(f"server: {counts}", highlight=False)
     if len(paths) == 1:
         show_analysis(console, done[0], show_all)
     else:

@@ -198,6 +198,6 @@ def _open_tensorrt(bundle: Bundle, precision: str, device_id: int) -> Engine:
 
 
 def _open_onnxruntime_cuda(bundle: Bundle, threads: int, device_id: int) -> Engine:
-    from .onnxruntime import OnnxRuntimeEngine, cuda_providers
+    from .onnxruntime import OnnxRuntimeSession, cuda_providers
 
-    return OnnxRuntimeEngine(bundle, threads, "f32", cuda_providers(device_id))
+    return OnnxRuntimeSession(bundle, threads, "f32", cuda_providers(device_id))

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, EngineError
 from ..packages import install_command
 from ..types import Tensor
 from .base import RuntimeTensor, check_arrays, closed, match_tensors
+from .native import NativeEngine
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -27,8 +30,53 @@ def cuda_providers(device_id: int) -> list[Provider]:
     return [(CUDA, {"device_id": str(device_id), "use_tf32": "0"}), CPU]
 
 
-class OnnxRuntimeEngine:
-    """See `Engine`; float32.
+class OnnxRuntimeEngine(NativeEngine):
+    """See `Engine`; float32 on the CPU.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Bundle to run.
+    threads : int
+        Threads of one operator; 0 for all cores.
+    precision : str
+        "auto" or "f32", which are the same.
+
+    Raises
+    ------
+    EngineError
+        onnxruntime is missing or refuses the model.
+    BundleError
+        The model's tensors are not those of bundle.json.
+    ConfigurationError
+        Another precision.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto") -> None:
+        _require_f32(precision)
+        super().__init__(bundle, "onnxruntime", library(), threads, "f32")
+
+
+def library() -> str:
+    """Return the path of ONNX Runtime's shared library in the installed package.
+
+    Raises
+    ------
+    EngineError
+        The package is missing, or has no such library.
+    """
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineError("engine onnxruntime", "runtime", "no package onnxruntime", install_command("onnxruntime"))
+    folder = Path(spec.submodule_search_locations[0], "capi")
+    found = [path for path in sorted(folder.glob("libonnxruntime.so*")) if path.is_file()]
+    if not found:
+        raise EngineError("engine onnxruntime", "runtime", f"no libonnxruntime.so in {folder}", "the wheel's library")
+    return str(found[-1])
+
+
+class OnnxRuntimeSession:
+    """See `Engine`; float32 on any execution provider, through the runtime's Python binding.
 
     Parameters
     ----------
@@ -56,8 +104,7 @@ class OnnxRuntimeEngine:
     def __init__(
         self, bundle: Bundle, threads: int = 0, precision: str = "auto", providers: Sequence[Provider] = (CPU,)
     ) -> None:
-        if precision not in ("auto", "f32"):
-            raise ConfigurationError("engine onnxruntime", "precision", precision, "f32 (openvino has bf16)")
+        _require_f32(precision)
         try:
             import onnxruntime
         except ImportError as error:
@@ -103,6 +150,11 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
+
+
+def _require_f32(precision: str) -> None:
+    if precision not in ("auto", "f32"):
+        raise ConfigurationError("engine onnxruntime", "precision", precision, "f32 (openvino has bf16)")
 
 
 def _place(provider: Provider) -> str:

@@ -6,15 +6,13 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
-
-import numpy as np
 
 from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..errors import ConfigurationError
 from ..types import NOISE, Prediction, StreamTime, Tile
-from .tile_signature import Signature, Tolerances, alike, length_class, signature, tolerances
+from .tile_signature import Signature, Tolerances, alike, comparable, length_class, signature, tolerances
 
 # With two frames to a row, noise alone peaks 4.5 dB over its median in a full tile; the weakest of some fifty real
 # recordings of signals peaks at 9.6 dB.
@@ -68,16 +66,7 @@ class _Kind:
     def include(self, seen: Signature) -> None:
         """Move the running mean towards another tile."""
         self.tiles += 1
-        part = 1 / min(self.tiles, AVERAGED)
-        mean = self.mean
-        self.mean = replace(
-            mean,
-            level=mean.level + part * (seen.level - mean.level),
-            floor=mean.floor + part * (seen.floor - mean.floor),
-            peak=mean.peak + part * (seen.peak - mean.peak),
-            shape=mean.shape + part * (seen.shape - mean.shape),
-            columns=mean.columns + np.float32(part) * (seen.columns - mean.columns),
-        )
+        self.mean = self.mean.moved_towards(seen, 1 / min(self.tiles, AVERAGED))
 
 
 @dataclass(slots=True)
@@ -258,7 +247,7 @@ class PowerGate:
 
     def _holds(self, tile: Tile, kind: _Kind | None, named: bool, limits: Tolerances) -> bool:
         gate_db = self._gate_db
-        if gate_db is None or kind is None or named or not limits.comparable:
+        if gate_db is None or kind is None or named or not comparable(limits):
             return False
         return tile.peak_db - kind.mean.floor < max(gate_db, limits.noise_peak + NOISE_MARGIN_DB)
 

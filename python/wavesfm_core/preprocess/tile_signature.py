@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .. import _kernels
 from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..types import Tensor, Tile
 from .spectrogram import make_tiler
@@ -19,51 +18,18 @@ COLUMN_TOLERANCE_DB = 0.5
 COLUMNS_RMS_TOLERANCE_DB = 0.25
 SHAPE_TOLERANCE_DB = 0.05
 WIDEST_TOLERANCE_DB = 3.0  # a tile so short that noise scatters more is not compared
-LENGTH_TOLERANCE = 0.05  # relative: tiles of other lengths are not compared, since noise scatters differently
-BLOCKS = 28  # blocks along each side of a tile
 CALIBRATION_TILES = 12
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Signature:
-    """Power and shape of one tile, in dB."""
-
-    n_samples: int
-    """Samples that the tile covers."""
-    level: float
-    """Mean of the cells, relative to full scale."""
-    floor: float
-    """Median of the cells, relative to full scale."""
-    peak: float
-    """99.9 % quantile of the cells over their mean."""
-    shape: NDArray[np.float64]
-    """float64 [5]: spread of the cells about their column, then largest and rms deviation of the rows' means (steps in
-    time), then those of the means of blocks about their column of blocks (bursts)."""
-    columns: Tensor
-    """float32 [width]: mean of each column over the level (the spectrum)."""
+Signature = _kernels.TileSignature
+"""Power and shape of one tile, in dB; see tile_signature.h."""
+Tolerances = _kernels.SignatureTolerances
+"""Largest differences in dB between the signatures of two tiles that look alike; see tile_signature.h."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tolerances:
-    """Largest differences in dB between the signatures of two tiles that look alike."""
-
-    level: float
-    peak: float
-    shape: NDArray[np.float64]
-    """float64 [5], as in Signature."""
-    column: float
-    """Of a band of `band` columns."""
-    columns_rms: float
-    """Of all bands, root mean square."""
-    band: int
-    """Columns that are averaged before they are compared."""
-    noise_peak: float
-    """99.9 % quantile over the median of the loudest tile of white noise."""
-
-    @property
-    def comparable(self) -> bool:
-        """False for tiles too short to tell noise from a signal by these figures."""
-        return max(self.column, self.peak, float(self.shape[1])) <= WIDEST_TOLERANCE_DB
+def comparable(limits: Tolerances) -> bool:
+    """Return False for tiles too short to tell noise from a signal by these figures."""
+    return max(limits.column, limits.peak, limits.shape[1]) <= WIDEST_TOLERANCE_DB
 
 
 def signature(tile: Tile, spec: SpectrogramSpec) -> Signature:
@@ -73,30 +39,14 @@ def signature(tile: Tile, spec: SpectrogramSpec) -> Signature:
 
 def _signature(data: Tensor, n_samples: int, floor_db: float, peak_db: float, spec: SpectrogramSpec) -> Signature:
     span_db = spec.high_db - spec.low_db
-    cells = data[0] * np.float32(spec.std * span_db)
     reference_db = max(floor_db, peak_db - spec.high_db) if spec.reference == "median" else 0.0
     offset_db = spec.mean * span_db + spec.low_db + reference_db
-    columns, rows = cells.mean(axis=0), cells.mean(axis=1)
-    level = float(columns.mean())
-    rows -= np.float32(level)
-    cells -= columns
-    blocks = _blocks(cells)
-    blocks -= blocks.mean(axis=0)
-    shape = np.array([_rms(cells), np.abs(rows).max(), _rms(rows), np.abs(blocks).max(), _rms(blocks)])
-    level_db = level + offset_db
-    return Signature(n_samples, level_db, floor_db, peak_db - level_db, shape, columns - np.float32(level))
+    return _kernels.tile_signature(data[0], spec.std * span_db, offset_db, n_samples, floor_db, peak_db)
 
 
 def alike(a: Signature, b: Signature, tolerances: Tolerances, factor: float = 1.0) -> bool:
     """Whether two tiles look alike: every figure within `factor` times its tolerance."""
-    if abs(a.n_samples - b.n_samples) > LENGTH_TOLERANCE * a.n_samples:
-        return False
-    if abs(a.level - b.level) > factor * tolerances.level or abs(a.peak - b.peak) > factor * tolerances.peak:
-        return False
-    if (np.abs(a.shape - b.shape) > factor * tolerances.shape).any():
-        return False
-    bands = _bands(a.columns - b.columns, tolerances.band)
-    return bool(np.abs(bands).max() <= factor * tolerances.column and _rms(bands) <= factor * tolerances.columns_rms)
+    return _kernels.alike(a, b, tolerances, factor)
 
 
 @lru_cache(maxsize=64)
@@ -111,7 +61,7 @@ def tolerances(spec: SpectrogramSpec, n_samples: int) -> Tolerances:
     return Tolerances(
         level=LEVEL_TOLERANCE_DB,
         peak=max(COLUMN_TOLERANCE_DB, SIGMAS * float(np.std([each.peak for each in made]))),
-        shape=np.maximum(SHAPE_TOLERANCE_DB, SIGMAS * np.std([each.shape for each in made], axis=0)),
+        shape=np.maximum(SHAPE_TOLERANCE_DB, SIGMAS * np.std([each.shape for each in made], axis=0)).tolist(),
         column=max(COLUMN_TOLERANCE_DB, scatter[chosen]),
         columns_rms=max(COLUMNS_RMS_TOLERANCE_DB, scatter[chosen] / 3),
         band=bands[chosen],
@@ -136,23 +86,9 @@ def _noise_signature(spec: SpectrogramSpec, rng: np.random.Generator, n_samples:
     return _signature(made[0], made[2], made[4], made[5], spec)
 
 
-def _blocks(cells: Tensor) -> Tensor:
-    """Means of BLOCKS x BLOCKS blocks (fewer of a small tile); the rest at the edges is left out."""
-    height, width = (max(1, side // BLOCKS) for side in cells.shape)
-    rows, columns = cells.shape[0] // height, cells.shape[1] // width
-    inner = cells[: rows * height, : columns * width]
-    means: Tensor = inner.reshape(rows, height, columns, width).mean(axis=(1, 3))
-    return means
-
-
 def _bands(columns: Tensor, band: int) -> Tensor:
     if band == 1:
         return columns
     count = columns.size // band
     means: Tensor = columns[: count * band].reshape(count, band).mean(axis=1)
     return means
-
-
-def _rms(values: Tensor) -> float:
-    flat = values.ravel()
-    return float(np.sqrt(np.dot(flat, flat) / flat.size))

@@ -10,11 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .. import _kernels
 from ..bundle.spectrogram_spec import SpectrogramSpec
-from ..errors import InputError
+from ..errors import ConfigurationError, InputError
 from ..types import StreamTime, Tile
-from .sample_clock import SampleClock
-from .spectrogram import as_samples, make_tiler
+from .spectrogram import as_samples
 
 SAME = 1e-6  # relative difference up to which two rates or two centre frequencies are the same
 
@@ -100,46 +100,46 @@ class TileStream:
         start_sample: int = 0,
         tolerance_s: float | None = None,
     ) -> None:
-        self._accounts = StreamAccounts()
-        self._first_sample = start_sample
-        self._tiler = make_tiler(spec)
-        self._clock = SampleClock(_checked_rate(rate_hz), time, start_sample, tolerance_s)
-        self._centre_hz = centre_hz
-        self._segment_start = start_sample  # where the tiler's counting began
-        self._covered_to = start_sample  # end of the last tile
-        self._covered = 0  # samples that tiles cover
-        self._arrived_s: float | None = None
+        if tolerance_s is not None and not (math.isfinite(tolerance_s) and tolerance_s >= 0):
+            raise ConfigurationError("clock", "tolerance_s", tolerance_s, "seconds, 0 or more, or None")
+        self._stream = _kernels.TileStream(
+            **dataclasses.asdict(spec),
+            rate_hz=_checked_rate(rate_hz),
+            centre_hz=centre_hz,
+            time=time,
+            start_sample=start_sample,
+            tolerance_s=tolerance_s,
+        )
 
     @property
     def accounts(self) -> StreamAccounts:
         """A copy of the counts up to now."""
-        return dataclasses.replace(self._counted(), samples_pending=self.pending_samples)
+        return StreamAccounts(**self._stream.accounts())
 
     @property
     def rate_hz(self) -> float:
         """Sample rate of the next sample; 0.0 when unknown."""
-        return self._clock.rate_hz
+        return self._stream.rate_hz
 
     @property
     def centre_hz(self) -> float | None:
         """Centre frequency of the next sample; None when unknown."""
-        return self._centre_hz
+        return self._stream.centre_hz
 
     @property
     def samples_in(self) -> int:
         """Samples pushed."""
-        return self._accounts.samples_in
+        return self.accounts.samples_in
 
     @property
     def samples_skipped(self) -> int:
         """Samples that were received and that no tile covers."""
-        return self._counted().samples_skipped
+        return self.accounts.samples_skipped
 
     @property
     def pending_samples(self) -> int:
         """Samples pushed that no tile covers yet."""
-        accounts = self._counted()
-        return accounts.samples_in - self._covered - accounts.samples_skipped - accounts.samples_silent_cut
+        return self.accounts.samples_pending
 
     def push(self, samples: NDArray[Any], arrived_s: float | None = None) -> list[Tile]:
         """Take samples in and return the tiles that they complete.
@@ -156,10 +156,7 @@ class TileStream:
         InputError
             For another type or shape.
         """
-        samples = as_samples(samples, "stream")
-        self._accounts.samples_in += samples.size
-        self._arrived_s = arrived_s
-        return [self._tile(made) for made in self._tiler.push(samples)]
+        return _tiles(self._stream.push(as_samples(samples, "stream"), arrived_s))
 
     def retune(
         self,
@@ -187,23 +184,8 @@ class TileStream:
         InputError
             For a rate that is negative or not finite; nothing has changed then.
         """
-        rate_hz = None if rate_hz is None or same(_checked_rate(rate_hz), self.rate_hz) else float(rate_hz)
-        centre_hz = None if centre_hz is None or same(centre_hz, self._centre_hz) else centre_hz
-        retuned = rate_hz is not None or centre_hz is not None
-        jump_s = 0.0 if time is None else self._clock.jump_s(time, self._position)
-        if not retuned and jump_s == 0.0:
-            return []
-        tiles = self._end_tile("skipped_retune" if retuned else "skipped_gap")
-        self._accounts.retunes += retuned and self._accounts.samples_in > 0  # the first tags of a stream are no retune
-        if jump_s:
-            self._accounts.gaps += 1
-            self._accounts.samples_lost += max(0, round(jump_s * self.rate_hz))
-        if rate_hz is not None:
-            self._clock.set_rate(rate_hz, self._position)
-        if jump_s != 0.0:
-            self._clock.set_time(time, self._position)
-        self._centre_hz = self._centre_hz if centre_hz is None else centre_hz
-        return tiles
+        rate_hz = None if rate_hz is None else _checked_rate(rate_hz)
+        return _tiles(self._stream.retune(rate_hz, centre_hz, time))
 
     def gap(self) -> list[Tile]:
         """Start a new tile at the next sample, because an unknown number of samples is missing before it.
@@ -213,52 +195,20 @@ class TileStream:
         list of Tile
             As `retune` does.
         """
-        self._accounts.gaps += 1
-        return self._end_tile("skipped_gap")
+        return _tiles(self._stream.gap())
 
     def finish(self) -> list[Tile]:
         """The last partial tile if it has min_rows, else none; a further push starts a new tile."""
-        return self._end_tile("skipped_end")
+        return _tiles(self._stream.finish())
 
-    def _end_tile(self, reason: str) -> list[Tile]:
-        made = self._tiler.flush()
-        tiles = [] if made is None else [self._tile(made)]
-        setattr(self._accounts, reason, getattr(self._accounts, reason) + self.pending_samples)
-        self._segment_start = self._covered_to = self._position
-        return tiles
 
-    def _counted(self) -> StreamAccounts:
-        """The accounts with the kernel's counts."""
-        accounts, counts = self._accounts, self._tiler.counts
-        accounts.samples_silent, accounts.samples_silent_cut = counts["silent"], counts["silent_cut"]
-        accounts.skipped_silence, accounts.samples_nonfinite = counts["discarded"], counts["nonfinite"]
-        return accounts
-
-    @property
-    def _position(self) -> int:
-        return self._first_sample + self._accounts.samples_in
-
-    def _tile(self, made: tuple[Any, ...]) -> Tile:
-        data, start, n_samples, partial, floor_db, peak_db, n_nonfinite, n_gap_samples = made
-        start += self._segment_start
-        self._covered += start + n_samples - max(start, self._covered_to)  # overlapping frames make tiles overlap
-        self._covered_to = start + n_samples
-        self._accounts.tiles += 1
-        self._accounts.partial_tiles += partial
-        return Tile(
-            data=data,
-            start_sample=start,
-            n_samples=n_samples,
-            rate_hz=self.rate_hz,
-            centre_hz=self._centre_hz,
-            time=self._clock.time_of(start),
-            partial=partial,
-            floor_db=floor_db,
-            peak_db=peak_db,
-            n_nonfinite=n_nonfinite,
-            arrived_s=self._arrived_s,
-            n_gap_samples=n_gap_samples,
-        )
+def _tiles(made: list[tuple[Any, ...]]) -> list[Tile]:
+    """Tiles of the C++ stream, whose fields are those of `Tile` in order."""
+    tiles = []
+    for data, start, n_samples, rate_hz, centre_hz, time, *rest in made:
+        known = None if time is None else StreamTime(*time)
+        tiles.append(Tile(data, start, n_samples, rate_hz, centre_hz, known, *rest))
+    return tiles
 
 
 def same(a: float, b: float | None) -> bool:

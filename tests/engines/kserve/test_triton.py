@@ -13,6 +13,7 @@ import pytest
 from support import tiny_onnx, triton_server
 from support.triton_server import TritonServer
 from wavesfm_core.bundle.bundle import Bundle, bundle_inputs
+from wavesfm_core.cli import main
 from wavesfm_core.engines import open_engine
 from wavesfm_core.engines.kserve.repository import RepositoryOptions, export_repository
 from wavesfm_core.engines.shared import engine_failures, remote_accounts
@@ -81,6 +82,26 @@ def test_a_pipeline_classifies_on_the_server(server: TritonServer, bundle: Bundl
         predictions = pipeline.classify(samples, 1e6)
         assert [each.label for each in predictions] == ["left"] * 5
         assert pipeline.engine.description.startswith("kserve://")
+
+
+def test_the_command_shows_the_accounts(
+    server: TritonServer,
+    bundle: Bundle,
+    tone: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recording = tmp_path / "a_100M_1M.cf32"
+    recording.write_bytes(tone(-0.2, 2048).tobytes())
+    device = server.device("fake", "http", PATIENT)
+    arguments = ["classify", recording, "--model", bundle.path, "--device", device, "--detect", "off"]
+    monkeypatch.setattr("sys.argv", ["wavesfm", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main()
+    out = capsys.readouterr().out
+    assert "on kserve://127.0.0.1:" in out and "retries 0, failures 0, seconds" in out
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

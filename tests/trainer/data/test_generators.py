@@ -21,6 +21,7 @@ from wavesfm_core.recordings.iqfile import open_recording
 from wavesfm_trainer.data.generators import (
     GENERATORS,
     cfr_5g,
+    clusters,
     generator,
     nr_positioning,
     ntu_fi_har,
@@ -278,12 +279,47 @@ def test_cfr_layout_and_smoothness(tmp_path):
     cfr = loadmat(paths[2])["cfr"]
     assert cfr.shape == (64, 4, 272) and cfr.dtype == np.complex64
     assert np.array_equal(cfr, cfr_5g.response(0, 2, 4))
+    assert np.array_equal(cfr, np.rint(cfr.real) + 1j * np.rint(cfr.imag))  # steps of the converter
     repeats = np.abs(cfr)
-    assert repeats.std(0).mean() < 0.3 * repeats.mean()  # a place's repeats are alike
+    assert np.abs(np.diff(repeats, axis=0)).mean() < 0.3 * repeats.mean()  # repeats that follow each other are alike
     assert np.linalg.norm(cfr_5g.location(100, 476) - cfr_5g.location(101, 476)) < 0.5
-    gains = [np.abs(cfr_5g.response(0, i, 476)).mean() for i in (4, 238)]  # far corner, below the pico cell
-    assert gains[1] > 3 * gains[0]
     assert read_note(tmp_path / "d")["examples"]["location_001.mat"]["position_m"] == [27.0, 6.0, 1.2]
+
+
+def test_cfr_levels_are_within_a_step_of_the_gain_and_spectra_are_not_flat():
+    made = [np.abs(cfr_5g.response(0, i, 40)) for i in range(0, 40, 2)]
+    levels_db = [20 * np.log10(np.sqrt(np.mean(one**2)) / cfr_5g.LEVEL) for one in made]
+    assert np.ptp(levels_db) < cfr_5g.GAIN_STEP_DB + 3 * 2 * cfr_5g.STEP_ERROR_DB + 3  # and fading
+    explained = 1 - np.mean([one.var() for one in made]) / np.var(made)
+    assert explained < 0.6  # the mean of a sample does not tell it all
+
+
+def test_clusters_have_the_power_and_delays_of_their_table():
+    rng, offsets_hz = np.random.default_rng(0), np.arange(256) * 360e3
+    for letter in "AD":
+        model = clusters.profile(letter)
+        assert model.powers.sum() == pytest.approx(1) and model.line_of_sight == (letter == "D")
+        drawn = [
+            clusters.response(rng, model, 100e-9, 0.3, 0.0, 4, offsets_hz, np.zeros(1), 0.0, 0.0) for _ in range(60)
+        ]
+        assert np.mean(np.abs(drawn) ** 2) == pytest.approx(1, abs=0.1)
+        taps = np.mean(np.abs(np.fft.ifft(np.array(drawn)[:, 0], axis=-1)) ** 2, axis=(0, 1))
+        delays_s = np.arange(256) / (256 * 360e3)
+        mean_s = np.sum(taps * delays_s) / taps.sum()
+        expected_s = 100e-9 * np.sum(model.powers * model.delays)
+        assert mean_s == pytest.approx(expected_s, abs=40e-9)
+    assert clusters.indoor_path_loss_db(10, 3.5e9, True) == pytest.approx(32.4 + 17.3 + 20 * np.log10(3.5))
+    assert clusters.indoor_path_loss_db(50, 3.5e9, False) > clusters.indoor_path_loss_db(50, 3.5e9, True)
+    with pytest.raises(ConfigurationError, match="no table of CDL-Z"):
+        clusters.profile("z")
+
+
+SITE = nr_positioning.draw_site(0, "outdoor")
+LEVEL = nr_positioning.reference_level(SITE, 0, "outdoor")
+
+
+def received_at(user):
+    return nr_positioning.received(SITE, nr_positioning.channel(SITE, user))
 
 
 def test_positioning_layout(tmp_path):
@@ -297,8 +333,7 @@ def test_positioning_layout(tmp_path):
             assert file["features"].shape == (5, 4, 16, 193) and file["features"].dtype == np.float64
             assert file["labels/position"].shape == (5, 3)
             positions.append(file["labels/position"][:])
-            clean = nr_positioning.channel(nr_positioning.draw_site(0, "outdoor"), positions[-1][3])
-            again = nr_positioning.features(rng_for(0, 3, 3, snr), clean, snr)
+            again = nr_positioning.features(rng_for(0, 3, 3, snr), received_at(positions[-1][3]), snr, LEVEL)
             assert np.array_equal(file["features"][3], again)
     assert np.array_equal(positions[0], positions[1]) and np.array_equal(positions[0], positions[2])
     assert (positions[0] >= 0).all() and (positions[0] <= (80, 60, 40)).all()
@@ -335,19 +370,31 @@ def test_positioning_indoor_has_five_stations_and_another_scene_is_refused(tmp_p
 
 
 def test_positioning_noise_is_the_files_snr():
-    clean = nr_positioning.channel(nr_positioning.draw_site(0, "outdoor"), np.array([30.0, 20.0, 1.5]))
-    quiet = nr_positioning.features(rng_for(0), clean, 200)
+    clean = received_at(np.array([30.0, 20.0, 1.5]))
+    quiet = nr_positioning.features(rng_for(0), clean, 200, LEVEL)
     for snr_db in (10, 20, 50):
-        noise = nr_positioning.features(rng_for(1), clean, snr_db) - quiet
+        noise = nr_positioning.features(rng_for(1), clean, snr_db, LEVEL) - quiet
         signal = quiet - nr_positioning.CENTRE
         assert 10 * np.log10(np.mean(signal**2) / np.mean(noise**2)) == pytest.approx(snr_db, abs=1.0)
 
 
+def test_positioning_keeps_the_level():
+    """At the nearest station, what power control leaves of the path loss: a fifth, and the errors of gain steps."""
+    users = [nr_positioning.draw_position(rng_for(5, i), "outdoor") for i in range(60)]
+    lost = [nr_positioning.channel(SITE, user) for user in users]
+    raw_db = [10 * np.log10(np.mean(np.abs(one) ** 2, axis=(1, 2)).max()) for one in lost]
+    kept = [nr_positioning.features(rng_for(0), nr_positioning.received(SITE, one), 50, LEVEL) for one in lost]
+    kept_db = [20 * np.log10(one.std(axis=(1, 2)).max()) for one in kept]
+    slope = np.polyfit(raw_db, kept_db, 1)[0]
+    assert slope == pytest.approx(1 - nr_positioning.POWER_CONTROL, abs=0.1)
+    assert np.std(kept_db) < 0.6 * np.std(raw_db)
+
+
 def test_position_shows_in_the_features():
-    site, n = nr_positioning.draw_site(0, "outdoor"), 150
+    n = 150
     users = np.array([nr_positioning.draw_position(rng_for(0, 2, i), "outdoor") for i in range(n)])
     made = np.array(
-        [nr_positioning.features(rng_for(4, i), nr_positioning.channel(site, u), 20) for i, u in enumerate(users)]
+        [nr_positioning.features(rng_for(4, i), received_at(user), 20, LEVEL) for i, user in enumerate(users)]
     )
     beams = np.abs(np.fft.fft2(made - made.mean((2, 3), keepdims=True)))[..., :97].reshape(n, -1)
     beams *= beams.std(0)  # nearest() divides by it: count strong delays and angles more
@@ -357,8 +404,8 @@ def test_position_shows_in_the_features():
     here = np.array([30.0, 20.0, 1.5])
 
     def alike(moved_m):
-        there = nr_positioning.channel(site, here + np.array([moved_m, 0, 0]))
-        return np.corrcoef(nr_positioning.channel(site, here).real.ravel(), there.real.ravel())[0, 1]
+        there = nr_positioning.channel(SITE, here + np.array([moved_m, 0, 0]))
+        return np.corrcoef(nr_positioning.channel(SITE, here).real.ravel(), there.real.ravel())[0, 1]
 
     assert alike(0.02) > 0.8 and alike(0.02) > alike(10.0) + 0.5
 

@@ -371,6 +371,36 @@ def test_esp32_counts_every_line_that_it_leaves_out(tmp_path):
     }
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_esp32_reads_logs_as_monitors_write_them(tmp_path, encoding):
+    """Messages of the chip before and between the lines, and UTF-16 as PowerShell writes it."""
+    path = tmp_path / "a.csv"
+    boot = "ets Jul 29 2019 12:21:46\nrst:0x1 (POWERON_RESET),boot:0x13\nI (29) boot: chip revision: 1, v3\n"
+    text = boot + HEADER + csi_line(10) + "W (500) wifi:timeout, 3\n" + HEADER + csi_line(20)
+    bom = "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_bytes((bom + text).encode(encoding))
+    capture = esp32.read_recording(path)
+    assert len(capture.time_s) == 2
+    assert capture.left_out == {"before the table": 3, "that are no numbers": 2}
+
+
+def test_esp32_reads_a_log_that_begins_after_the_header(tmp_path):
+    path = tmp_path / "a.csv"
+    fields = csi_line(10).strip().split(",")
+    values = dict(zip(HEADER.strip().split(","), fields, strict=True))
+    line = ",".join(values.get(name, "0") if name != "type" else "CSI_DATA" for name in esp32.TOOL_COLUMNS)
+    path.write_text(line + "\n" + line + "\n")
+    assert len(esp32.read_recording(path).time_s) == 2
+
+
+def test_packets_out_of_order_are_refused(tmp_path):
+    lines = [csi_line(10_000 * (i ^ 1)) for i in range(450)]
+    (tmp_path / "walk.csv").write_text(HEADER + "".join(lines))
+    (tmp_path / "brushteeth.csv").write_text(HEADER + "".join(lines))
+    with pytest.raises(InputError, match=r"brushteeth\.csv: time: found 225 steps back in 450 packets, expected"):
+        list(esp32.READER.read(tmp_path, replace(ACTIVITY, channels=1)))
+
+
 def test_esp32_yields_windows_without_the_gain(tmp_path):
     for name in ("walk", "brushteeth"):
         lines = [csi_line(10_000 * i, scale=1 + i % 2) for i in range(450)]

@@ -33,7 +33,7 @@ from wavesfm_trainer.evaluation.evaluate_run import evaluate_run
 from wavesfm_trainer.evaluation.trained_run import TrainedTask, load_run, task_spec
 from wavesfm_trainer.export import golden_inputs as golden_module
 from wavesfm_trainer.export import onnx_model, parity
-from wavesfm_trainer.export.export_job import TOLERANCES, ExportOptions
+from wavesfm_trainer.export.export_job import TOLERANCES, ExportJob, ExportOptions
 from wavesfm_trainer.export.export_run import export_run
 from wavesfm_trainer.export.golden_inputs import generated_arrays
 from wavesfm_trainer.export.half_weights import halve_weights
@@ -423,9 +423,18 @@ def test_a_bundle_of_spectrograms_has_the_rate_and_golden_iq(tmp_path, tone):
         assert np.allclose([found[label] for label in head.labels], expected, atol=1e-3)
 
 
-def test_rates_of_labels_that_the_generator_does_not_know_must_be_said(tmp_path):
-    run = make_run(tmp_path / "run", TILE_SPEC, HeadSpec("classification", ("noise", "elephant")), rate_input=True)
-    with pytest.raises(ConfigurationError, match=r"rates_hz: found nothing, .*elephant is not of the generator"):
+def test_rates_of_other_labels_are_those_of_the_weights_or_unknown(tmp_path, caplog):
+    head = HeadSpec("classification", ("noise", "elephant"))
+    run = make_run(tmp_path / "run", TILE_SPEC, head, rate_input=True)
+    assert ExportJob.resolve(run, tmp_path / "toy", ExportOptions("toy", **SAID)).spec.rates_hz == (0.0, 0.0)
+    assert "elephant: sample rates of the training data are not known" in caplog.text
+    record = registry.read(run / "weights.safetensors")
+    model = registry.build(record)
+    registry.save(run / "weights.safetensors", model, record.extra | {"rates_hz": [2e5, 3e6]})
+    assert ExportJob.resolve(run, tmp_path / "toy", ExportOptions("toy", **SAID)).spec.rates_hz == (2e5, 3e6)
+    registry.save(run / "weights.safetensors", model, record.extra | {"rates_hz": [5, 1]})
+    with pytest.raises(WeightsError, match=r"rates_hz: found \[5, 1\], expected the lowest and the highest"):
         export(run, tmp_path / "toy", "toy", **SAID)
+    registry.save(run / "weights.safetensors", model, record.extra)
     with pytest.raises(ConfigurationError, match="arrays: found 1, expected none for a spectrogram model"):
         export(run, tmp_path / "toy", "toy", **SAID, rates_hz=(1e6, 2e6), arrays=[np.zeros((1, 8, 8), np.float32)])

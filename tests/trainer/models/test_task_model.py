@@ -422,8 +422,8 @@ def rewrite(path, change_state=None, change_config=None, **note):
         ({"change_state": lambda s: s.update(x=torch.zeros(2))}, "x: found a tensor of 2, expected none"),
         ({"change_state": lambda s: s.update({"head.bias": torch.zeros(6)})}, r"head\.bias: found 6, expected 5"),
         (
-            {"change_state": lambda s: s.update({"head.bias": torch.zeros(5).half()})},
-            r"head\.bias: found torch.float16, expected torch.float32",
+            {"change_state": lambda s: s.update({"head.bias": torch.zeros(5).bfloat16()})},
+            r"head\.bias: found torch.bfloat16, expected torch.float32 or torch.float16",
         ),
         ({"change_config": lambda c: c["encoder"].update(depth=2)}, r"blocks\.2\..*found a tensor.*expected none"),
         ({"change_config": lambda c: c["encoder"].update(depth=10**9)}, "depth: found 1000000000"),

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from wavesfm_core.errors import WavesfmError
 
-from . import channels, data, learning, models, results, tiles
+from . import channels, data, learning, models, results, teaching, tiles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ app.command("scene-tiles")(tiles.scene_tiles)
 app.command()(tiles.geometry)
 app.command()(learning.pretrain)
 app.command()(learning.finetune)
+app.command()(teaching.teach)
 app.command("train-channels")(learning.train_channels)
 app.command()(results.evaluate)
 app.command("compare-channels")(results.compare_channels)

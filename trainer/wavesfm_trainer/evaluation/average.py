@@ -40,24 +40,12 @@ def average_runs(runs: Sequence[Path], out: Path) -> Path:
 
 
 def save_half(weights_path: Path, out: Path) -> Path:
-    """Write a weights file with all tensors in float16, half the size, to `out`; `load_half` reads it back."""
+    """Write a weights file with all tensors in float16, half the size, to `out`; every command reads it."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     with safe_open(weights_path, framework="pt") as file:
         note = file.metadata()
         state = {name: file.get_tensor(name).half().contiguous() for name in file.keys()}  # noqa: SIM118 (no dict)
-    save_file(state, out, metadata=note)
-    return out
-
-
-def load_half(half: Path, out: Path) -> Path:
-    """Write a file of `save_half` as float32, which training goes on from, to `out`."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    with safe_open(half, framework="pt") as file:
-        note = file.metadata()
-        state = {name: file.get_tensor(name).float().contiguous() for name in file.keys()}  # noqa: SIM118 (no dict)
     save_file(state, out, metadata=note)
     return out

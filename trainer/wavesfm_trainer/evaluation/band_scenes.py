@@ -222,7 +222,7 @@ def score(truths: Sequence[Truth], boxes: Sequence[Box]) -> Score:
         start, stop = min(b.start_s for b, _, _ in touching), max(b.stop_s for b, _, _ in touching)
         timed += max(abs(start - truth.start_s), abs(stop - truth.stop_s)) <= TIME_S
     false = sum(max((_inside(truth, box) for truth in truths), default=0.0) < 0.3 for box in boxes)
-    return Score(len(truths), found, named, len(boxes), false, edged, timed)
+    return Score(len(truths), found, int(named), len(boxes), int(false), int(edged), int(timed))
 
 
 def _overlap(truth: Truth, box: Box) -> tuple[float, float]:

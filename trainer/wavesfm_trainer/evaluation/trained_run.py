@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ class TrainedTask:
     """Meaning of the outputs."""
     config: Mapping[str, Any]
     """Contents of config.json; empty if there is none."""
+    rates_hz: tuple[float, float] = (0.0, 0.0)
+    """Lowest and highest sample rate of the training data; (0, 0) unknown."""
 
     @property
     def output(self) -> str:
@@ -91,7 +94,19 @@ def load_run(run: Path | str) -> TrainedTask | TrainedEncoder:
     except BundleError as error:
         raise WeightsError(error.where, error.field, error.found, error.expected) from None
     _check_fit(path, model, preprocess, head)
-    return TrainedTask(path.parent, model, preprocess, head, config)
+    return TrainedTask(path.parent, model, preprocess, head, config, _rates(record))
+
+
+def _rates(record: weights.Weights) -> tuple[float, float]:
+    """Sample rates in a weights file; (0, 0) where it has none."""
+    values = record.extra.get("rates_hz", [0.0, 0.0])
+    try:
+        low, high = (float(value) for value in values)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not 0 <= low <= high < math.inf:
+        raise WeightsError(record.where, "rates_hz", repr(values)[:60], "the lowest and the highest sample rate in Hz")
+    return low, high
 
 
 def load_task_run(run: Path | str) -> TrainedTask:

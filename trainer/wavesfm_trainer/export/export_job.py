@@ -55,7 +55,8 @@ class ExportOptions:
     raw: Path | None = None
     """Folder of raw files to take the golden arrays from."""
     rates_hz: tuple[float, float] | None = None
-    """Lowest and highest sample rate of the training data; None: known from the signal generator's labels."""
+    """Lowest and highest sample rate of the training data; None: those in the weights file, or of the signal
+    generator's labels, or 0 and 0 (unknown)."""
 
     def __post_init__(self) -> None:
         if self.precision not in TOLERANCES:
@@ -155,11 +156,13 @@ def _rates(trained: TrainedTask, asked: tuple[float, float] | None) -> tuple[flo
         return 0.0, 0.0
     if asked is not None:
         return asked
+    if trained.rates_hz[1]:
+        return trained.rates_hz
     if UNKNOWN in trained.head.labels and set(trained.head.labels) <= set(ALL_LABELS):
         return LEAST_RATE_HZ, max(view.high_hz for views in MORE_VIEWS.values() for view in views)
     if unknown := [label for label in trained.head.labels if label not in CLASSES]:
-        expected = f"the lowest and the highest of the training data, as {', '.join(unknown)} is not of the generator"
-        raise ConfigurationError("export", "rates_hz", "nothing", expected)
+        log.warning("%s: sample rates of the training data are not known", ", ".join(unknown))
+        return 0.0, 0.0
     views = [view for label in trained.head.labels for view in CLASSES[label].views]
     return min(view.low_hz for view in views), max(view.high_hz for view in views)
 

@@ -34,24 +34,36 @@ def import_bundle(directory: Path | str, out: Path | str, labels: Sequence[str] 
     that `wavesfm-train export` wrote. Raises BundleError where a tensor is missing or torch gives other outputs than
     the bundle's golden ones.
     """
-    bundle = Bundle.open(directory)
-    graph = onnx.load(str(Path(directory) / "model.onnx")).graph
-    state = recover(graph)
-    args = _encoder_args(bundle, state)
+    model, bundle = read_model(directory)
     own = bundle.spec.head.labels
-    model = TaskModel(args, TaskArgs(n_outputs=len(own), trainable="all"))
+    labels = tuple(labels) or own
+    if labels != own:
+        model = _with_labels(model, own, labels)
+    head = replace(bundle.spec.head, labels=labels)
+    extra = {
+        "head": to_dict(head),
+        "preprocess": to_dict(bundle.spec.preprocess),
+        "from": bundle.spec.name,
+        "rates_hz": list(bundle.spec.rates_hz),
+    }
+    registry.save(out, model, extra)
+    return Path(out)
+
+
+def read_model(directory: Path | str) -> tuple[TaskModel, Bundle]:
+    """The network of a bundle of a classifier, in eval mode on the CPU, and the bundle. Raises as `import_bundle`."""
+    bundle = Bundle.open(directory)
+    if bundle.spec.head.task != "classification":
+        raise BundleError(str(directory), "head.task", bundle.spec.head.task, "classification")
+    state = recover(onnx.load(str(Path(directory) / "model.onnx")).graph)
+    args = _encoder_args(bundle, state)
+    model = TaskModel(args, TaskArgs(n_outputs=len(bundle.spec.head.labels), trainable="all"))
     _fill(model, state, str(directory))
     difference = _difference(model, bundle)
     if not difference <= LARGEST_DIFFERENCE:
         raise BundleError(str(directory), "outputs", f"{difference:.3g} from the golden ones", f"{LARGEST_DIFFERENCE}")
     log.info("%s: torch gives its golden outputs within %.2g", directory, difference)
-    labels = tuple(labels) or own
-    if labels != own:
-        model = _with_labels(model, own, labels)
-    head = replace(bundle.spec.head, labels=labels)
-    extra = {"head": to_dict(head), "preprocess": to_dict(bundle.spec.preprocess), "from": bundle.spec.name}
-    registry.save(out, model, extra)
-    return Path(out)
+    return model.eval(), bundle
 
 
 def recover(graph: onnx.GraphProto) -> dict[str, NDArray[np.float32]]:

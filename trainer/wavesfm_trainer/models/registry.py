@@ -111,8 +111,9 @@ def read(path: str | Path) -> Weights:
             model = _skeleton(metadata["kind"], config, path)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no dict)
             found_shapes = {n: (torch.Size(s.get_shape()), dtype_of(s.get_dtype())) for n, s in slices.items()}
-            check_state({n: t.shape for n, t in model.state_dict().items()}, found_shapes, str(path))
-            state = {name: file.get_tensor(name) for name in slices}
+            shapes = {n: t.shape for n, t in model.state_dict().items()}
+            check_state(shapes, found_shapes, str(path), (torch.float32, torch.float16))
+            state = {name: file.get_tensor(name).float() for name in slices}
             check_finite(state, path)
     except FileNotFoundError:
         raise WeightsError(path, "file", "nothing", "a weights file (.safetensors)") from None

@@ -36,7 +36,7 @@ class Weights:
     config: dict[str, Any]
     """Arguments of the model: "encoder" (EncoderArgs as a dict) and what the kind adds."""
     state: Mapping[str, Tensor]
-    """Tensors by name, float32."""
+    """Tensors by name, float32; those of a file in float16 are widened."""
     extra: dict[str, Any]
     """JSON values that the writer added, for example labels."""
 
@@ -58,7 +58,10 @@ def encoder_args(weights: Weights) -> EncoderArgs:
 
 
 def check_state(
-    expected: Mapping[str, torch.Size], found: Mapping[str, tuple[torch.Size, torch.dtype | None]], where: str
+    expected: Mapping[str, torch.Size],
+    found: Mapping[str, tuple[torch.Size, torch.dtype | None]],
+    where: str,
+    types: tuple[torch.dtype, ...] = (torch.float32,),
 ) -> None:
     """Compare tensors with those of a model.
 
@@ -67,18 +70,20 @@ def check_state(
     expected : shapes of the model's tensors by name.
     found : shapes and dtypes of the tensors by name; dtype None for one that torch lacks.
     where : file, for the error.
+    types : dtypes that are allowed.
 
     Raises
     ------
-    WeightsError : the first tensor that is missing, unknown, of another shape, or not float32.
+    WeightsError : the first tensor that is missing, unknown, of another shape, or of another dtype.
     """
     for name, shape in expected.items():
         if name not in found:
             raise WeightsError(where, name, "nothing", f"a tensor of {shape_text(shape)}")
         if found[name][0] != shape:
             raise WeightsError(where, name, shape_text(found[name][0]), shape_text(shape))
-        if found[name][1] != torch.float32:
-            raise WeightsError(where, name, found[name][1] or "another type", "torch.float32")
+        if found[name][1] not in types:
+            expected_type = " or ".join(map(str, types))
+            raise WeightsError(where, name, found[name][1] or "another type", expected_type)
     for name in found:
         if name not in expected:
             raise WeightsError(where, name, f"a tensor of {shape_text(found[name][0])}", "none of this name")

@@ -362,7 +362,12 @@ class FinetuneObjective:
         return {"kind": "finetuning", "model": model, "head": to_dict(self.head), "args": asdict(self.args), **start}
 
     def extra(self, loaders: Loaders) -> dict[str, Any]:
-        return {"head": to_dict(self.head), "preprocess": to_dict(loaders.training[0].spec)}
+        extra = {"head": to_dict(self.head), "preprocess": to_dict(loaders.training[0].spec)}
+        rates = [e.host["log10_rate"] for e in loaders.training if "log10_rate" in e.host]
+        known = torch.cat([rate[rate > 0] for rate in rates]) if rates else torch.zeros(0)
+        if len(known):
+            extra["rates_hz"] = [float(10 ** known.min().double()), float(10 ** known.max().double())]
+        return extra
 
 
 _MONITORS = {

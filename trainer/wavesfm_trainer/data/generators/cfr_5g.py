@@ -4,9 +4,12 @@
 Layout: one MATLAB 5 file per location with `cfr` complex64 (a, 4, b): a repeats of the reference symbol, four channels
 of the pico cell, b subcarriers. The published set has 476 locations; its a, b and file names are unknown. Here they are
 64 repeats, 272 subcarriers (one per resource block of 100 MHz at 3.5 GHz) and `location_<n>.mat`. The note has
-positions and headings. The channel is geometric (walls, floor, ceiling, pillars, parked cars); Sionna's models would
-draw other surroundings for each stop (see nr_positioning). During the repeats the vehicle stands or creeps, and the
-clock drifts.
+positions.
+
+Path loss, line of sight and shadowing are those of TR 38.901's indoor office, and the multipath is a clustered delay
+line (see `clusters`) whose bearing, speed and level follow from the drive. The receiver's automatic gain control has
+steps of GAIN_STEP_DB, as in real ones, so values are of one size wherever the vehicle is. During the repeats the
+vehicle stands or creeps, and the clock drifts.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
 
+from . import clusters
 from .output import finish, for_each, rng_for, start
-from .propagation import Points, Scene, array_response, line_array, paths_from
+from .propagation import LIGHT_M_PER_S, Points
 
 CARRIER_HZ, SPACING_HZ = 3.5e9, 360e3
 CHANNELS, REPEATS, SUBCARRIERS = 4, 64, 272
@@ -26,19 +30,22 @@ OFFSETS_HZ = (np.arange(SUBCARRIERS) - (SUBCARRIERS - 1) / 2) * SPACING_HZ
 REPEAT_S = 0.01
 SIZE_M, ANTENNA_M = (70.0, 32.0, 3.0), 1.2
 PICO_M = np.array([35.0, 16.0, 2.7])
+BROADSIDE_RAD = np.pi / 2
 AISLES_M = (6.0, 16.0, 26.0)
-LEVEL, SNR_DB = 4_000.0, 30.0  # level at 1 m in steps of the receiver: tens to thousands in the garage
-_SCENE, _EXAMPLES = 1, 2
-
-
-def draw_garage(seed: int) -> Scene:
-    """Concrete walls, two rows of pillars, and cars in some bays."""
-    rng = rng_for(seed, _SCENE)
-    pillars = np.array([(x, y, 1.5) for x in np.arange(5, 70, 7.5) for y in (11.0, 21.0)])
-    cars = np.array([(x, y, 0.8) for x in np.arange(3, 68, 2.6) for y in (2.5, 12.5, 19.5, 29.5)])
-    cars = cars[rng.random(len(cars)) < 0.6]
-    cross_m = np.concatenate([rng.uniform(0.3, 1.0, len(pillars)), rng.uniform(0.2, 1.2, len(cars))])
-    return Scene(SIZE_M, (0.5, 0.5, 0.45, 0.45, 0.4, 0.5), np.concatenate([pillars, cars]), cross_m)
+SENT_DBM, NOISE_DBM = 10.0, -87.0
+"""Power of the vehicle; noise of the receiver over the band, with a noise figure of 7 dB."""
+BEST_SNR_DB = 35.0
+"""Of a receiver whose own errors are the limit."""
+GAIN_STEP_DB, STEP_ERROR_DB = 3.0, 0.4
+"""Step of the automatic gain control, and standard deviation of the error of a step."""
+LEVEL = 400.0
+"""Root mean square of the values, in steps of the converter, which are whole."""
+SHADOWING_DB = {True: 3.0, False: 8.03}
+DELAY_SPREAD_S, SPREAD_OF_IT = {True: 35e-9, False: 70e-9}, 1.6
+"""Median delay spread with and without a line of sight, and the factor of its standard deviation."""
+CHAINS_DB = np.array([0.0, -1.2, -0.6, -4.0])
+"""Unequal receive chains."""
+_EXAMPLES, _STEPS = 2, 3
 
 
 def location(index: int, count: int) -> Points:
@@ -53,23 +60,33 @@ def location(index: int, count: int) -> Points:
 def response(seed: int, index: int, count: int) -> NDArray[np.complex64]:
     """`cfr` complex64 [64, 4, 272] at stop `index`."""
     rng = rng_for(seed, _EXAMPLES, index)
-    garage = draw_garage(seed)
-    antennas = line_array(PICO_M, np.pi / 2, CHANNELS, CARRIER_HZ)
-    place = location(index, count) + np.array([*rng.normal(0, 0.05, 2), 0.0])
-    creep_m_per_s = float(rng.choice([0.0, rng.uniform(0, 0.1)]))
-    ends = [place, place + np.array([creep_m_per_s * REPEATS * REPEAT_S, 0, 0])]
-    points = np.linspace(0, 1, 9 if creep_m_per_s else 1)[:, None] * (ends[1] - ends[0]) + ends[0]
-    few = np.array([array_response(paths_from(garage, p), antennas, CARRIER_HZ, OFFSETS_HZ) for p in points])
-    at = np.linspace(0, len(few) - 1, REPEATS)
-    low = np.minimum(at.astype(int), max(len(few) - 2, 0))
-    share = (at - low)[:, None, None]
-    cfr = few[low] * (1 - share) + few[np.minimum(low + 1, len(few) - 1)] * share
+    place = location(index, count)
+    way = place - PICO_M
+    distance_m = float(np.linalg.norm(way))
+    clear = bool(rng.random() < clusters.indoor_line_of_sight(distance_m))
+    spread_s = DELAY_SPREAD_S[clear] * SPREAD_OF_IT ** rng.standard_normal()
+    speed_m_per_s = float(rng.choice([0.0, rng.uniform(0, 0.1)]))
+    model = clusters.profile(str(rng.choice(["D", "E"] if clear else ["A", "B", "C"])))
+    cfr = clusters.response(
+        rng, model, spread_s, float(np.arctan2(way[1], way[0])), BROADSIDE_RAD, CHANNELS, OFFSETS_HZ,
+        np.arange(REPEATS) * REPEAT_S, speed_m_per_s * CARRIER_HZ / LIGHT_M_PER_S, 0.0,
+    )  # fmt: skip
+    loss_db = clusters.indoor_path_loss_db(distance_m, CARRIER_HZ, clear) + rng.normal(0, SHADOWING_DB[clear])
+    received_dbm = SENT_DBM - loss_db
     turns = rng.random() + np.cumsum(rng.normal(0, 0.01, REPEATS)) + rng.normal(0, 0.3) * np.arange(REPEATS) * REPEAT_S
     gain = 10 ** (rng.normal(0, 0.1, (REPEATS, 1)) / 20) * np.exp(2j * np.pi * turns)[:, None]
-    cfr = LEVEL * gain[:, :, None] * cfr * 10 ** (np.array([0.0, -1.2, -0.6, -4.0]) / 20)[:, None]  # unequal chains
-    noise = np.sqrt(np.mean(np.abs(cfr) ** 2) / 2 * 10 ** (-SNR_DB / 10))
+    cfr = cfr * gain[:, :, None] * 10 ** (CHAINS_DB / 20)[:, None]
+    noise = np.sqrt(0.5 * 10 ** (-min(received_dbm - NOISE_DBM, BEST_SNR_DB) / 10))
     cfr += noise * (rng.standard_normal(cfr.shape) + 1j * rng.standard_normal(cfr.shape))
-    return cfr.astype(np.complex64)
+    cfr *= LEVEL * 10 ** (_after_gain_db(seed, received_dbm) / 20)
+    return (np.rint(cfr.real) + 1j * np.rint(cfr.imag)).astype(np.complex64)
+
+
+def _after_gain_db(seed: int, received_dbm: float) -> float:
+    """Level behind the automatic gain control, in dB from the wanted one."""
+    step = round(received_dbm / GAIN_STEP_DB)
+    error_db = float(rng_for(seed, _STEPS, abs(step)).normal(0, STEP_ERROR_DB))
+    return received_dbm - step * GAIN_STEP_DB + error_db
 
 
 def _write(directory: Path, seed: int, index: int, count: int) -> tuple[str, dict]:
@@ -83,9 +100,13 @@ def generate(directory: Path, count: int, seed: int, jobs: int = 1) -> None:
 
     Raises
     ------
-    ConfigurationError : a directory that is not empty.
+    ConfigurationError : a directory that is not empty, or Sionna's tables are missing.
     """
+    clusters.profile("A")
     directory = start(directory, count)
     files = for_each(_write, ((directory, seed, i, count) for i in range(count)), jobs)
-    settings = {"count": count, "size_m": list(SIZE_M), "station_m": PICO_M.tolist(), "carrier_hz": CARRIER_HZ}
+    settings = {
+        "count": count, "size_m": list(SIZE_M), "station_m": PICO_M.tolist(), "carrier_hz": CARRIER_HZ,
+        "model": "TR 38.901 InH path loss, CDL-A to E", "gain_step_db": GAIN_STEP_DB,
+    }  # fmt: skip
     finish(directory, "cfr_5g", seed, settings, dict(files))

@@ -10,8 +10,13 @@ The channels are geometric. The models of TR 38.901 draw delays and angles indep
 position could not be learnt from them, and Sionna's ray tracer is not part of the package without ray tracing. Here all
 users see the same walls, ground, scatterers and obstacles; delays, angles and gains follow from the position. A feature
 is the real part of the channel with the phase of the direct path removed (as after carrier recovery; the delay remains,
-stations are synchronous), with noise at the file's SNR, scaled to about 0 to 1. Users are at street height or on floors
-of buildings. How the published features were computed is unknown.
+stations are synchronous), with noise at the file's SNR. Users are at street height or on floors of buildings. How the
+published features were computed is unknown.
+
+The level is kept: all features of a data set have one scale. Uplink power control (TS 38.213, clause 7.1) makes up for
+POWER_CONTROL of the path loss to the nearest station in steps of 1 dB, so that levels lie within a range that features
+of 0 to 1 can show. Each station's automatic gain control has steps of GAIN_STEP_DB, whose errors are the station's own
+and stay in the features, as in real receivers that take the gain out again.
 """
 
 from __future__ import annotations
@@ -35,9 +40,12 @@ ANTENNAS, SUBCARRIERS = 16, 193
 OFFSETS_HZ = (np.arange(SUBCARRIERS) - SUBCARRIERS // 2) * SPACING_HZ
 CENTRE, SPREAD = 0.46, 0.115  # mean and standard deviation of the published features
 OBSTACLE_LOSS = 10 ** (-15 / 20)
+POWER_CONTROL = 0.8  # alpha, the share of the path loss that is made up for
+GAIN_STEP_DB, STEP_ERROR_DB = 3.0, 0.4
+REFERENCE_USERS = 64  # whose mean level scales the features
 FLOOR_M, USER_M = 3.0, 1.5
 HEADER_BYTES, CHUNK_BYTES = 512, 256  # of MATLAB, in front of HDF5; of HDF5's index for one chunk, at most
-_SCENE, _USERS, _NOISE = 1, 2, 3
+_SCENE, _USERS, _NOISE, _STEPS, _REFERENCE = 1, 2, 3, 4, 5
 FILES = {
     "outdoor": {s: f"dataset_SNR{s}_outdoor.mat" for s in (10, 20, 50)},
     "indoor": {
@@ -63,6 +71,8 @@ class Site:
     """Antenna positions of each station, [16, 3] in metres."""
     obstacles: NDArray[np.float64]
     """Upright cylinders [n, 4]: x, y, radius, height in metres."""
+    steps_db: NDArray[np.float64]
+    """Errors [stations, 64] of the steps of each station's gain."""
 
 
 def draw_site(seed: int, scene: str) -> Site:
@@ -80,7 +90,8 @@ def draw_site(seed: int, scene: str) -> Site:
         facing = float(np.arctan2(*(middle - place[:2])[::-1]))
         stations.append(line_array(place, facing, ANTENNAS, CARRIER_HZ))
     box = Scene(SIZES_M[scene], walls, scatterers, rng.uniform(0.5, 2.5, count))
-    return Site(box, tuple(stations), np.concatenate([obstacles, shape], axis=1))
+    steps_db = rng_for(seed, _STEPS).normal(0, STEP_ERROR_DB, (len(stations), 64))
+    return Site(box, tuple(stations), np.concatenate([obstacles, shape], axis=1), steps_db)
 
 
 def draw_position(rng: np.random.Generator, scene: str) -> Points:
@@ -115,14 +126,33 @@ def channel(site: Site, user: Points) -> NDArray[np.complex128]:
     return out
 
 
-def features(rng: np.random.Generator, response: NDArray[np.complex128], snr_db: float) -> NDArray[np.float64]:
-    """Features of a user: real part of the noisy channel, scaled by the user's mean power over all stations.
+def received(site: Site, response: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """A channel [stations, 16, 193] as the stations report it: with power control and the errors of gain steps."""
+    levels_db = 10 * np.log10(np.mean(np.abs(response) ** 2, axis=(1, 2)))
+    sent_db = np.round(-POWER_CONTROL * levels_db.max())
+    steps = np.round((levels_db + sent_db) / GAIN_STEP_DB).astype(int) % site.steps_db.shape[1]
+    errors_db = site.steps_db[np.arange(len(steps)), steps]
+    return response * 10 ** ((sent_db + errors_db) / 20)[:, None, None]
+
+
+def reference_level(site: Site, seed: int, scene: str) -> float:
+    """Root mean square of what is received from REFERENCE_USERS users, over all stations."""
+    users = (draw_position(rng_for(seed, _REFERENCE, i), scene) for i in range(REFERENCE_USERS))
+    powers = [np.mean(np.abs(received(site, channel(site, user))) ** 2) for user in users]
+    return float(np.sqrt(np.mean(powers)))
+
+
+def features(
+    rng: np.random.Generator, response: NDArray[np.complex128], snr_db: float, level: float
+) -> NDArray[np.float64]:
+    """Features of a user: real part of the noisy channel, scaled by the level of the data set.
 
     Parameters
     ----------
     rng : source of the noise.
-    response : complex [stations, 16, 193].
+    response : complex [stations, 16, 193], as `received`.
     snr_db : of the mean power over all stations, in dB.
+    level : see `reference_level`.
 
     Returns
     -------
@@ -130,7 +160,7 @@ def features(rng: np.random.Generator, response: NDArray[np.complex128], snr_db:
     """
     power = np.mean(np.abs(response) ** 2)
     noise = np.sqrt(power / 2 * 10 ** (-snr_db / 10)) * rng.standard_normal(response.shape)
-    return CENTRE + SPREAD * (response.real + noise) / np.sqrt(power / 2)
+    return CENTRE + SPREAD * (response.real + noise) / (level / np.sqrt(2))
 
 
 def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> None:
@@ -152,6 +182,7 @@ def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> 
         raise ConfigurationError("nr_positioning", "scene", repr(scene), f"one of {', '.join(FILES)}")
     directory = start(directory, count)
     site = draw_site(seed, scene)
+    level = reference_level(site, seed, scene)
     positions = np.array([draw_position(rng_for(seed, _USERS, i), scene) for i in range(count)])
     shape = (count, len(site.stations), ANTENNAS, SUBCARRIERS)
     n_bytes = HEADER_BYTES + 8 * math.prod(shape) + positions.nbytes + CHUNK_BYTES * count + SPARE_BYTES
@@ -164,13 +195,14 @@ def generate(directory: Path, count: int, seed: int, scene: str = "outdoor") -> 
             for snr_db, partial in zip(FILES[scene], partials)
         }
         for index, position in enumerate(positions):
-            response = channel(site, position)
+            response = received(site, channel(site, position))
             for snr_db, file in files.items():
-                file["features"][index] = features(rng_for(seed, _NOISE, index, snr_db), response, snr_db)
+                file["features"][index] = features(rng_for(seed, _NOISE, index, snr_db), response, snr_db, level)
     for name in FILES[scene].values():
         _matlab_header(directory / name)
     settings = {
         "count": count, "scene": scene, "model": "geometry: images, scatterers, obstacles", "carrier_hz": CARRIER_HZ,
+        "power_control": POWER_CONTROL, "gain_step_db": GAIN_STEP_DB,
         "spacing_hz": SPACING_HZ, "stations_m": [list(map(float, s)) for s in STATIONS_M[scene]],
     }  # fmt: skip
     finish(directory, "nr_positioning", seed, settings, {name: {"snr_db": s} for s, name in FILES[scene].items()})

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from wavesfm_core.errors import InputError
 
 from .base import Raw
 from .csi_windows import Windows, labelled, name_below, recordings, sessions, unit_power, unwrap_us, with_options
+from .packets import require_order
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -30,6 +32,12 @@ BINS = 64
 # Used subcarriers of the legacy long training field. 0 is empty, and the chip overwrites 0 and 1.
 SUBCARRIERS = np.r_[-26:0, 2:27]
 _COLUMNS = ("mac", "local_timestamp", "secondary_channel", "len", "CSI_DATA")
+TOOL_COLUMNS = (
+    "type", "role", "mac", "rssi", "rate", "sig_mode", "mcs", "bandwidth", "smoothing", "not_sounding", "aggregation",
+    "stbc", "fec_coding", "sgi", "noise_floor", "ampdu_cnt", "channel", "secondary_channel", "local_timestamp", "ant",
+    "sig_len", "rx_state", "real_time_set", "real_timestamp", "len", "CSI_DATA",
+)  # fmt: skip
+"""Columns of the ESP32 CSI tool, for logs that were begun after its header."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ def read_recording(path: Path) -> Esp32Recording:
 
     Of CSI_DATA (imaginary, real part of each bin) the first 64 bins are read: the legacy training field, which every
     packet has. With a secondary channel they are in ascending order, without one in FFT order. Unreadable lines (cut
-    short, numbers outside int8) are counted in `left_out`.
+    short, numbers outside int8) are counted in `left_out`, and so are the messages that the chip prints as it starts. A
+    log without a header has the tool's columns. UTF-16, which PowerShell writes, is read too.
 
     Raises
     ------
@@ -58,12 +67,11 @@ def read_recording(path: Path) -> Esp32Recording:
     left_out: Counter[str] = Counter()
     packets: list[tuple[str, int, NDArray[np.float32]]] = []
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            lines = csv.DictReader(file, skipinitialspace=True)
-            missing = [column for column in _COLUMNS if column not in (lines.fieldnames or ())]
-            if missing:
-                found = ", ".join(lines.fieldnames or ())[:120] or "an empty file"
-                raise InputError(path, "columns", found, ", ".join(missing) + " among them")
+        with path.open(newline="", encoding=_encoding(path), errors="replace") as file:
+            names, rows, n_before = _table(path, file)
+            if n_before:
+                left_out["before the table"] = n_before
+            lines: csv.DictReader[str] = csv.DictReader(rows, names, skipinitialspace=True)
             for line in lines:
                 packet = _parse(line)
                 if isinstance(packet, str):
@@ -82,6 +90,32 @@ def read_recording(path: Path) -> Esp32Recording:
     return Esp32Recording(
         np.stack([a for _, _, a in kept])[:, None], unwrap_us([t for _, t, _ in kept]), dict(left_out)
     )
+
+
+def _encoding(path: Path) -> str:
+    """Of the text, by its first bytes."""
+    with path.open("rb") as file:
+        first = file.read(2)
+    return "utf-16" if first in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _table(path: Path, file: Iterable[str]) -> tuple[list[str], Iterator[str], int]:
+    """Column names, the lines below them, and the number of lines before; raises InputError without a table."""
+    first = ""
+    lines = iter(file)
+    for n_before, line in enumerate(lines):
+        names = [name.strip() for name in line.split(",")]
+        if all(column in names for column in _COLUMNS):
+            return names, lines, n_before
+        if names[0] == "CSI_DATA":
+            return list(TOOL_COLUMNS), chain([line], lines), n_before
+        if "CSI_DATA" in names:
+            first = line
+            break
+        first = first or line.strip()
+    found = ", ".join(name.strip() for name in first.split(","))[:120] or "an empty file"
+    missing = [column for column in _COLUMNS if column not in found.split(", ")]
+    raise InputError(path, "columns", found, ", ".join(missing) + " among them")
 
 
 def _parse(line: dict[str, str | None]) -> tuple[str, int, NDArray[np.float32]] | str:
@@ -129,7 +163,8 @@ class Esp32:
         cutter, n_windows = with_options(self.windows, task), 0
         for path, target in targets.items():
             capture = read_recording(path)
-            windows, n_left = cutter.cut(unit_power(capture.amplitude, per_packet=True), capture.time_s)
+            time_s = require_order(path, capture.time_s)
+            windows, n_left = cutter.cut(unit_power(capture.amplitude, per_packet=True), time_s)
             if capture.left_out:
                 log.warning("%s: lines left out: %s", path, capture.left_out)
             log.info("%s: %d windows, %d packets in none of them", path, len(windows), n_left)

@@ -21,6 +21,7 @@ from wavesfm_core.errors import InputError
 
 from .base import Raw
 from .csi_windows import Windows, labelled, name_below, recordings, sessions, unwrap_us, with_options
+from .packets import require_order
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -175,7 +176,7 @@ class Intel5300:
             )
         windows: list[NDArray[np.float32]] = []
         if kept:
-            time_s = unwrap_us([reports[i].time_us for i in kept])
+            time_s = require_order(path, unwrap_us([reports[i].time_us for i in kept]))
             windows, n_unused = cutter.cut(np.stack([amplitudes[i] for i in kept]), time_s)
             log.info("%s: %d windows, %d packets in none of them", path, len(windows), n_unused)
         if not windows and is_labelled:

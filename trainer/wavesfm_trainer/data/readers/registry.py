@@ -23,6 +23,11 @@ READERS: dict[str, str] = {
     "esp32": "esp32:READER",
     "espectre": "espectre:READER",
     "dw1000": "dw1000:READER",
+    "nexmon": "nexmon:READER",
+    "feitcsi": "feitcsi:READER",
+    "rml2018": "rml2018:READER",
+    "iq_npz": "iq_npz:READER",
+    "torchsig": "torchsig:READER",
 }
 
 
