@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Name the signals of an IQ recording in a flowgraph: of a generated scene, or of your recording.
+"""Find and name the signals of an IQ recording in a flowgraph: of a generated scene, or of your recording.
 
-    scripts/demo                                   a generated scene, judged by what was sent
+    scripts/demo                                   a generated scene of signals side by side, judged by what was sent
     scripts/demo FILE [--rate HZ] [--format F]     as for `wavesfm classify`
 
-The flowgraph is recording_source -> classifier -> prediction_sink. Into ./demo go NAME.predictions.jsonl (one line for
-each tile), NAME.png (a labelled waterfall) and NAME.sigmf-meta (SigMF annotations), with a link to the samples. Nothing
-is written beside FILE.
+The flowgraph is recording_source -> classifier -> prediction_sink, with a second sink for the events. Into ./demo go
+NAME.predictions.jsonl (one line for each tile of the whole band), NAME.events.jsonl (one line for each event),
+NAME.png (the waterfall with boxes) and NAME.sigmf-meta (SigMF annotations), with a link to the samples. Nothing is
+written beside FILE.
 
 Exit status 0: every tile was classified. 1: the engine failed. 2: an error that the user can correct, in one line.
 """
@@ -19,36 +20,34 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sigmf
 from gnuradio import gr, wavesfm
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from scene import show_truth, write_scene
 from waterfall import draw
-from wavesfm_core.analysis import Analysis, prediction_notes
+from wavesfm_core.analysis import DETECT, Analysis, beside, emitter_findings, prediction_notes
+from wavesfm_core.band.types import Emitter
 from wavesfm_core.bundle.bundle import Bundle
 from wavesfm_core.cli.parsing import hertz
 from wavesfm_core.cli.tables import show_analysis
 from wavesfm_core.errors import ConfigurationError, InputError, WavesfmError
 from wavesfm_core.recordings.findings import Finding, find_runs
 from wavesfm_core.recordings.iqfile import open_recording
+from wavesfm_core.recordings.recording import Recording
 from wavesfm_core.recordings.sigmf_annotations import annotate
-from wavesfm_core.recordings.sigmf_meta import META, validate_meta
-from wavesfm_core.types import NOISE, UNKNOWN, Prediction, StreamTime
-from wavesfm_trainer.signals.scene import Scene, Span, labels_at, make_scene
+from wavesfm_core.recordings.sigmf_meta import META
+from wavesfm_core.types import NOISE, Prediction, StreamTime
+from wavesfm_trainer.evaluation.band_scenes import Truth, make_band_scene
 
 MODEL = Path(__file__).parents[1] / "models" / "rf20-nano"
-SCENE_RATE_HZ = 2.048e6
+SCENE_RATE_HZ = 8e6
+SCENE_SNR_DB = (12.0, 30.0)
 # any seed will do
 SCENE_SEED = 13
-LEAST_TILE_SAMPLES = 65_536  # of the generated scene, for models with very short tiles
 
 
 @dataclass(frozen=True)
@@ -60,43 +59,30 @@ class Played:
     bundle_id: str
     engine: str
     wall_s: float
+    emitters: list[Emitter] = field(default_factory=list)
+    """Signals found in the band, each as it was at its end; empty where the band was not searched."""
+
+    def findings(self) -> list[Finding]:
+        """As `wavesfm classify` has them: the signals found, and labels of the whole band where there were none."""
+        runs = find_runs(self.predictions)
+        signals = [each for each in self.emitters if each.label != NOISE]
+        if not signals:
+            return runs
+        found = emitter_findings(signals, self.predictions, self.bundle_id)
+        return sorted(found + beside(runs, found), key=lambda each: each.start_sample)
 
 
-def write_scene(directory: Path, scene: Scene, seed: int) -> Path:
-    """Write the scene as SigMF cf32_le with one capture for each stop. Returns the path of the metadata."""
-    stops = ", ".join(f"{span.centre_hz / 1e6:g} MHz {span.label}" for span in scene.spans)
-    meta = {
-        "global": {
-            "core:datatype": "cf32_le",
-            "core:version": sigmf.__specification__,
-            "core:sample_rate": scene.rate_hz,
-            "core:description": f"Made by gr-wavesfm, seed {seed}. In order: {stops}.",
-        },
-        "captures": [
-            {"core:sample_start": span.start_sample, "core:frequency": span.centre_hz} for span in scene.spans
-        ],
-        "annotations": [],
-    }
-    path = directory / f"scene{META}"
-    data = directory / "scene.sigmf-data"
-    validate_meta(meta, path)
-    try:
-        for each in (data, path):
-            each.unlink(missing_ok=True)  # it may be a link to a user's recording
-        scene.iq.astype("<c8", copy=False).tofile(data)
-        path.write_text(json.dumps(meta, indent=4) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(data, "file", error.strerror or error, "a place that can be written") from None
-    return path
-
-
-def play(source: Any, model: Path, device: str, path: Path, console: Console) -> Played:
-    """Run the flowgraph to the source's end, with the predictions in the file `path`."""
+def play(source: Any, model: Path, device: str, lines: Path, events: Path | None, console: Console) -> Played:
+    """Run the flowgraph to the source's end, with the predictions and the events, if they are wanted, in files."""
     top = gr.top_block()
-    classifier = wavesfm.classifier(str(model), device=device, sample_rate=source.rate_hz)
-    sink = wavesfm.prediction_sink(str(path))
+    detect = "off" if events is None else "on"
+    classifier = wavesfm.classifier(str(model), device=device, sample_rate=source.rate_hz, detect=detect)
+    sinks = {"predictions": wavesfm.prediction_sink(str(lines))}
+    if events is not None:
+        sinks["events"] = wavesfm.prediction_sink(str(events))
     top.connect(source, classifier)
-    top.msg_connect((classifier, "predictions"), (sink, "predictions"))
+    for port, sink in sinks.items():
+        top.msg_connect((classifier, port), (sink, "predictions"))
     waiter = threading.Thread(target=top.wait, daemon=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("classifying", total=source.n_samples)
@@ -112,9 +98,11 @@ def play(source: Any, model: Path, device: str, path: Path, console: Console) ->
             waiter.join()
             raise
         wall_s = time.monotonic() - began_s
-    if sink.errors:
-        raise ConfigurationError(path, "file", f"{sink.errors} lines that could not be written", "room for them")
-    return Played(read_predictions(path), classifier.status(), classifier.bundle_id, classifier.engine, wall_s)
+    if errors := sum(sink.errors for sink in sinks.values()):
+        raise ConfigurationError(lines, "file", f"{errors} lines that could not be written", "room for them")
+    emitters = [] if events is None else read_emitters(events)
+    predictions, about = read_predictions(lines), (classifier.bundle_id, classifier.engine)
+    return Played(predictions, classifier.status(), *about, wall_s, emitters)
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -128,63 +116,20 @@ def read_predictions(path: Path) -> list[Prediction]:
     return predictions
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Result at one stop of a scene."""
-
-    span: Span
-    label: str
-    """The label with the most tiles, noise only where nothing else was found; "unknown" without a tile."""
-    confidence: float | None
-    """Mean over the tiles of that label, None where the model was asked about none."""
-    tiles: int
-
-    @property
-    def right(self) -> bool:
-        """Whether the label is that of the scene."""
-        return self.label == self.span.label
-
-
-def at_stops(spans: Sequence[Span], findings: Sequence[Finding]) -> list[Stop]:
-    """The findings summed up for each stop."""
-    stops = []
-    for span in spans:
-        mine = [
-            each for each in findings if span.start_sample <= each.start_sample < span.start_sample + span.n_samples
-        ]
-        tiles: Counter[str] = Counter()
-        for each in mine:
-            tiles[each.label] += each.tiles
-        label = max(tiles, key=lambda name: (name != NOISE, tiles[name]), default=UNKNOWN)
-        parts = [(each.confidence, each.tiles) for each in mine if each.label == label and each.confidence is not None]
-        count = sum(weight for _, weight in parts)
-        confidence = sum(value * weight for value, weight in parts) / count if count else None
-        stops.append(Stop(span, label, confidence, sum(tiles.values())))
-    return stops
-
-
-def show_stops(console: Console, stops: Sequence[Stop], rate_hz: float, title: str) -> None:
-    """A table of stops against the scene."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for heading in ("start s", "for s", "MHz", "sent", "found", "conf.", "tiles", ""):
-        table.add_column(heading, justify="left" if heading in ("sent", "found") else "right", no_wrap=True)
-    for stop in stops:
-        span = stop.span
-        seconds = [f"{samples / rate_hz:.3f}" for samples in (span.start_sample, span.n_samples)]
-        confidence = "" if stop.confidence is None else f"{stop.confidence:.2f}"
-        verdict = "[green]right[/]" if stop.right else "[bold red]wrong[/]"
-        centre = f"{span.centre_hz / 1e6:.6g}"
-        table.add_row(*seconds, centre, span.label, stop.label, confidence, str(stop.tiles), verdict)
-    console.print(table)
-    console.print(f"right: {sum(stop.right for stop in stops)} of {len(stops)} stops", highlight=False)
-
-
-def truths_of(spans: Sequence[Span], findings: Sequence[Finding]) -> list[str]:
-    """The sent label at the start of each finding."""
-    return [
-        next((span.label for span in reversed(spans) if span.start_sample <= each.start_sample), "")
-        for each in findings
-    ]
+def read_emitters(path: Path) -> list[Emitter]:
+    """Signals whose end is among the lines of the sink of events, in the order of their starts."""
+    emitters = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["event"] != "ended" or record["kind"] not in ("signal", "whole"):
+            continue
+        at, number = record["time"], record["emitter"]
+        ended = None if at is None else StreamTime(at["full_s"], at["frac_s"])
+        since_s = (record["start_sample"] - record["sample"]) / record["rate_hz"]
+        for key in ("schema", "event", "sample", "changes", "run", "sequence", "emitter", "time"):
+            del record[key]
+        emitters.append(Emitter(number=number, time=ended and ended.advanced(since_s), **record))
+    return sorted(emitters, key=lambda each: (each.start_sample, each.low_hz))
 
 
 def show_accounts(console: Console, played: Played) -> None:
@@ -199,6 +144,30 @@ def show_accounts(console: Console, played: Played) -> None:
         f"{status['samples_skipped']} too few for a tile, {status['nonfinite_samples']} NaN or infinite",
         highlight=False,
     )
+    if band := status.get("band"):
+        names = ("samples_searched", "samples_missed", "looks_left")
+        parts = ", ".join(f"{band[name]} {name}" for name in names if name in band)
+        console.print(f"search:  {parts}", highlight=False)
+
+
+def searched(recording: Recording, detect: str) -> bool:
+    """Whether the band is searched: "auto" and "on" need a known sample rate, without which "on" is refused."""
+    if detect == "on" and not recording.rate_hz:
+        raise ConfigurationError(recording.path, "--detect", "an unknown sample rate", "a rate: --rate tells it")
+    return detect != "off" and recording.rate_hz > 0
+
+
+def show(
+    console: Console, recording: Recording, played: Played, findings: list[Finding], truths: tuple[Truth, ...]
+) -> None:
+    """Print what was found, against what was sent where that is known, and the accounts."""
+    if truths:
+        show_truth(console, truths, findings, recording.path.name)
+    else:
+        about = (recording.path.name, recording.rate_hz, recording.centre_hz, played.bundle_id, played.engine)
+        notes = [*recording.notes, *prediction_notes(played.predictions)]
+        show_analysis(console, Analysis(*about, recording.n_samples, played.predictions, findings, notes=notes))
+    show_accounts(console, played)
 
 
 def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
@@ -210,43 +179,30 @@ def demonstrate(arguments: argparse.Namespace, console: Console) -> int:
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(arguments.output, "--output", error.strerror, "a directory to write to") from None
-    spans: tuple[Span, ...] = ()
+    truths: tuple[Truth, ...] = ()
     file = arguments.file
     if file is None:
-        labels = labels_at(SCENE_RATE_HZ)[: arguments.stops]
-        scene = make_scene(arguments.seed, SCENE_RATE_HZ, max(spec.tile_samples, LEAST_TILE_SAMPLES), labels)
-        file, spans = write_scene(arguments.output, scene, arguments.seed), scene.spans
+        console.print("generating the scene ...")
+        scene = make_band_scene(arguments.seed, SCENE_RATE_HZ, arguments.seconds, arguments.signals, SCENE_SNR_DB)
+        file, truths = write_scene(arguments.output, scene, arguments.seed), scene.truths
         del scene
     with open_recording(file, rate_hz, arguments.format, centre_hz) as recording:
         source = wavesfm.recording_source(str(file), arguments.format or "", rate_hz or 0.0, centre_hz or 0.0)
         path = recording.meta_path or recording.path
         base = arguments.output / (path.name.removesuffix(META) if recording.meta_path else path.stem)
         lines = base.with_name(base.name + ".predictions.jsonl")
-        played = play(source, arguments.model, arguments.device, lines, console)
+        events = base.with_name(base.name + ".events.jsonl") if searched(recording, arguments.detect) else None
+        played = play(source, arguments.model, arguments.device, lines, events, console)
         if not played.status["tiles_in"]:
             expected = f"at least {spec.min_samples}, this model's shortest tile"
             raise InputError(recording.path, "length", f"{recording.n_samples} samples", expected)
-        findings = find_runs(played.predictions)
-        analysis = Analysis(
-            recording.path.name,
-            recording.rate_hz,
-            recording.centre_hz,
-            played.bundle_id,
-            played.engine,
-            recording.n_samples,
-            played.predictions,
-            findings,
-            [*recording.notes, *prediction_notes(played.predictions)],
-        )
-        if spans:
-            show_stops(console, at_stops(spans, findings), recording.rate_hz, analysis.name)
-        else:
-            show_analysis(console, analysis)
-        show_accounts(console, played)
+        findings = played.findings()
+        show(console, recording, played, findings, truths)
         meta = annotate(recording, findings, base.with_name(base.name + META))
         picture = base.with_name(base.name + ".png")
-        draw(picture, recording, spec, findings, f"{analysis.name}  by {played.bundle_id}", truths_of(spans, findings))
-    console.print(f"written: {lines}, {meta}, {picture}", highlight=False, soft_wrap=True)
+        draw(picture, recording, findings, f"{recording.path.name}  by {played.bundle_id}", truths)
+    written = ", ".join(str(each) for each in (lines, events, meta, picture) if each)
+    console.print(f"written: {written}", highlight=False, soft_wrap=True)
     if played.status["fault"] or played.status["failed"]:
         sys.stderr.write(f"demo: not all was classified: {played.status['fault'] or played.status['last_error']}\n")
         return 1
@@ -266,10 +222,12 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, onnxruntime or openvino")
     parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="where the files go")
     parser.add_argument("--seed", type=int, default=SCENE_SEED, help="of the generated scene")
-    parser.add_argument("--stops", type=int, metavar="N", help="of the generated scene; default: all classes")
+    parser.add_argument("--signals", type=int, default=10, metavar="N", help="most signals of the generated scene")
+    parser.add_argument("--seconds", type=float, default=0.6, help="length of the generated scene")
+    parser.add_argument("--detect", choices=DETECT, default="auto", help="search the band for signals, then name each")
     arguments = parser.parse_args()
-    if (arguments.stops is not None and arguments.stops < 1) or arguments.seed < 0:
-        parser.error("--stops: expected 1 or more; --seed: 0 or more")
+    if arguments.signals < 1 or arguments.seed < 0 or not 0.05 <= arguments.seconds <= 10:
+        parser.error("--signals: expected 1 or more; --seed: 0 or more; --seconds: 0.05 to 10")
     try:
         return demonstrate(arguments, Console())
     except WavesfmError as error:

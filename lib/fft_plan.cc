@@ -16,8 +16,9 @@ constexpr std::size_t most_measured = 32768;
 
 fftwf_plan kept_plan(std::size_t fft_size, int sign, unsigned effort) {
     static std::mutex mutex;
-    // Kept for the life of the process: a handful of sizes.
-    static std::map<std::tuple<std::size_t, int, unsigned>, fftwf_plan> plans;
+    // Kept for the life of the process, a handful of sizes, and never destroyed: a thread that an engine left
+    // behind may still transform while the process ends.
+    static auto& plans = *new std::map<std::tuple<std::size_t, int, unsigned>, fftwf_plan>;
     std::lock_guard<std::mutex> lock(mutex);
 #ifdef WAVESFM_FFTW_THREADS
     // Our mutex does not hold back other users of FFTW in this process (GNU Radio's own FFT blocks); FFTW's

@@ -36,10 +36,12 @@ extern "C" __attribute__((visibility("default"))) wavesfm_status wavesfm_plugin_
         std::snprintf(error, error_bytes, "model: a scripted refusal");
         return WAVESFM_MODEL;
     }
-    *engine = wavesfm::make_engine(std::make_unique<Sum>());
-    if (model == "abi") {
-        (*engine)->abi_version = WAVESFM_ENGINE_ABI + 1;
+    if (model == "abi") { // nobody may call a structure of another version, not even to close it
+        static wavesfm_engine other{WAVESFM_ENGINE_ABI + 1, nullptr, nullptr, nullptr, nullptr};
+        *engine = &other;
+        return WAVESFM_OK;
     }
+    *engine = wavesfm::make_engine(std::make_unique<Sum>());
     return WAVESFM_OK;
 }
 

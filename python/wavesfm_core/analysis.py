@@ -129,9 +129,8 @@ def analyse(
         signals = [each for each in analysis.signals if each.label != NOISE]
         analysis.detected = bool(signals) or detect == "on"
         if analysis.detected:
-            notes = dict.fromkeys(each.rate_note for each in analysis.predictions)
-            found = [_emitter_finding(each, analysis.bundle_id, next(iter(notes), "")) for each in signals]
-            elsewhere = [] if detect == "on" else _beside(analysis.findings, found)
+            found = emitter_findings(signals, analysis.predictions, analysis.bundle_id)
+            elsewhere = [] if detect == "on" else beside(analysis.findings, found)
             analysis.findings = sorted(found + elsewhere, key=lambda each: each.start_sample)
     accounts = pipeline.stream_accounts
     analysis.n_samples = accounts.samples_in
@@ -181,7 +180,7 @@ def _search(recording: Recording | IQStream, detect: str) -> Recording | None:
     return None
 
 
-def _beside(runs: Sequence[Finding], found: Sequence[Finding]) -> list[Finding]:
+def beside(runs: Sequence[Finding], found: Sequence[Finding]) -> list[Finding]:
     """Labels of the whole band, other than noise, at times at which no signal was found in it."""
     spans = [(each.start_sample, each.end_sample) for each in found]
     return [
@@ -189,6 +188,12 @@ def _beside(runs: Sequence[Finding], found: Sequence[Finding]) -> list[Finding]:
         for run in runs
         if run.label != NOISE and not any(a < run.end_sample and run.start_sample < b for a, b in spans)
     ]
+
+
+def emitter_findings(emitters: Sequence[Emitter], predictions: Sequence[Prediction], bundle_id: str) -> list[Finding]:
+    """A finding for each emitter, with the doubt about the sample rate that the predictions have."""
+    note = predictions[0].rate_note if predictions else ""
+    return [_emitter_finding(emitter, bundle_id, note) for emitter in emitters]
 
 
 def _emitter_finding(emitter: Emitter, bundle_id: str, rate_note: str) -> Finding:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wavesfm_core.analysis import _beside, analyse
+from wavesfm_core.analysis import analyse, beside
 from wavesfm_core.errors import ConfigurationError
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.recordings.iqfile import open_recording
@@ -93,7 +93,7 @@ def test_labels_of_the_whole_band_stay_where_no_signal_was_found(fake_bundle: Pa
     early = replace(whole[0], label="left", start_sample=0, n_samples=100)
     late = replace(early, start_sample=signal.start_sample)
     quiet = replace(early, label="noise")
-    assert _beside([early, late, quiet], [signal]) == [early]
+    assert beside([early, late, quiet], [signal]) == [early]
 
 
 def test_a_search_that_cannot_be_is_refused(fake_bundle: Path, tmp_path: Path) -> None:

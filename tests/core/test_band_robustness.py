@@ -12,9 +12,10 @@ import pytest
 from support.band_streams import LABELS, RATE, band_signal, noise, run
 from wavesfm_core.band.analyser import BandAnalyser
 from wavesfm_core.band.look_thread import JOBS, LookThread
+from wavesfm_core.band.naming import add_look, probabilities_of
 from wavesfm_core.band.options import BandOptions
 from wavesfm_core.band.pieces import Block, Piece
-from wavesfm_core.band.track import BURSTS_KEPT, PIECES_KEPT
+from wavesfm_core.band.track import BURSTS_KEPT, PIECES_KEPT, Track
 from wavesfm_core.band.tracker import Tracker
 from wavesfm_core.band.types import boxes
 from wavesfm_core.bundle.spectrogram_spec import SpectrogramSpec
@@ -196,3 +197,30 @@ def test_an_exception_of_the_engine_comes_out_of_push() -> None:
 
     with pytest.raises(RuntimeError, match="no engine"):
         run(noise(N) + band_signal(N, 1e5, 2e5, 20, 19), namer=namer)
+
+
+def test_the_receivers_dc_says_nothing_of_when_a_signal_over_it_began() -> None:
+    signal = band_signal(N, -5e4, 6e4, 15, 20)
+    signal[: N // 2] = signal[int(0.9 * N) :] = 0
+    events, _, _ = run(noise(N) + signal + np.complex64(0.004))
+    (box,) = boxes(events)
+    assert abs(box.start_sample - N // 2) < 2e-3 * RATE
+    assert abs(box.start_sample + box.n_samples - 0.9 * N) < 2e-3 * RATE
+
+
+def test_a_steady_signal_under_the_splashes_of_a_stronger_one_stays_an_emitter() -> None:
+    """Hard keying 14 dB stronger splashes over a third of the band now and then."""
+    steady = band_signal(N, 1e5, 1.1e5, 13, 21)
+    keyed = band_signal(N, 2e5, 2.5e5, 27, 22) * (np.arange(N) // 9000 % 3 == 0)
+    splash = 1.5 * noise(N, 23) * (np.arange(N) % 27_000 < 300)
+    (box,) = [box for box in boxes(run(noise(N) + steady + keyed + splash)[0]) if 8e4 < box.low_hz < 1.5e5]
+    assert abs(box.low_hz - 1e5) < 4e3 and abs(box.high_hz - 1.1e5) < 4e3
+    assert box.start_sample < 0.02 * N and box.start_sample + box.n_samples > 0.98 * N
+
+
+def test_a_long_look_counts_more_than_a_short_one() -> None:
+    track = Track(1, 0, 1, 0.0, 1.0, 0, 1)
+    add_look(track, np.array([0.8, 0.2]), 1000)
+    add_look(track, np.array([0.2, 0.8]), 9000)
+    assert probabilities_of(track)[1] == pytest.approx(1 / (1 + 4**-0.8))
+    assert track.n_looks == 2

@@ -74,6 +74,8 @@ def values(fake_bundle, recording, spec_file, channels_file, covariances_file, t
         "wavesfm_channel_estimator": {"numerology": spec_file, "fft_size": "32", "covariances": covariances_file},
         "wavesfm_ofdm_pilot_grid": {"numerology": spec_file, "antennas": "3"},
         "wavesfm_uplink_simulator": {"channels": channels_file, "antennas": "3"},
+        "wavesfm_signal_display": {},
+        "wavesfm_estimator_display": {},
     }
 
 
@@ -101,7 +103,8 @@ def test_a_yml_makes_its_block(name, companion, values):
     assert {text for _, text in block.iter_error_messages()} == {"Port is not connected."}
     namespace = {}
     exec(block.templates.render("imports"), namespace)
-    made = eval(block.templates.render("make"), namespace)
+    text = block.templates.render("make").strip().split("\nself.")[0]  # what follows places the window of a display
+    made = eval(text, namespace)
     assert type(made).__name__ == name.removeprefix("wavesfm_")
     for callback in block.templates.render("callbacks") or []:
         eval(f"made.{callback}", namespace, {"made": made})
@@ -123,6 +126,7 @@ def test_every_parameter_of_a_block_is_in_its_yml(companion):
     for name in names():
         parameters = inspect.signature(getattr(wavesfm, name.removeprefix("wavesfm_"))).parameters
         own = set(make(companion, name, {}).params) - {"id", "alias", "affinity", "minoutbuf", "maxoutbuf", "comment"}
+        own -= {"gui_hint"}
         assert own == set(parameters) - {"self"}
 
 
@@ -164,6 +168,10 @@ def test_the_input_of_a_classifier_has_the_size_of_its_type(input_type, size, co
         ("wavesfm_uplink_simulator", ("speed", "-1")),
         ("wavesfm_uplink_simulator", ("slots", "-1")),
         ("wavesfm_uplink_simulator", ("slots_per_s", "-1")),
+        ("wavesfm_signal_display", ("sample_rate", "-1")),
+        ("wavesfm_signal_display", ("history_s", "0")),
+        ("wavesfm_signal_display", ("keep_mb", "-1")),
+        ("wavesfm_estimator_display", ("history", "1")),
         ("wavesfm_recording_source", ("filename", "")),
         ("wavesfm_recording_source", ("sample_rate", "-1")),
         ("wavesfm_recording_source", ("center_freq", "-1")),
@@ -229,7 +237,8 @@ import signal, sys
 from PyQt5 import Qt
 import {example} as example
 application = Qt.QApplication(sys.argv)
-top = example.{example}(bundle=sys.argv[1], recording=sys.argv[2]{options})
+top = example.{example}(bundle=sys.argv[1], recording=sys.argv[2], {lines}=sys.argv[3]{options})
+sink = top.{sink}
 if hasattr(example, "snippets_main_after_init"):
     example.snippets_main_after_init(top)
     print("throttle", top.throttle.sample_rate())
@@ -237,22 +246,28 @@ top.start()
 top.show()
 top.set_threshold(0.5)
 poll = Qt.QTimer()
-poll.timeout.connect(lambda: top.prediction_sink.count > 30 and application.quit())
+poll.timeout.connect(lambda: sink.count > {count} and top.display.status()["samples_in"] and application.quit())
 poll.start(50)
 application.exec_()
 top.stop()
 top.wait()
-print("count", top.prediction_sink.count)
+print("refused", top.display.status()["messages_refused"])
+print("emitters", len(top.display.model.snapshot().emitters))
 """
 
 
-def run_window(example, options, compiled, fake_bundle, recording):
-    """Show the compiled example's window until 30 predictions came; returns what was printed."""
-    code = WINDOW.format(example=example, options=options)
-    done = run([sys.executable, "-c", code, str(fake_bundle), str(recording)], cwd=compiled)
+def run_window(
+    example, options, compiled, fake_bundle, recording, lines="predictions", sink="prediction_sink", count=30
+):
+    """Show the compiled example's window until so many lines came; returns what was printed and the lines."""
+    path = recording.with_name("lines.jsonl")
+    code = WINDOW.format(example=example, options=options, lines=lines, sink=sink, count=count)
+    done = run([sys.executable, "-c", code, str(fake_bundle), str(recording), str(path)], cwd=compiled)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.rsplit("count ", 1)[1]) > 30
-    return done.stdout
+    assert len(done.stdout) < 2000 and "refused 0" in done.stdout, done.stdout
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(records) > count
+    return done.stdout, records
 
 
 def test_the_example_with_a_window_runs(compiled, fake_bundle, recording):
@@ -262,10 +277,87 @@ def test_the_example_with_a_window_runs(compiled, fake_bundle, recording):
 def test_the_example_of_any_recording_takes_its_rate(compiled, fake_bundle, tone, tmp_path):
     path = tmp_path / "g001_433.92M_500k.cu8"
     (tone(-0.2, 20 * TILE).view("f4") * 5000 + 127.5).clip(0, 255).astype("u1").tofile(path)
-    said = run_window("classify_recording", "", compiled, fake_bundle, path)
+    said, records = run_window("classify_recording", "", compiled, fake_bundle, path)
     assert "throttle 500000.0" in said
-    records = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert {(r["rate_hz"], r["centre_hz"]) for r in records} == {(500e3, 433.92e6)}
+
+
+@pytest.fixture()
+def band(tmp_path):
+    """Half a second of two signals side by side that begin and end."""
+    rng = np.random.default_rng(1)
+    n = 1 << 19
+    noise = rng.normal(size=(2, n, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    f = np.fft.fftfreq(n)
+    both = np.fft.ifft(np.fft.fft(noise[1]) * ((np.abs(f + 0.25) < 0.05) | (np.abs(f - 0.2) < 0.02)))
+    samples = noise[0] * np.float32(0.01)
+    samples[n // 4 : n // 2] += 0.1 * both[n // 4 : n // 2]
+    path = tmp_path / "band_868M_1M.cf32"
+    samples.astype(np.complex64).tofile(path)
+    return path
+
+
+def test_the_example_that_searches_the_band_shows_boxes(compiled, fake_bundle, band):
+    said, records = run_window("detect_recording", "", compiled, fake_bundle, band, "events", "event_sink", 10)
+    assert {"appeared", "ended"} <= {record["event"] for record in records}
+    assert {round(record["low_hz"], -5) for record in records if record["kind"] == "signal"} == {-300e3, 200e3}
+    assert int(said.rsplit("emitters ", 1)[1]) >= 2
+
+
+def test_the_example_that_searches_without_a_window_runs_to_the_end(compiled, fake_bundle, band, tmp_path):
+    arguments = ["--bundle", fake_bundle, "--recording", band, "--events", tmp_path / "events.jsonl"]
+    done = run([sys.executable, str(compiled / "detect_recording_nogui.py"), *map(str, arguments)])
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    ended = [record for record in records if record["event"] == "ended" and record["kind"] == "signal"]
+    assert sorted(round(record["low_hz"], -4) for record in ended) == [-300e3, 180e3]
+    assert "finished" in done.stdout
+
+
+LONGEST_VALUE = 20  # letters that Companion shows of a value, the rest is cut
+LETTER, LINE, PORT = 5.7, 16, 32  # pixels
+
+
+def extent(block):
+    """Rectangle that Companion draws, a little too large: left, top, right, bottom."""
+    shown = [p for p in block.params.values() if p.hide not in ("all", "part")]
+    lines = [f"{p.name}: {p.get_value()[:LONGEST_VALUE]}" for p in shown]
+    letters = max([len(block.label) + 4, *map(len, lines)])
+    ports = max(len(block.active_sources), len(block.active_sinks))
+    left, top = block.states["coordinate"]
+    return left, top, left + LETTER * letters + 16, top + max(40 + LINE * len(lines), PORT * ports)
+
+
+def overlap(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_blocks_of_an_example_do_not_overlap_and_its_wires_have_room(example, companion):
+    graph = companion.make_flow_graph(str(example))
+    graph.rewrite()
+    blocks = {block.name: extent(block) for block in graph.blocks}
+    names = sorted(blocks)
+    touching = [(a, b) for i, a in enumerate(names) for b in names[:i] if overlap(blocks[a], blocks[b])]
+    assert touching == []
+    narrow = [
+        (wire.source_block.name, wire.sink_block.name)
+        for wire in graph.connections
+        if blocks[wire.sink_block.name][0] - wire.source_block.states["coordinate"][0] < 150
+    ]
+    assert narrow == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_widgets_of_an_example_have_places_of_their_own(example, companion):
+    graph = companion.make_flow_graph(str(example))
+    places = {}
+    for block in graph.blocks:
+        if "gui_hint" in block.params and (hint := block.params["gui_hint"].get_value()):
+            row, column, rows, columns = map(int, hint.split(","))
+            places[block.name] = (column, row, column + columns, row + rows)
+    names = sorted(places)
+    assert [(a, b) for i, a in enumerate(names) for b in names[:i] if overlap(places[a], places[b])] == []
 
 
 BUNDLES = ["", str(ROOT / "models" / "chanest-nano")]  # none: least squares

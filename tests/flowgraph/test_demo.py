@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import struct
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import sigmf.validate
 from wavesfm_core.pipeline import Pipeline
 from wavesfm_core.recordings.findings import Finding, find_runs
 from wavesfm_core.recordings.iqfile import open_recording
+from wavesfm_trainer.evaluation.band_scenes import Truth, make_band_scene
 
 APPS = Path(__file__).parents[2] / "apps"
 TILE = 2048
@@ -76,40 +77,52 @@ def same_as_classify(lines, bundle, path, **options):
     return found
 
 
-def test_the_made_scene(demo, fake_bundle, tmp_path):
-    done = demo("--stops", 3)
+def test_the_generated_scene(demo, fake_bundle, tmp_path):
+    done = demo("--signals", 2, "--seconds", 0.1)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     meta = valid_meta(out / "scene.sigmf-meta")
     assert {file.name for file in out.iterdir()} == {
-        "scene.sigmf-data", "scene.sigmf-meta", "scene.png", "scene.predictions.jsonl",
+        "scene.sigmf-data", "scene.sigmf-meta", "scene.png", "scene.predictions.jsonl", "scene.events.jsonl",
     }  # fmt: skip
-    predictions = same_as_classify(out / "scene.predictions.jsonl", fake_bundle, out / "scene.sigmf-meta")
-    assert len(predictions) > 100
-    stops = [capture["core:frequency"] for capture in meta["captures"]]
-    assert sorted(stops) == [806e6, 940e6, 1090e6]
-    assert {p["centre_hz"] for p in predictions} == set(stops)
-    for centre_hz, label in ((806e6, "cellular"), (940e6, "gsm"), (1090e6, "ads-b")):
-        mine = [p for p in predictions if p["centre_hz"] == centre_hz]
-        counts = Counter(p["label"] for p in mine)
-        best = max(counts, key=lambda name: (name != "noise", counts[name]))
-        mean = np.mean([p["confidence"] for p in mine if p["label"] == best and p["confidence"] is not None])
-        row = f"{centre_hz / 1e6:g} +{label} +{best} +{mean:.2f} +{len(mine)} +wrong"
-        assert re.search(row, done.stdout), (row, done.stdout)
-    assert "right: 0 of 3 stops" in done.stdout
-    gated = sum(not p["probabilities"] for p in predictions)
-    said = f"{len(predictions)} in: {len(predictions) - gated} inferred, {gated} gated, 0 dropped, 0 failed"
-    assert said in done.stdout
-    covered = sum(a["core:sample_count"] for a in meta["annotations"])
-    assert covered == sum(p["n_samples"] for p in predictions if p["label"] != "noise")
-    assert png_size(out / "scene.png")[0] == 1400
+    same_as_classify(out / "scene.predictions.jsonl", fake_bundle, out / "scene.sigmf-meta")
+    truths = make_band_scene(13, 8e6, 0.1, 2, (12.0, 30.0)).truths
+    for truth in truths:
+        middle = 868 + (truth.low_hz + truth.high_hz) / 2e6
+        assert re.search(rf"{middle:.3f} .* {truth.label} ", done.stdout), (truth, done.stdout)
+    assert re.search(r"found \d of 2 signals, named 0; ", done.stdout)
+    assert "800000 samples_searched, 0 samples_missed" in done.stdout
+    events = [json.loads(line) for line in (out / "scene.events.jsonl").read_text().splitlines()]
+    boxes = [each for each in events if each["event"] == "ended" and each["kind"] == "signal"]
+    assert any(abs(each["low_hz"] - truth.low_hz) < 2e4 for each in boxes for truth in truths)
+    edges = [(868e6 + each["low_hz"], 868e6 + each["high_hz"]) for each in boxes if each["label"] != "noise"]
+    drawn = [(a["core:freq_lower_edge"], a["core:freq_upper_edge"]) for a in meta["annotations"]]
+    assert set(edges) <= set(drawn)
+    assert png_size(out / "scene.png")[0] == waterfall_width()
+
+
+def waterfall_width():
+    sys.path.insert(0, str(APPS))
+    try:
+        return importlib.import_module("waterfall").WIDTH
+    finally:
+        sys.path.remove(str(APPS))
 
 
 @pytest.mark.parametrize("sample_format", SCALES)
 def test_a_recording_of_the_users(sample_format, demo, fake_bundle, parts, tmp_path):
     named = sample_format != "cs8"
     path = write(tmp_path / "mine" / ("a b." + (sample_format if named else "iq")), parts, sample_format)
-    done = demo(path, "--rate", "250k", "--centre", "433.92M", *([] if named else ["--format", sample_format]))
+    done = demo(
+        path,
+        "--detect",
+        "off",
+        "--rate",
+        "250k",
+        "--centre",
+        "433.92M",
+        *([] if named else ["--format", sample_format]),
+    )
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     options = {"rate_hz": 250e3, "sample_format": sample_format, "centre_hz": 433.92e6}
@@ -125,7 +138,7 @@ def test_a_recording_of_the_users(sample_format, demo, fake_bundle, parts, tmp_p
         (0, "left"),
         (10 * TILE, "right"),
     ]
-    assert png_size(out / "a b.png")[0] == 1400
+    assert png_size(out / "a b.png")[0] == waterfall_width()
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing beside the recording
     with open_recording(out / "a b.sigmf-meta") as copy:  # the metadata and the link are a recording
         assert (copy.n_samples, copy.rate_hz, copy.centre_hz) == (len(parts), 250e3, 433.92e6)
@@ -141,7 +154,7 @@ def test_a_sigmf_recording_stays_as_it_was(demo, fake_bundle, parts, tmp_path):
     }
     path = data.with_name("r.sigmf-meta")
     path.write_text(json.dumps(meta))
-    done = demo(path)
+    done = demo(path, "--detect", "off")
     assert done.returncode == 0, done.stderr
     assert json.loads(path.read_text()) == meta
     assert len(list(path.parent.iterdir())) == 2
@@ -173,7 +186,7 @@ def test_a_made_scene_never_writes_through_a_link(demo, parts, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "scene.sigmf-data").symlink_to(data)
     before = data.read_bytes()
-    assert demo("--stops", 1).returncode == 0
+    assert demo("--signals", 1, "--seconds", 0.05).returncode == 0
     assert data.read_bytes() == before
 
 
@@ -212,19 +225,19 @@ def test_a_failing_engine_is_said(made, fake_engine, fake_bundle, parts, tmp_pat
     monkeypatch.syspath_prepend(str(APPS))
     import demo as module
 
-    chosen = ["--stops", "1"] if made else [str(path)]
+    chosen = ["--signals", "1", "--seconds", "0.05"] if made else [str(path)]
     options = ["--model", str(fake_bundle), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["demo", *chosen, *options])
     assert module.main() == 1
     said = capsys.readouterr()
     assert "demo: not all was classified: " in said.err
     assert " 0 inferred" in said.out and "most probable" not in said.out
-    assert ("right: 0 of 1 stops" in said.out) == made
+    assert (" of 1 signals, named 0; " in said.out) == made
 
 
 def test_picture_and_annotations_show_the_same_findings(waterfall, demo, fake_bundle, parts, tmp_path):
     path = write(tmp_path / "mine" / "r_100M_1M.cf32", parts, "cf32")
-    assert demo(path).returncode == 0
+    assert demo(path, "--detect", "off").returncode == 0
     with open_recording(path) as recording:
         findings = find_runs(Pipeline.open(fake_bundle).classify_recording(recording))
     annotations = valid_meta(tmp_path / "out" / "r_100M_1M.sigmf-meta")["annotations"]
@@ -235,7 +248,31 @@ def test_picture_and_annotations_show_the_same_findings(waterfall, demo, fake_bu
         assert float(shares[1]) == pytest.approx(finding.confidence, abs=6e-4)
         assert waterfall.Shown(finding).text(True) == f"100 MHz  {finding.label} {finding.confidence:.0%}"
     wrong = waterfall.Shown(findings[0], "gsm")
-    assert (wrong.wrong, wrong.text(False)) == (True, f"left {findings[0].confidence:.0%}  (true: gsm)")
+    assert (wrong.wrong, wrong.text(False)) == (True, f"left {findings[0].confidence:.0%}  sent: gsm")
+
+
+TRUTHS = (Truth("gsm", 0.0, 1.0, -2e5, -1e5, 20.0), Truth("dab", 0.0, 1.0, 1e5, 2e5, 20.0))
+
+
+def in_band(label, low_hz, high_hz):
+    return Finding(label, 0.9, 0, 1000000, 1e6, 1e8, None, 3, 0, "m", "", (low_hz, high_hz), 20.0, 1)
+
+
+def test_the_truth_stands_beside_what_was_found(waterfall):
+    findings = [in_band("lora", -2e5, -1e5), in_band("wbfm", 3e5, 4e5)]
+    texts = [each.text(True) for each in waterfall.shown(findings, TRUTHS)]
+    assert texts == ["99.85 MHz  lora 90%  sent: gsm", "100.35 MHz  wbfm 90%  sent: nothing", "not found  sent: dab"]
+    assert all(each.wrong for each in waterfall.shown(findings, TRUTHS))
+    assert not any(each.wrong for each in waterfall.shown([in_band("gsm", -2e5, -1e5)], TRUTHS[:1]))
+
+
+def test_labels_of_boxes_are_never_over_each_other(waterfall, tone, tmp_path):
+    with open_recording(write(tmp_path / "r.cf32", tone(0.1, 100_000), "cf32"), rate_hz=1e6) as recording:
+        places = waterfall._Places(recording, 600)
+        spots = [places.free((0.01 * i, 0.0), 8) for i in range(6)]
+    for i, (left, y) in enumerate(spots):
+        for other, at in spots[:i]:
+            assert abs(left - other) >= 8 * waterfall.LETTER_WIDTH or abs(y - at) >= waterfall.LINE_HEIGHT - 3
 
 
 @pytest.fixture()
@@ -246,31 +283,25 @@ def waterfall(monkeypatch):
     return waterfall
 
 
-@pytest.mark.parametrize("rows", [7, 100, 224, 1000])
-def test_the_picture_has_the_power_where_it_is(rows, waterfall, make_bundle, tone, tmp_path):
-    from wavesfm_core.bundle.bundle import Bundle
-
-    spec = Bundle.open(make_bundle(tmp_path / "b", high_db=100.0)).spec.preprocess
+@pytest.mark.parametrize("rows", [7, 100, 1000])
+def test_the_picture_has_the_power_where_it_is(rows, waterfall, tone, tmp_path):
     samples = np.concatenate([tone(-0.2, 8 * TILE, snr_db=50), tone(0.25, 8 * TILE, snr_db=51)])
-    path = write(tmp_path / "r.cf32", samples, "cf32")
-    with open_recording(path) as recording:
-        picture = waterfall.waterfall(recording, spec, rows)
-    assert picture.shape == (rows, spec.width)
-    assert picture[0].argmax() == pytest.approx(0.3 * spec.width, abs=3)
-    assert picture[-1].argmax() == pytest.approx(0.75 * spec.width, abs=3)
+    with open_recording(write(tmp_path / "r.cf32", samples, "cf32")) as recording:
+        picture = waterfall.waterfall(recording, rows, 256)
+    assert picture.shape == (rows, 256)
+    assert np.isfinite(picture).mean() > 0.9
+    seen = picture[np.isfinite(picture).all(axis=1)]
+    assert seen[0].argmax() == pytest.approx(0.3 * 256, abs=1)
+    assert seen[-1].argmax() == pytest.approx(0.75 * 256, abs=1)
     noise_db = 10 * np.log10(2e-6)  # of the fixture, per sample
-    assert picture[-1].max() == pytest.approx(noise_db + 51, abs=2)
-    assert np.median(picture) == pytest.approx(noise_db - 10 * np.log10(64), abs=2)
+    assert seen[-1].max() == pytest.approx(noise_db + 51, abs=2)
+    assert np.median(seen) == pytest.approx(noise_db - 10 * np.log10(256 / 1.5), abs=2)
 
 
-def test_rows_without_a_tile_are_empty(waterfall, fake_bundle, tone, tmp_path):
-    from wavesfm_core.bundle.bundle import Bundle
-
-    path = write(tmp_path / "r.cf32", tone(0.1, 2 * TILE + 200), "cf32")
-    with open_recording(path) as recording:
-        picture = waterfall.waterfall(recording, Bundle.open(fake_bundle).spec.preprocess, 430)
-    assert np.isfinite(picture[:409]).all()
-    assert np.isnan(picture[411:]).all()
+def test_rows_without_a_transform_are_empty(waterfall, tone, tmp_path):
+    with open_recording(write(tmp_path / "r.cf32", tone(0.1, 300), "cf32")) as recording:
+        picture = waterfall.waterfall(recording, 300, 256)
+    assert np.isnan(picture[:128]).all() and np.isfinite(picture[128:172]).all() and np.isnan(picture[173:]).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -283,13 +314,11 @@ def test_labels_are_never_over_each_other(seed, waterfall):
     assert waterfall.spread([100, 300], 19, 600) == [100, 300]
 
 
-def test_a_picture_of_very_many_runs(waterfall, fake_bundle, tone, tmp_path):
-    from wavesfm_core.bundle.bundle import Bundle
-
+def test_a_picture_of_very_many_runs(waterfall, tone, tmp_path):
     path = write(tmp_path / "r.cf32", tone(0.1, 300 * TILE), "cf32")
     found = [Finding(f"label {i % 7}", 0.5, i * TILE, TILE, 0.0, None, None, 1, 0, "m") for i in range(300)]
     with open_recording(path) as recording:
-        waterfall.draw(tmp_path / "p.png", recording, Bundle.open(fake_bundle).spec.preprocess, found, "many")
+        waterfall.draw(tmp_path / "p.png", recording, found, "many")
     width, height = png_size(tmp_path / "p.png")
-    assert width == 1400
+    assert width == waterfall.WIDTH
     assert height < 2000

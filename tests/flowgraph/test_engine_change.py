@@ -185,7 +185,7 @@ def test_the_channel_estimator_says_the_same(standby, tmp_path):
     assert {facts["method"] for facts, _ in graph.grids("channel")} == {"model"}
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "f16"}, {"device_id": -1}, {"device": "cpu", "precision": "int8"}])
+@pytest.mark.parametrize("wrong", [{"precision": "f16"}, {"device_id": -1}, {"device": "cpu", "precision": "fp16"}])
 def test_wrong_parameters_of_the_engine_are_refused_at_construction(wrong, fake_bundle, tmp_path):
     grids = tiny_grids.make_grid_bundle(tmp_path / "b")
     for make, bundle in ((wavesfm.classifier, fake_bundle), (wavesfm.channel_estimator, grids)):

@@ -176,17 +176,17 @@ class BandAnalyser:
         """What the engine says of a tile, probabilities [labels]; its events come with the next samples."""
         if probabilities.shape != (len(self._labels),):
             raise InputError("band", "probabilities", probabilities.shape, f"[{len(self._labels)}]")
-        self._enter(look.track, probabilities)
+        self._enter(look.track, probabilities, look.tile.n_samples)
 
-    def _enter(self, track: Track, probabilities: NDArray[np.floating]) -> None:
-        add_look(track, probabilities)
+    def _enter(self, track: Track, probabilities: NDArray[np.floating], n_samples: int) -> None:
+        add_look(track, probabilities, n_samples)
         relabel(track, self._decide(probabilities_of(track))[0])
         if track is self._whole:
             self._answered = True
 
     def _hear_answers(self, findings: Findings) -> None:
-        for track, probabilities in self._rounds.answers():
-            self._enter(track, probabilities)
+        for look, probabilities in self._rounds.answers():
+            self._enter(look.track, probabilities, look.tile.n_samples)
         findings.looks += self._rounds.unnamed
         self._rounds.unnamed.clear()
 
@@ -262,7 +262,7 @@ class BandAnalyser:
         self._whole_wait = min(2 * self._whole_wait, self._rows(self.options.relook_s))
         if self._whole is None:
             self._whole = whole_track(self._tracker.number(), block, self._whole_from)
-        self._whole.log_sum, self._whole.n_looks = None, 0  # the last answer counts alone
+        self._whole.log_mean, self._whole.n_looks = None, 0  # the last answer counts alone
         self._rounds.look([self._whole], block.stop, self._known_to(block.stop), ())
         self._hear_answers(findings)
 
@@ -274,10 +274,10 @@ class BandAnalyser:
         label, confidence = self._decide(probabilities_of(whole))
         whole.label = label
         if label in NAMELESS or confidence is None or confidence < SURE:
-            whole.log_sum, whole.n_looks, whole.label = self._whole_known  # as it ends, it is what it was
+            whole.log_mean, whole.n_looks, whole.label = self._whole_known  # as it ends, it is what it was
             self._drop_whole(findings)
             return
-        self._whole_known = whole.log_sum, whole.n_looks, label
+        self._whole_known = whole.log_mean, whole.n_looks, label
         if not whole.told:
             whole.told, whole.told_label = True, label
             findings.events.append(self._event("appeared", whole.first_row, whole))

@@ -15,6 +15,7 @@ from ..bundle.spectrogram_spec import SpectrogramSpec
 from ..preprocess.tile_stream import TileStream
 from ..types import Samples, Tile
 from .options import BandOptions
+from .pieces import DC_WIDTH
 from .refine import BINS, Edges, refine
 from .ring import SampleRing
 from .track import Track
@@ -160,6 +161,12 @@ class Looker:
         raw_hz = (track.reach_high - track.reach_low) * self._rate / self._fft
         return track.strong_width < NARROW_BINS or raw_hz < NARROW_RAW_HZ
 
+    def _is_dc(self, track: Track) -> bool:
+        """Whether it is where the receiver's DC line is, which signals over it interrupt."""
+        return (
+            abs(track.low - self._fft // 2) <= DC_WIDTH // 2 and abs(track.high - self._fft // 2) <= DC_WIDTH // 2 + 1
+        )
+
     def _view(self, ring: SampleRing, track: Track, stop: int) -> View:
         rate = self.view_rate(track)
         per_sample = self._rate / rate
@@ -216,7 +223,7 @@ class Looker:
         edges = self._refined(plan, view) if self._is_narrow(seen) else None
         if edges is not None:
             seen.refined = edges.low_hz, edges.high_hz
-            seen.kind = "line" if edges.is_line and seen.n_bursts == 1 else "signal"
+            seen.kind = "line" if edges.is_line and (seen.n_bursts == 1 or self._is_dc(seen)) else "signal"
         low, high = self.edges(seen)
         rate = max(self.view_rate(seen), view.rate_hz * self._spec.min_samples * 1.02 / view.samples.size)
         if rate <= 0.8 * view.rate_hz:

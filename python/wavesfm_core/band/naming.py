@@ -14,19 +14,22 @@ from .track import Track
 LEAST_PROBABILITY = 1e-4  # one tile cannot rule a label out
 
 
-def add_look(track: Track, probabilities: NDArray[np.floating]) -> None:
-    """One more tile's probabilities [labels] of an emitter."""
+def add_look(track: Track, probabilities: NDArray[np.floating], n_samples: float = 1.0) -> None:
+    """One more tile's probabilities [labels] of an emitter; a tile counts by the samples of the stream it is of."""
     logs = np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST_PROBABILITY))
-    track.log_sum = logs if track.log_sum is None else track.log_sum + logs
+    if track.log_mean is None:
+        track.log_mean, track.looked_samples = logs, n_samples
+    else:
+        track.looked_samples += n_samples
+        track.log_mean = track.log_mean + (logs - track.log_mean) * (n_samples / track.looked_samples)
     track.n_looks += 1
 
 
 def probabilities_of(track: Track) -> NDArray[np.float64]:
-    """Geometric mean over the tiles, summing to 1; empty while nobody has looked."""
-    if track.log_sum is None:
+    """Geometric mean over the tiles, weighted by their lengths, summing to 1; empty while nobody has looked."""
+    if track.log_mean is None:
         return np.zeros(0)
-    mean = track.log_sum / track.n_looks
-    weights = np.exp(mean - mean.max())
+    weights = np.exp(track.log_mean - track.log_mean.max())
     return np.asarray(weights / weights.sum(), np.float64)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .extent import Spectrum, extent
 
+DC_WIDTH = 10  # bins that the receiver's DC line may take
 NEAR_ROWS = 1  # within which two pieces begin and end together
 GAP_BINS = 8  # between them, at most, or
 GAP_WIDTHS = 2.0  # as many of the wider one's width
@@ -151,8 +152,17 @@ def _piece(
     core_low, core_high = extent(excess, under, rows, floor.size // 2 - low)
     energy = excess.astype(np.float64) * rows
     core = low + core_low, low + core_high
-    edges = [each.astype(np.int64) for each in row_edges]
-    return Piece(first_row + start, first_row + stop, low, high, *core, energy, under, cells, *edges)
+    row_low, row_high = (each.astype(np.int64) for each in row_edges)
+    rest = _without_dc(row_low, row_high, floor.size // 2)
+    start, stop = first_row + start + rest.start, first_row + start + rest.stop
+    return Piece(start, stop, low, high, *core, energy, under, cells, row_low[rest], row_high[rest])
+
+
+def _without_dc(row_low: NDArray[np.int64], row_high: NDArray[np.int64], middle: int) -> slice:
+    """The rows from the first to the last that hold more than the receiver's DC line; all where no row does."""
+    reach = DC_WIDTH // 2
+    more = np.flatnonzero((row_high > row_low) & ((row_low < middle - reach) | (row_high > middle + reach + 1)))
+    return slice(int(more[0]), int(more[-1]) + 1) if more.size else slice(0, row_low.size)
 
 
 def _rejoined(pieces: list[Piece], start: int, stop: int, middle: int) -> list[Piece]:

@@ -100,7 +100,7 @@ class LookRounds:
             track.pending -= 1
         self._budget.refuse(len(tracks))
 
-    def answers(self) -> list[tuple[Track, NDArray[np.floating]]]:
+    def answers(self) -> list[tuple[Look, NDArray[np.floating]]]:
         """What became known since the last call; edges and kinds are entered, probabilities returned.
 
         Raises
@@ -118,10 +118,13 @@ class LookRounds:
                 track.pending -= 1
                 if track.kind in ("signal", "line"):
                     track.refined, track.kind = seen.refined, seen.kind
+                if seen.tile is None:
+                    continue
+                look = Look(seen.tile, track)
                 if probabilities is not None:
-                    named.append((track, probabilities))
-                elif seen.tile is not None and track.kind != "line":
-                    self.unnamed.append(Look(seen.tile, track))
+                    named.append((look, probabilities))
+                elif track.kind != "line":
+                    self.unnamed.append(look)
         return named
 
     def _work(self, groups: Sequence[Group]) -> None:

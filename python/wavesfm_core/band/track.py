@@ -72,7 +72,8 @@ class Track:
     told: bool = False
     ended: bool = False
     kind: str = "signal"
-    log_sum: NDArray[np.float64] | None = None
+    log_mean: NDArray[np.float64] | None = None
+    looked_samples: float = 0.0
     strong_width: float = 0.0
     n_looks: int = 0
     looked_row: int = -1

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .pieces import Block, Piece
+from .pieces import DC_WIDTH, Block, Piece
 from .track import FRAGMENT, Track
 
 SAME_IOU = 0.4  # of two spans of bins that are one emitter's
@@ -22,7 +22,6 @@ STRONGER = 2.0  # times the power (and the density, when alone) of the whole tha
 SKIRT = 0.1  # of the density of the whole that its skirts have, beyond its edges
 SKIRT_BESIDE = 0.01  # and that they have where there is a gap; more is a neighbour
 STEADY_ROWS = 32  # on the air, of an emitter whose edges are known
-DC_WIDTH = 10  # bins that the receiver's DC line may take
 GAIN_STEP = 2.0  # from which on a change of the floor is one of the gain
 SPLIT_BLOCKS = 2  # in which two steady pieces of one emitter lie apart, until they are two emitters
 SPLIT_GAP = 0.5  # between them, of the width of the narrower

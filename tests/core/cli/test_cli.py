@@ -127,7 +127,7 @@ def test_classify_options_reach_the_pipeline(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--device", "cpu", "--precision", "int8"), "engine: precision: found int8 on the CPU, expected f32 or bf16"),
+        (("--device", "cpu", "--precision", "int8"), "engine: precision int8: found no such model in the cache"),
         (("--device-id", "-1"), "engine: device_id: found -1, expected 0 or more"),
         (("--device", "abacus"), "engine: device: found 'abacus', expected one of auto, cpu, tensorrt, openvino"),
     ],

@@ -208,7 +208,7 @@ def _read_shard(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def read_shards(directory: Path, max_tiles: int | None = None) -> Tiles:
-    """All tiles of a directory or of the folders in it, or the first `max_tiles`; raises InputError if there is none."""
+    """All tiles of a directory or of its folders, or the first `max_tiles`; raises InputError if there is none."""
     paths = sorted(directory.glob("shard-*.npz"))
     if not paths and any(directory.glob(f"*/{NOTE}")):
         paths = [path for folder in shard_directories(directory) for path in sorted(folder.glob("shard-*.npz"))]

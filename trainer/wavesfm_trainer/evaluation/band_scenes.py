@@ -203,26 +203,51 @@ class Score:
         return Score(**{name: mine[name] + theirs[name] for name in mine})
 
 
+@dataclass(frozen=True)
+class Match:
+    """A truth and the boxes that found it."""
+
+    truth: Truth
+    boxes: tuple[Box, ...]
+    """Those of frequency IoU 0.3 and more while it is on the air, the one that fits best first; empty: not found."""
+    label: str
+    """The label of the boxes that cover most of it, "" where it was not found."""
+
+    @property
+    def named(self) -> bool:
+        """Whether it was found, and by its name."""
+        return bool(self.boxes) and self.label == self.truth.label
+
+
+def match(truth: Truth, boxes: Sequence[Box]) -> Match:
+    """The boxes of a scene that found one of its signals."""
+    touching = [(box, *_overlap(truth, box)) for box in boxes]
+    touching = [(box, dt, iou) for box, dt, iou in touching if dt > 0 and iou >= IOU]
+    cover: dict[str, float] = {}
+    for box, dt, _ in touching:
+        cover[box.label] = cover.get(box.label, 0.0) + dt * (box.high_hz - box.low_hz)
+    ordered = sorted(touching, key=lambda each: -each[1] * each[2])
+    label = max(cover, key=lambda name: cover[name], default="")
+    return Match(truth, tuple(box for box, _, _ in ordered), label)
+
+
+def false_boxes(truths: Sequence[Truth], boxes: Sequence[Box]) -> list[Box]:
+    """Boxes of which less than 30 % lies in any truth."""
+    return [box for box in boxes if max((_inside(truth, box) for truth in truths), default=0.0) < 0.3]
+
+
 def score(truths: Sequence[Truth], boxes: Sequence[Box]) -> Score:
     """Boxes against the truth of one scene."""
-    found = named = edged = timed = 0
-    for truth in truths:
-        touching = [(box, *_overlap(truth, box)) for box in boxes]
-        touching = [(box, dt, iou) for box, dt, iou in touching if dt > 0 and iou >= IOU]
-        if not touching:
-            continue
-        found += 1
-        cover: dict[str, float] = {}
-        for box, dt, _ in touching:
-            cover[box.label] = cover.get(box.label, 0.0) + dt * (box.high_hz - box.low_hz)
-        named += max(cover, key=lambda label: cover[label]) == truth.label
-        best = max(touching, key=lambda t: t[1] * t[2])[0]
+    edged = timed = 0
+    matches = [each for truth in truths if (each := match(truth, boxes)).boxes]
+    for truth, touching in ((each.truth, each.boxes) for each in matches):
         width = truth.high_hz - truth.low_hz
+        best = touching[0]
         edged += max(abs(best.low_hz - truth.low_hz), abs(best.high_hz - truth.high_hz)) <= EDGE * width
-        start, stop = min(b.start_s for b, _, _ in touching), max(b.stop_s for b, _, _ in touching)
+        start, stop = min(box.start_s for box in touching), max(box.stop_s for box in touching)
         timed += max(abs(start - truth.start_s), abs(stop - truth.stop_s)) <= TIME_S
-    false = sum(max((_inside(truth, box) for truth in truths), default=0.0) < 0.3 for box in boxes)
-    return Score(len(truths), found, int(named), len(boxes), int(false), int(edged), int(timed))
+    named, false = sum(each.named for each in matches), len(false_boxes(truths, boxes))
+    return Score(len(truths), len(matches), named, len(boxes), false, int(edged), int(timed))
 
 
 def _overlap(truth: Truth, box: Box) -> tuple[float, float]:
