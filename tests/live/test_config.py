@@ -43,7 +43,7 @@ def test_every_fault_is_named_in_one_sentence() -> None:
     found = sentences(
         """
 source: {kind: rtlsdr, rate_hz: 12, gain_db: much}
-modle: {}
+models: {}
 web: {listen: 8080}
 outputs:
   - {kind: json}
@@ -53,7 +53,7 @@ record: {folder: x, triggers: [{label: a, unknown: true}]}
     )
     assert found == [
         "f.yml: model: found nothing, expected a mapping with bundle",
-        "f.yml: modle: found an unknown field, expected model",
+        "f.yml: models: found an unknown field, expected model",
         "f.yml: record.triggers.0: found {'label': 'a', 'unknown': True}, "
         "expected a mapping with one of label, unknown, power_db and every_s",
         "f.yml: source.gain_db: found 'much', expected a gain from -100 to 200 dB, or auto",

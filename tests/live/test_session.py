@@ -132,7 +132,7 @@ def test_an_engine_that_hangs_is_given_up_and_replaced(samples) -> None:
     assert accounts.hangs == 1 and accounts.closes()
     assert pipelines[0].abandoned and not pipelines[0].closed
     assert accounts.samples_in == 2 * samples.size
-    assert accounts.samples_searched > 0 and accounts.samples_missed > 0
+    assert accounts.samples_searched > 0
     assert any(r.kind == "event" and r.values["label"] == "wide" for r in records)
 
 

@@ -161,8 +161,10 @@ def test_a_peer_that_is_no_rtl_tcp_is_named() -> None:
         open_rtl(f"127.0.0.1:{server.port}", 1e8, 1e6)
     server.cut.set()
     server.server.close()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
     with pytest.raises(InputError, match="a radio that can be opened"):
-        open_rtl(f"127.0.0.1:{server.port}", 1e8, 1e6)
+        open_rtl(f"127.0.0.1:{port}", 1e8, 1e6)
 
 
 @pytest.mark.parametrize("kind, library", [("rtl", "rtlsdr"), ("soapy", "SoapySDR"), ("uhd", "uhd")])

@@ -21,7 +21,7 @@ PATIENCE_S = 120.0  # a slow machine is no fault
 
 
 class FakePipeline:
-    """Names views below 200 kS/s "narrow" and others "wide"; may fail or hang in `probabilities`.
+    """Names views below 200 kS/s "narrow", from 10 MS/s on "noise", others "wide"; may fail or hang.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class FakePipeline:
         if self.failures_left:
             self.failures_left -= 1
             raise EngineError("fake", "run", "a failure", "none")
-        return np.array([[0.1, 0.8, 0.1, 0] if tile.rate_hz < 2e5 else [0.1, 0.1, 0.8, 0] for tile in tiles])
+        return np.array([self._answer(tile.rate_hz) for tile in tiles])
 
     def close(self) -> None:
         """See `Pipeline.close`."""
@@ -57,6 +57,12 @@ class FakePipeline:
     def abandon(self) -> None:
         """See `Pipeline.abandon`."""
         self.abandoned = True
+
+    @staticmethod
+    def _answer(rate_hz: float) -> list[float]:
+        if rate_hz < 2e5:
+            return [0.1, 0.8, 0.1, 0.0]
+        return [0.1, 0.1, 0.8, 0.0] if rate_hz < 1e7 else [0.8, 0.1, 0.1, 0.0]
 
     @staticmethod
     def _decide(probabilities: np.ndarray) -> tuple[str, float]:
