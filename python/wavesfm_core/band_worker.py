@@ -20,7 +20,8 @@ from .types import Samples, StreamTime
 
 log = logging.getLogger(__name__)
 POLL_S = 0.05  # how often a wait looks whether it was cancelled
-QUEUE_S = 0.5  # of samples that wait, at most
+QUEUE_S = 1.0  # of samples that wait, at most; planning the transforms takes a part of it once
+QUEUE_SAMPLES = 1 << 25  # 256 MiB
 UNKNOWN_RATE_SAMPLES = 1 << 20
 
 
@@ -115,6 +116,7 @@ class BandWorker:
         self._emitters: list[Emitter] = []
         self._changed = threading.Condition()  # its lock guards the queue and the accounts
         self._queue: deque[Samples | _Retune | _Lost | _Swap] = deque()
+        self._full = False  # since when samples are dropped, until half of the queue is done
         self._accounts = BandAccounts()
         self._busy_since_s: float | None = None  # monotonic time at which the thread took its present item
         self._closed = False
@@ -165,14 +167,18 @@ class BandWorker:
             return
         with self._changed:
             self._accounts.samples_in += count
-            limit = max(count, int(QUEUE_S * self._limit_rate_hz) or UNKNOWN_RATE_SAMPLES)
+            limit = min(int(QUEUE_S * self._limit_rate_hz) or UNKNOWN_RATE_SAMPLES, QUEUE_SAMPLES)
+            limit = max(count, limit)
             while block and self._is_full(count, limit) and not (self._closed or cancelled()):
                 self._changed.wait(POLL_S)
+            # One long gap costs the search less than many short ones: what is full takes in again when half is done.
+            still = self._full and not block and self._accounts.samples_waiting > limit // 2
+            self._full = still or self._is_full(count, limit)
             if self._closed:
                 self._accounts.samples_missed += count
-            elif self._is_full(count, limit):
+            elif self._full:
                 self._accounts.samples_missed += count
-                self._queue.append(_Lost(count))
+                self._append_lost(count)
             else:
                 self._accounts.samples_waiting += count
                 self._queue.append(samples.copy())
@@ -184,7 +190,7 @@ class BandWorker:
             self._accounts.samples_in += count
             self._accounts.samples_missed += count
             if not self._closed:
-                self._queue.append(_Lost(count))
+                self._append_lost(count)
             self._changed.notify_all()
 
     def swap(self, pipeline: Pipeline, on_swapped: Callable[[Pipeline], object]) -> None:
@@ -237,6 +243,14 @@ class BandWorker:
 
     def _is_busy(self) -> bool:
         return bool(self._queue) or self._busy_since_s is not None
+
+    def _append_lost(self, count: int) -> None:
+        """A gap, or a longer one if one waits already."""
+        last = self._queue[-1] if self._queue else None
+        if isinstance(last, _Lost):
+            self._queue.pop()
+            count += last.count
+        self._queue.append(_Lost(count))
 
     def _is_full(self, count: int, limit: int) -> bool:
         return self._accounts.samples_waiting + count > limit
